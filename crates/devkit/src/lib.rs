@@ -1,0 +1,1 @@
+//! Development PKI, virtual cards, synthetic registers, process harness and the demo
