@@ -14,6 +14,7 @@ pub use profile::{CardKeyType, CardProfile, SIGNING_POLICY_OID, USER_AUTHENTICAT
 pub use rcgen::KeyUsagePurpose;
 pub use root::CardRoot;
 pub use virtual_card::VirtualCard;
+pub(crate) use virtual_card::{certificate_file, key_file};
 
 /// Why a virtual card could not be made, used or read.
 #[derive(Debug, thiserror::Error)]
