@@ -16,6 +16,8 @@ mod register;
 mod scenario;
 mod scenario_cards;
 mod scenario_registers;
+#[cfg(test)]
+mod tests;
 
 pub use data_set::DataSet;
 pub use family::{CopyLine, Families, Family};
