@@ -6,6 +6,7 @@
 
 mod calendar;
 mod choice;
+mod chronicle;
 mod data_set;
 mod domicile;
 mod family;

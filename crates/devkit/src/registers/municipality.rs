@@ -27,11 +27,8 @@ pub(super) static MORIOKA: Municipality = municipality("032018", "岩手県盛�
 pub(super) static SENDAI: Municipality = municipality("041009", "宮城県仙台市", &["宮城県宮城郡宮城町"]);
 pub(super) static SAITAMA: Municipality =
     municipality("111007", "埼玉県さいたま市", &["埼玉県浦和市", "埼玉県大宮市"]);
-pub(super) static CHIYODA: Municipality = municipality(
-    "131016",
-    "東京都千代田区",
-    &["東京府東京市神田区", "東京府東京市麹町区"],
-);
+pub(super) static CHIYODA: Municipality =
+    municipality("131016", "東京都千代田区", &["東京都神田区", "東京都麹町区"]);
 pub(super) static YOKOHAMA: Municipality = municipality("141003", "神奈川県横浜市", &[]);
 pub(super) static NIIGATA: Municipality = municipality("151009", "新潟県新潟市", &["新潟県新津市"]);
 pub(super) static NAGANO: Municipality = municipality("202011", "長野県長野市", &["長野県上水内郡戸隠村"]);

@@ -19,7 +19,7 @@ fn person(scenario: Scenario) -> &'static ScenarioPerson {
         .unwrap()
 }
 
-fn lines_with<'a>(lines: &'a [String], field: &str, value: &str) -> Vec<Value> {
+fn lines_with(lines: &[String], field: &str, value: &str) -> Vec<Value> {
     let parsed = lines
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
