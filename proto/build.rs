@@ -40,6 +40,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    for file in descriptors.file.iter().filter(|file| !file.package().starts_with("google.")) {
+        let module = file.package().replace('.', "::");
+        for enumeration in &file.enum_type {
+            // Values of an enumeration are not personal: their name is told.
+            write_debug(&mut redacted, &format!("crate::{module}::{}", enumeration.name()), "self.as_str_name()")?;
+        }
+    }
     fs::write(out.join("redacted.rs"), redacted)?;
 
     tonic_prost_build::configure().skip_debug(["."]).build_transport(true).compile_fds(descriptors)?;
@@ -47,10 +54,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn write_redacted(out: &mut String, path: &str, name: &str) -> std::fmt::Result {
+    write_debug(out, path, &format!("\"{name} {{ .. }}\""))
+}
+
+fn write_debug(out: &mut String, path: &str, text: &str) -> std::fmt::Result {
     writeln!(
         out,
         "impl ::core::fmt::Debug for {path} {{\n    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> \
-         ::core::fmt::Result {{\n        f.write_str(\"{name} {{ .. }}\")\n    }}\n}}"
+         ::core::fmt::Result {{\n        f.write_str({text})\n    }}\n}}"
     )
 }
 

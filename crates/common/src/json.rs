@@ -1,0 +1,111 @@
+//! Strict JSON for the file formats: unknown fields, fields given twice and `null` are refused, and what is told of an
+//! error never has a value in it.
+
+use koseki_proto::koseki::common::v1::LineReason;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use crate::{digest, lines::LineFault};
+
+/// Reads one line as one JSON object.
+pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
+    let text = std::str::from_utf8(line).map_err(|_| LineFault::new(LineReason::NotUtf8, "", "UTF-8"))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let parsed: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let (field, rule) = describe(&inner, &path);
+        LineFault::new(LineReason::NotTheFormat, &field, rule)
+    })?;
+    deserializer
+        .end()
+        .map_err(|_| LineFault::new(LineReason::NotTheFormat, "", "one JSON object and nothing after it"))?;
+    Ok(parsed)
+}
+
+/// What serde says, without the values that it quotes. Names of fields that are missing or given twice are ours.
+fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
+    let message = error.to_string();
+    let quoted = || message.split('`').nth(1).unwrap_or_default();
+    let at = |name: &str| if path == "." { name.to_owned() } else { format!("{path}.{name}") };
+    let here = || if path == "." { String::new() } else { path.to_owned() };
+    if !error.is_data() {
+        (String::new(), "one JSON object")
+    } else if message.starts_with("missing field") {
+        (at(quoted()), "required")
+    } else if message.starts_with("duplicate field") {
+        (at(quoted()), "given once")
+    } else if message.starts_with("unknown field") {
+        // The path ends in the unknown name, which is the sender's text.
+        (path.rsplit_once('.').map(|(parent, _)| parent.to_owned()).unwrap_or_default(), "no field that the format does not have")
+    } else if message.starts_with("unknown variant") {
+        (here(), "one of the words of the format")
+    } else {
+        (here(), "of the type that the format says")
+    }
+}
+
+/// For `Option` fields with `#[serde(default)]`: left out is `None`, and `null` is an error.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// SHA-256 of a value in the JSON Canonicalization Scheme (RFC 8785), for values with ASCII member names and no
+/// fractions: then it is `serde_json` with members sorted.
+pub fn canonical_sha256<T: serde::Serialize>(value: &T) -> Result<[u8; 32], serde_json::Error> {
+    // `Value` keeps members in a `BTreeMap`, sorted by their bytes; a test would notice if a feature changed that.
+    let value = serde_json::to_value(value)?;
+    Ok(digest::sha256(&[serde_json::to_string(&value)?.as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    struct Record {
+        #[expect(dead_code, reason = "only its presence counts")]
+        name: String,
+        #[serde(default, deserialize_with = "present")]
+        #[expect(dead_code, reason = "only its presence counts")]
+        kana: Option<String>,
+        #[serde(default)]
+        #[expect(dead_code, reason = "only its presence counts")]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its presence counts")]
+        size: u8,
+    }
+
+    #[test]
+    fn faults_name_field_and_rule_and_never_a_value() {
+        for (line, field, rule) in [
+            (r#"{"kana":"PLANTED"}"#, "name", "required"),
+            (r#"{"name":"a","name":"PLANTED"}"#, "name", "given once"),
+            (r#"{"name":"a","kana":null}"#, "kana", "of the type that the format says"),
+            (r#"{"name":"a","PLANTED":1}"#, "", "no field that the format does not have"),
+            (r#"{"name":"a","inner":[{"size":1},{"size":"PLANTED"}]}"#, "inner[1].size", "of the type that the format says"),
+            (r#"{"name":"a","inner":[{"size":1,"PLANTED":2}]}"#, "inner[0]", "no field that the format does not have"),
+            (r#"{"name":"a"} PLANTED"#, "", "one JSON object and nothing after it"),
+            (r#"PLANTED"#, "", "one JSON object"),
+            ("[]", "", "of the type that the format says"),
+        ] {
+            let fault = parse::<Record>(line.as_bytes()).unwrap_err();
+            assert_eq!((fault.field.as_str(), fault.rule), (field, rule), "{line}");
+            assert_eq!(fault.reason, LineReason::NotTheFormat);
+        }
+        assert_eq!(parse::<Record>(b"{\"name\":\"\xff\"}").unwrap_err().reason, LineReason::NotUtf8);
+        parse::<Record>(r#"{"name":"a","kana":"b"}"#.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn canonical_form_is_that_of_rfc_8785() {
+        let value: serde_json::Value = serde_json::from_str(r#"{"b":[1,"\u0001\n\"é𠮷"],"a":{"d":true,"c":9007199254740991}}"#).unwrap();
+        let canonical = "{\"a\":{\"c\":9007199254740991,\"d\":true},\"b\":[1,\"\\u0001\\n\\\"é𠮷\"]}";
+        assert_eq!(canonical_sha256(&value).unwrap(), digest::sha256(&[canonical.as_bytes()]));
+    }
+}

@@ -1,0 +1,170 @@
+//! The secret keys of a side: each purpose its own, each with an id, the newest first (DESIGN §7).
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use aws_lc_rs::hmac;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::Timestamp,
+    files::{self, FileError},
+    sealing::Sealer,
+};
+
+/// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
+/// and `key` (64 hexadecimal digits); the first is used, the others still open what was made with them.
+pub struct Keyring {
+    /// Seals what is stored.
+    pub sealer: Sealer,
+    /// Finds what is stored sealed.
+    pub lookup: LookupKey,
+    /// Names persons and accounts in the audit log.
+    pub pseudonym: PseudonymKey,
+    /// Makes login beacons; on the registry side only.
+    pub beacon: Option<BeaconKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sealing: Vec<Entry>,
+    lookup: Vec<Entry>,
+    pseudonym: Vec<Entry>,
+    #[serde(default)]
+    beacon: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    #[serde(deserialize_with = "secret")]
+    key: Zeroizing<String>,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(deserializer).map(Zeroizing::new)
+}
+
+type Key = Zeroizing<[u8; 32]>;
+
+impl Keyring {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let text = files::read_secret(path)?;
+        let text = std::str::from_utf8(&text).map_err(|_| FileError::content(path, "must be UTF-8"))?;
+        // The parser's own message could quote a key.
+        let file: File = toml::from_str(text).map_err(|_| {
+            FileError::content(path, "must be TOML with the lists sealing, lookup, pseudonym and beacon of {id, key}")
+        })?;
+        let keys = |purpose: &'static str, entries: Vec<Entry>| {
+            let bad = |rule: &str| FileError::content(path, format!("{purpose}: {rule}"));
+            let mut seen = BTreeMap::new();
+            let mut keys = Vec::new();
+            for entry in entries {
+                if entry.id.is_empty() || entry.id.len() > 32 || seen.insert(entry.id.clone(), ()).is_some() {
+                    return Err(bad("ids are 1 to 32 bytes and differ"));
+                }
+                let decoded = data_encoding::HEXLOWER_PERMISSIVE.decode(entry.key.as_bytes()).map(Zeroizing::new);
+                let key = decoded.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+                keys.push((entry.id, Zeroizing::new(key.ok_or_else(|| bad("a key is 64 hexadecimal digits"))?)));
+            }
+            Ok(keys)
+        };
+        let first = |purpose: &'static str, keys: Vec<(String, Key)>| {
+            keys.into_iter()
+                .next()
+                .map(|(_, key)| key)
+                .ok_or_else(|| FileError::content(path, format!("{purpose}: at least one key")))
+        };
+        let sealing = Sealer::new(keys("sealing", file.sealing)?)
+            .ok_or_else(|| FileError::content(path, "sealing: at least one key"))?;
+        Ok(Self {
+            sealer: sealing,
+            lookup: LookupKey(hmac_key(&first("lookup", keys("lookup", file.lookup)?)?)),
+            pseudonym: PseudonymKey(hmac_key(&first("pseudonym", keys("pseudonym", file.pseudonym)?)?)),
+            beacon: keys("beacon", file.beacon)?.first().map(|(_, key)| BeaconKey(hmac_key(key))),
+        })
+    }
+}
+
+fn hmac_key(key: &Key) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())
+}
+
+/// HMAC-SHA256 over a label and length-prefixed parts, so that no two meanings share a value.
+fn mac<const N: usize>(key: &hmac::Key, label: &str, parts: &[&[u8]]) -> [u8; N] {
+    let mut context = hmac::Context::with_key(key);
+    for part in std::iter::once(label.as_bytes()).chain(parts.iter().copied()) {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    let tag = context.sign();
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    out
+}
+
+macro_rules! redacted {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    )*};
+}
+redacted!(LookupKey, PseudonymKey, BeaconKey);
+
+/// Makes the values by which sealed rows are found.
+#[derive(Clone)]
+pub struct LookupKey(hmac::Key);
+
+/// The HMAC by which a row is found. It tells nothing without the key.
+pub type Lookup = [u8; 32];
+
+impl LookupKey {
+    /// The value for `parts`, apart from that of any other label.
+    pub fn lookup(&self, label: &str, parts: &[&[u8]]) -> Lookup {
+        mac(&self.0, label, parts)
+    }
+}
+
+/// Makes the pseudonyms that stand for persons and accounts in the audit log.
+#[derive(Clone)]
+pub struct PseudonymKey(hmac::Key);
+
+/// What stands for a person, a register, an account or a linkage in the audit log.
+pub type Pseudonym = [u8; 16];
+
+impl PseudonymKey {
+    /// The pseudonym of `value`, apart from that of any other label.
+    pub fn pseudonym(&self, label: &str, value: &[u8]) -> Pseudonym {
+        mac(&self.0, label, &[value])
+    }
+}
+
+/// Makes the provider's beacons: bytes that nobody can foretell, renewed every 30 s, so that a text that holds one was
+/// signed after it was published. `slot (8 bytes) ‖ HMAC(key, slot) (24 bytes)`: every instance with the key makes and
+/// knows the same, and none is stored.
+#[derive(Clone)]
+pub struct BeaconKey(hmac::Key);
+
+impl BeaconKey {
+    /// How long a beacon is published, in milliseconds.
+    const SLOT_MS: i64 = 30_000;
+
+    /// The beacon of this moment.
+    pub fn beacon(&self, now: Timestamp) -> [u8; 32] {
+        let slot = now.unix_ms().div_euclid(Self::SLOT_MS).to_be_bytes();
+        let tag: [u8; 24] = mac(&self.0, "koseki-beacon-v1", &[&slot]);
+        let mut out = [0; 32];
+        for (to, from) in out.iter_mut().zip(slot.iter().chain(&tag)) {
+            *to = *from;
+        }
+        out
+    }
+}

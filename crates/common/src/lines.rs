@@ -1,0 +1,181 @@
+//! Files that are loaded line by line over a stream: reading them on the sender's side, taking them in on the server's.
+//! One result per line, in order, after it is durable; a bad line leaves its neighbours alone.
+
+use std::{future::Future, io, time::Duration};
+
+use futures_util::FutureExt as _;
+use koseki_proto::koseki::common::v1::{FileLine, LineOutcome, LineReason, LineResult};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _},
+    sync::mpsc,
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Status, Streaming};
+
+use crate::{
+    refusal::{Reason, Refusal},
+    terms::RuleBroken,
+};
+
+/// Length of a line at most, in bytes, without its end.
+pub const MAX_LINE_BYTES: usize = 65_536;
+/// Message limit of a method that takes lines, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+/// Lines that are stored together at most.
+const BATCH_LINES: usize = 256;
+/// A stream ends after this long without a message.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Why a line is refused: never with a value in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineFault {
+    /// The reason.
+    pub reason: LineReason,
+    /// Path of the field; empty when the whole line is at fault.
+    pub field: String,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+}
+
+impl LineFault {
+    /// A fault.
+    pub fn new(reason: LineReason, field: &str, rule: &'static str) -> Self {
+        // Paths are made of the format's own names; the bound holds for deep ones.
+        Self { reason, field: field.chars().take(100).collect(), rule }
+    }
+}
+
+/// What became of a line, before it is told.
+pub type Outcome = Result<LineOutcome, LineFault>;
+
+fn to_proto(line_number: u64, outcome: Outcome) -> LineResult {
+    match outcome {
+        Ok(outcome) => LineResult { line_number, outcome: outcome.into(), ..Default::default() },
+        Err(fault) => LineResult {
+            line_number,
+            outcome: LineOutcome::Refused.into(),
+            reason: fault.reason.into(),
+            field: fault.field,
+            rule: fault.rule.to_owned(),
+        },
+    }
+}
+
+/// A fault for a line that is too long.
+pub fn too_long() -> LineFault {
+    LineFault::new(LineReason::TooLong, "", "at most 65,536 bytes")
+}
+
+/// The stream of results of a method that takes lines.
+pub type Results = ReceiverStream<Result<LineResult, Status>>;
+
+/// Takes lines in: whatever has come in is handed to `store` together, and its outcomes are sent before more is read, so
+/// that a fast sender waits and fills nothing.
+pub fn take_in<F, Fut>(mut incoming: Streaming<FileLine>, store: F) -> Results
+where
+    F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
+    Fut: Future<Output = Vec<Outcome>> + Send,
+{
+    let (results, receiver) = mpsc::channel(BATCH_LINES);
+    tokio::spawn(async move {
+        let mut last = 0;
+        loop {
+            let mut numbers = Vec::new();
+            let mut lines = Vec::new();
+            let mut next = tokio::time::timeout(IDLE, incoming.next()).await.ok().flatten();
+            // The stream's own end and an idle sender look alike from here on: nothing more comes.
+            while let Some(message) = next.take() {
+                let line = match message {
+                    Ok(line) if line.line_number > last => line,
+                    Ok(_) => {
+                        let refusal = Refusal::malformed("line_number", RuleBroken("rising, from 1"));
+                        let _ = results.send(Err(refusal.into())).await;
+                        return;
+                    }
+                    Err(_) => return,
+                };
+                last = line.line_number;
+                numbers.push(line.line_number);
+                lines.push(line.line);
+                if lines.len() < BATCH_LINES {
+                    next = incoming.next().now_or_never().flatten();
+                }
+            }
+            if lines.is_empty() {
+                return;
+            }
+            for (number, outcome) in numbers.into_iter().zip(store(lines).await) {
+                if results.send(Ok(to_proto(number, outcome))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Refuses a call whose stream cannot be served.
+pub fn refuse(reason: Reason) -> Status {
+    Refusal::new(reason).into()
+}
+
+/// A line as it was read from a file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReadLine {
+    /// Its bytes, without the line end.
+    Line(Vec<u8>),
+    /// It is longer than [`MAX_LINE_BYTES`]; it was skipped.
+    TooLong,
+}
+
+/// Reads the next line of a file in bounded memory; `None` at its end.
+pub async fn read_line<R: AsyncBufRead + Unpin>(reader: &mut R) -> io::Result<Option<ReadLine>> {
+    let mut line = Vec::new();
+    let mut too_long = false;
+    loop {
+        let buffer = reader.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(match (too_long, line.is_empty()) {
+                (true, _) => Some(ReadLine::TooLong),
+                (false, true) => None,
+                (false, false) => Some(ReadLine::Line(line)),
+            });
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let (part, used) = match end {
+            Some(end) => (buffer.get(..end).unwrap_or_default(), end + 1),
+            None => (buffer, buffer.len()),
+        };
+        if line.len() + part.len() > MAX_LINE_BYTES {
+            too_long = true;
+            line = Vec::new();
+        }
+        if !too_long {
+            line.extend_from_slice(part);
+        }
+        reader.consume(used);
+        if end.is_some() {
+            return Ok(Some(if too_long { ReadLine::TooLong } else { ReadLine::Line(line) }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_read_in_bounded_memory() {
+        let long = vec![b'x'; 10_000_000];
+        let mut file = b"a\n\n".to_vec();
+        file.extend_from_slice(&long);
+        file.extend_from_slice(b"\nlast");
+        let mut reader = tokio::io::BufReader::new(file.as_slice());
+        let mut read = Vec::new();
+        while let Some(line) = read_line(&mut reader).await.unwrap() {
+            read.push(line);
+        }
+        let line = |text: &str| ReadLine::Line(text.as_bytes().to_vec());
+        assert_eq!(read, [line("a"), line(""), ReadLine::TooLong, line("last")]);
+    }
+}

@@ -1,0 +1,122 @@
+//! The frame of a service's program: command line, configuration, log, start, signal, drain.
+
+use std::{future::Future, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{self, ConfigError, LogConfig},
+    ops,
+    server::Server,
+    telemetry,
+};
+
+/// A boxed error with its chain, for the top of a program.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service that [`main`] can run.
+pub trait Service: Send + 'static {
+    /// Name of the program.
+    const NAME: &'static str;
+    /// Its configuration.
+    type Config: Serialize + DeserializeOwned + Send;
+
+    /// Checks everything that can be checked without opening a port or a store.
+    fn check(config: &Self::Config) -> Result<(), StartError>;
+    /// How it logs.
+    fn log(config: &Self::Config) -> &LogConfig;
+    /// Its operations port.
+    fn ops(config: &Self::Config) -> SocketAddr;
+    /// How long a drain may take.
+    fn drain_deadline(config: &Self::Config) -> Duration;
+    /// Starts it.
+    fn start(config: Self::Config, clock: Arc<dyn Clock>)
+    -> impl Future<Output = Result<Server, StartError>> + Send;
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    run: Run,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Run {
+    /// The configuration file (TOML); deploy/config/ has a commented sample
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Check the configuration and every file that it names, print the effective values, and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask the running service's operations port whether it is ready: exit code 0 when it is
+    Healthcheck,
+}
+
+/// Runs a service until SIGTERM or SIGINT. Exit code 0 after a drain, 1 when it could not run, 2 for a wrong command line.
+pub fn main<S: Service>() -> ExitCode {
+    let command = Cli::command().name(S::NAME).version(env!("CARGO_PKG_VERSION")).about(format!("{} service", S::NAME));
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run::<S>(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not be installed yet; the whole chain is told once, here.
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            let _ = writeln!(std::io::stderr(), "{}: {text}", S::NAME);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<S: Service>(cli: Cli) -> Result<(), StartError> {
+    let path = cli.run.config.ok_or("--config FILE is missing")?;
+    let config: S::Config = config::load(&path)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    if let Some(Command::Healthcheck) = cli.command {
+        return match runtime.block_on(ops::is_ready(S::ops(&config)))? {
+            true => Ok(()),
+            false => Err("not ready".into()),
+        };
+    }
+    telemetry::check(S::log(&config))?;
+    S::check(&config)?;
+    if cli.run.check_config {
+        let text = toml::to_string(&config).map_err(|error| ConfigError::value("configuration", error))?;
+        std::io::stdout().write_all(text.as_bytes())?;
+        return Ok(());
+    }
+    telemetry::install(S::log(&config))?;
+    let deadline = S::drain_deadline(&config);
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let server = S::start(config, Arc::new(SystemClock::new())).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        server.drain(deadline).await;
+        tracing::info!("stopped");
+        Ok::<(), StartError>(())
+    })?;
+    // What still runs (a task that does not end) must not hold up the exit.
+    runtime.shutdown_background();
+    Ok(())
+}

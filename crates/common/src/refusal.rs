@@ -1,0 +1,323 @@
+//! Why a call is refused, and the one place where that becomes a gRPC status.
+//!
+//! A refusal carries nothing personal and nothing internal: a stable reason, the call's id, and for malformed input the
+//! field and its rule, never the value.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::terms::{RequestId, RuleBroken};
+
+/// Domain of `google.rpc.ErrorInfo` in every refusal.
+pub const ERROR_DOMAIN: &str = "koseki-provision";
+
+/// Why a call is refused. The names in `google.rpc.ErrorInfo.reason` are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A field breaks its rule.
+    Malformed,
+    /// The certificate names nobody, or is no longer valid.
+    IdentityInvalid,
+    /// The caller's role may not call this method.
+    PermissionDenied,
+    /// Too much is asked at the moment.
+    Overloaded,
+    /// Not decided in time, or something that is needed is missing or out of date.
+    Unavailable,
+    /// Provision of the kind is suspended.
+    ProvisionSuspended,
+    /// The request id was used before.
+    RequestIdUsed,
+    /// No such session, or it has ended.
+    SessionInvalid,
+    /// No such login challenge, or it was used or has expired.
+    ChallengeInvalid,
+    /// The card's certificate has expired.
+    CardExpired,
+    /// The card's certificate is revoked.
+    CardRevoked,
+    /// The certificate is not a user-authentication certificate that the policy accepts.
+    CardNotAccepted,
+    /// The signature is not that of the certificate's key over the challenge's text.
+    SignatureInvalid,
+    /// The text is not one in force for the kind.
+    ConsentTextUnknown,
+    /// The requester has no such consent.
+    ConsentUnknown,
+    /// The requester has not consented to this kind and the text in force.
+    ConsentRequired,
+    /// The register refusal: one for every cause in linkage, register and suppression (I6).
+    NotProvided,
+    /// The eligibility is not signed by this peer, not for this provider, or not fresh.
+    EligibilityRefused,
+    /// The two sides hold different provision policies.
+    PolicyMismatch,
+    /// The two sides' clocks differ by more than the policy allows.
+    ClockSkew,
+    /// The eligibility's sequence number was used before.
+    SequenceUsed,
+    /// What the request refers to is not stored.
+    UnknownReference,
+    /// The act's id was used for another act.
+    ActIdUsed,
+}
+
+/// What a reason says to the outside.
+struct Public {
+    code: Code,
+    name: &'static str,
+    english: &'static str,
+    japanese: &'static str,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 23] = [
+        Self::Malformed,
+        Self::IdentityInvalid,
+        Self::PermissionDenied,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::ProvisionSuspended,
+        Self::RequestIdUsed,
+        Self::SessionInvalid,
+        Self::ChallengeInvalid,
+        Self::CardExpired,
+        Self::CardRevoked,
+        Self::CardNotAccepted,
+        Self::SignatureInvalid,
+        Self::ConsentTextUnknown,
+        Self::ConsentUnknown,
+        Self::ConsentRequired,
+        Self::NotProvided,
+        Self::EligibilityRefused,
+        Self::PolicyMismatch,
+        Self::ClockSkew,
+        Self::SequenceUsed,
+        Self::UnknownReference,
+        Self::ActIdUsed,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        self.public().name
+    }
+
+    fn public(self) -> Public {
+        let public = |code, name, english, japanese| Public { code, name, english, japanese };
+        match self {
+            Self::Malformed => public(
+                Code::InvalidArgument,
+                "MALFORMED",
+                "a field breaks its rule",
+                "項目の値が規則に合いません。",
+            ),
+            Self::IdentityInvalid => public(
+                Code::Unauthenticated,
+                "IDENTITY_INVALID",
+                "the client certificate names nobody of this deployment or is not valid now",
+                "クライアント証明書では接続元を確認できません。",
+            ),
+            Self::PermissionDenied => public(
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                "this identity may not call this method",
+                "この呼出しは許可されていません。",
+            ),
+            Self::Overloaded => public(
+                Code::ResourceExhausted,
+                "OVERLOADED",
+                "too much is asked at the moment; try again after the given time",
+                "ただいま混み合っています。しばらくしてからやり直してください。",
+            ),
+            Self::Unavailable => public(
+                Code::Unavailable,
+                "UNAVAILABLE",
+                "the request could not be decided; try again after the given time",
+                "ただいま処理できません。しばらくしてからやり直してください。",
+            ),
+            Self::ProvisionSuspended => public(
+                Code::Unavailable,
+                "PROVISION_SUSPENDED",
+                "provision is suspended",
+                "ただいま情報の提供を停止しています。",
+            ),
+            Self::RequestIdUsed => public(
+                Code::AlreadyExists,
+                "REQUEST_ID_USED",
+                "the request id was used before; a retry is a new request",
+                "この要求番号は既に使われています。",
+            ),
+            Self::SessionInvalid => public(
+                Code::Unauthenticated,
+                "SESSION_INVALID",
+                "there is no such session; log in again",
+                "ログインしていないか、ログインの有効期間が過ぎました。",
+            ),
+            Self::ChallengeInvalid => public(
+                Code::Unauthenticated,
+                "CHALLENGE_INVALID",
+                "the login challenge is unknown, used or expired; begin again",
+                "ログインの手続が期限切れです。初めからやり直してください。",
+            ),
+            Self::CardExpired => public(
+                Code::Unauthenticated,
+                "CARD_EXPIRED",
+                "the card's certificate has expired",
+                "利用者証明用電子証明書の有効期間が過ぎています。",
+            ),
+            Self::CardRevoked => public(
+                Code::Unauthenticated,
+                "CARD_REVOKED",
+                "the card's certificate is revoked",
+                "利用者証明用電子証明書は失効しています。",
+            ),
+            Self::CardNotAccepted => public(
+                Code::Unauthenticated,
+                "CARD_NOT_ACCEPTED",
+                "the certificate is not an accepted user-authentication certificate",
+                "マイナンバーカードの利用者証明用電子証明書ではありません。",
+            ),
+            Self::SignatureInvalid => public(
+                Code::Unauthenticated,
+                "SIGNATURE_INVALID",
+                "the signature does not verify over the challenge's text",
+                "カードの署名を確認できません。",
+            ),
+            Self::ConsentTextUnknown => public(
+                Code::FailedPrecondition,
+                "CONSENT_TEXT_UNKNOWN",
+                "the text is not in force for this kind of request; list the texts again",
+                "同意の文面が改められています。現在の文面を示してください。",
+            ),
+            Self::ConsentUnknown => public(
+                Code::NotFound,
+                "CONSENT_UNKNOWN",
+                "the requester has no such consent",
+                "該当する同意がありません。",
+            ),
+            Self::ConsentRequired => public(
+                Code::FailedPrecondition,
+                "CONSENT_REQUIRED",
+                "the requester has not consented to this kind of request",
+                "この請求等について情報の提供を受けることへの同意が必要です。",
+            ),
+            Self::NotProvided => public(
+                Code::FailedPrecondition,
+                "NOT_PROVIDED",
+                "copy information cannot be provided online for this request",
+                "オンラインでは戸籍の情報を提供できません。市区町村の窓口にお問い合わせください。",
+            ),
+            Self::EligibilityRefused => public(
+                Code::PermissionDenied,
+                "ELIGIBILITY_REFUSED",
+                "the eligibility is not this peer's, not for this provider, or not fresh",
+                "提供要件の証明を確認できません。",
+            ),
+            Self::PolicyMismatch => public(
+                Code::FailedPrecondition,
+                "POLICY_MISMATCH",
+                "the two sides hold different provision policies",
+                "双方の提供方針が一致しません。",
+            ),
+            Self::ClockSkew => public(
+                Code::FailedPrecondition,
+                "CLOCK_SKEW",
+                "the two sides' clocks differ by more than the policy allows",
+                "双方の時刻の差が許容範囲を超えています。",
+            ),
+            Self::SequenceUsed => public(
+                Code::AlreadyExists,
+                "SEQUENCE_USED",
+                "the sequence number was used before",
+                "この通し番号は既に使われています。",
+            ),
+            Self::UnknownReference => public(
+                Code::NotFound,
+                "UNKNOWN_REFERENCE",
+                "what the request refers to is not stored",
+                "指定されたものは登録されていません。",
+            ),
+            Self::ActIdUsed => public(
+                Code::AlreadyExists,
+                "ACT_ID_USED",
+                "the act's id was used for another act",
+                "この番号は別の操作に使われています。",
+            ),
+        }
+    }
+}
+
+/// A refused call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    reason: Reason,
+    request_id: Option<RequestId>,
+    violation: Option<(&'static str, RuleBroken)>,
+}
+
+impl Refusal {
+    /// How long a caller should wait after `OVERLOADED` and `UNAVAILABLE`.
+    const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+    /// A refusal for this reason.
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, request_id: None, violation: None }
+    }
+
+    /// A field breaks its rule.
+    pub fn malformed(field: &'static str, rule: RuleBroken) -> Self {
+        Self { reason: Reason::Malformed, request_id: None, violation: Some((field, rule)) }
+    }
+
+    /// Adds the id of the call, to be echoed.
+    pub fn of_request(self, request_id: RequestId) -> Self {
+        Self { request_id: Some(request_id), ..self }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let public = refusal.reason.public();
+        let mut details = ErrorDetails::new();
+        let metadata: Vec<(String, String)> =
+            refusal.request_id.map(|id| ("request_id".to_owned(), id.to_string())).into_iter().collect();
+        details.set_error_info(public.name, ERROR_DOMAIN, metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+        details.set_localized_message("ja", public.japanese);
+        if let Some((field, rule)) = refusal.violation {
+            details.add_bad_request_violation(field, rule.0);
+        }
+        if matches!(refusal.reason, Reason::Overloaded | Reason::Unavailable) {
+            details.set_retry_info(Some(Refusal::RETRY_AFTER));
+        }
+        Status::with_error_details(public.code, public.english, details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_reason_has_both_texts() {
+        let names: std::collections::HashSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let public = reason.public();
+            assert!(!public.english.is_empty() && !public.japanese.is_empty());
+        }
+    }
+}

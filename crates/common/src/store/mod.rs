@@ -1,0 +1,45 @@
+//! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
+//! acts, used request ids (DESIGN §4, §5, §7).
+
+mod side;
+mod sqlite;
+
+pub use side::{ActError, SideStore};
+pub use sqlite::{Database, OpenError, WriteTx, migration};
+
+/// The store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was changed.
+    #[error("the store failed and nothing was changed")]
+    Failed(#[source] sqlx::Error),
+    /// The commit failed: whether it counts is not known.
+    #[error("the outcome of a commit is not known")]
+    OutcomeUnknown(#[source] sqlx::Error),
+    /// Another process has taken the log: this one must not write any more.
+    #[error("another process has taken this log")]
+    Fenced,
+    /// What is stored cannot be read.
+    #[error("what is stored cannot be read: {0}")]
+    Unreadable(&'static str),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<crate::sealing::SealError> for StoreError {
+    fn from(_: crate::sealing::SealError) -> Self {
+        Self::Unreadable("a sealed value")
+    }
+}
+
+impl From<StoreError> for crate::refusal::Reason {
+    /// Callers learn that it did not work; operators get the chain in the log.
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        Self::Unavailable
+    }
+}

@@ -1,0 +1,18 @@
+//! The terms that both sides share, parsed once at the edge into types that cannot be wrong (DESIGN §9).
+
+mod linkage_code;
+mod municipality_code;
+mod register_kind;
+mod request;
+mod request_id;
+
+pub use linkage_code::{LinkageCode, LinkageHandle};
+pub use municipality_code::{MunicipalityCode, MunicipalityCodeError};
+pub use register_kind::RegisterKind;
+pub use request::{Procedure, RequestKind};
+pub use request_id::{ActId, RequestId};
+
+/// A value breaks its rule. Tells the rule and never the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuleBroken(pub &'static str);
