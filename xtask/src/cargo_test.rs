@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write},
     process::Command,
 };
 
@@ -62,8 +62,12 @@ impl Results {
     }
 }
 
-/// Runs one `cargo test`; whether it succeeded. Its tests are added to the results.
+/// Runs one `cargo test`, its output on the terminal; whether it succeeded. Its tests are added to the results.
 pub(crate) fn run(command: &mut Command, results: &mut Results) -> Result<bool> {
+    run_onto(&mut io::stdout(), command, results)
+}
+
+fn run_onto(terminal: &mut impl Write, command: &mut Command, results: &mut Results) -> Result<bool> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     command
         .stdout(writer.try_clone().context("cannot share a pipe")?)
@@ -75,7 +79,6 @@ pub(crate) fn run(command: &mut Command, results: &mut Results) -> Result<bool> 
     let mut parser = Parser::new(results);
     let mut lines = BufReader::new(reader);
     let mut line = Vec::new();
-    let mut terminal = io::stdout();
     while lines
         .read_until(b'\n', &mut line)
         .context("cannot read what the tests say")?
@@ -166,16 +169,15 @@ impl<'a> Parser<'a> {
 
 /// `Running tests/x.rs (target/debug/deps/x-0123456789abcdef)` or `Doc-tests x`.
 fn binary_of(line: &str) -> Option<String> {
-    let line = line.trim_start();
-    if let Some(package) = line.strip_prefix("Doc-tests ") {
+    if let Some(package) = line.strip_prefix("   Doc-tests ") {
         return Some(format!("doc::{package}"));
     }
+    // Only as cargo writes it: a test may print something like it.
     let (_, executable) = line
-        .strip_prefix("Running ")?
+        .strip_prefix("     Running ")?
         .strip_suffix(')')?
         .rsplit_once(" (")?;
-    let file = executable.rsplit(['/', '\\']).next()?;
-    let file = file.strip_suffix(".exe").unwrap_or(file);
+    let (_, file) = executable.rsplit_once("deps/")?;
     let (name, _hash) = file.rsplit_once('-')?;
     Some(name.to_owned())
 }
@@ -199,6 +201,17 @@ fn count_before(counts: &str, word: &str) -> usize {
         .filter_map(|part| part.trim().strip_suffix(word.trim_start()))
         .find_map(|number| number.trim().parse().ok())
         .unwrap_or(0)
+}
+
+/// For the tests of what counts results.
+#[cfg(test)]
+pub(crate) fn results_of(output: &str) -> Results {
+    let mut results = Results::default();
+    let mut parser = Parser::new(&mut results);
+    for line in output.lines() {
+        parser.line(line);
+    }
+    results
 }
 
 #[cfg(test)]
@@ -253,8 +266,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 
     #[test]
     fn every_test_is_named_by_its_binary() {
-        let mut results = Results::default();
-        parse(SAMPLE, &mut results);
+        let results = results_of(SAMPLE);
         for (name, ending) in [
             (
                 "koseki_provider::register::tests::a_check_digit_is_computed",
@@ -283,11 +295,9 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 
     #[test]
     fn a_line_that_is_lost_still_counts() {
-        let mut results = Results::default();
-        parse(
-            "Running tests/x.rs (target/debug/deps/x-9a01fe2384c3d7aa)\nnoise test a ... ok\ntest b ... ok\n\
+        let results = results_of(
+            "     Running tests/x.rs (target/debug/deps/x-9a01fe2384c3d7aa)\nnoise test a ... ok\ntest b ... ok\n\
              test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s\n",
-            &mut results,
         );
         assert_eq!((results.passed(), results.failed()), (2, 0));
         assert_eq!(results.ending("x::a"), None);
@@ -298,13 +308,13 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let mut results = Results::default();
         for ending in ["ignored", "ok"] {
             parse(
-                &format!("Running tests/x.rs (deps/x-0)\ntest a ... {ending}"),
+                &format!("     Running tests/x.rs (deps/x-0)\ntest a ... {ending}"),
                 &mut results,
             );
         }
         for ending in ["FAILED", "ok"] {
             parse(
-                &format!("Running tests/x.rs (deps/x-0)\ntest b ... {ending}"),
+                &format!("     Running tests/x.rs (deps/x-0)\ntest b ... {ending}"),
                 &mut results,
             );
         }
@@ -316,8 +326,15 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     fn output_is_read_in_order_to_its_end() {
         let mut results = Results::default();
         let script = "echo '     Running tests/y.rs (deps/y-0)' >&2; echo 'test a ... ok'; exit 1";
-        let succeeded = run(Command::new("sh").args(["-c", script]), &mut results).unwrap();
+        let mut terminal = Vec::new();
+        let succeeded = run_onto(
+            &mut terminal,
+            Command::new("sh").args(["-c", script]),
+            &mut results,
+        )
+        .unwrap();
         assert!(!succeeded);
+        assert_eq!(terminal, b"     Running tests/y.rs (deps/y-0)\ntest a ... ok\n");
         assert_eq!(results.ending("y::a"), Some(Ending::Passed));
     }
 }

@@ -64,7 +64,7 @@ struct Mutant {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Guard {
     package: String,
-    /// `lib`, or the name of an integration test.
+    /// `lib` or `bins` for the package's own tests, or the name of an integration test.
     test: String,
     /// Part of the test's name.
     filter: String,
@@ -238,11 +238,11 @@ fn run_guard(tree: &Tree, guard: &Guard) -> Result<Ran> {
 
 fn cargo_test(tree: &Tree, guard: &Guard) -> Command {
     let mut command = shell::cargo(&["test", "--quiet", "--package", &guard.package]);
-    if guard.test == "lib" {
-        command.arg("--lib");
-    } else {
-        command.args(["--test", &guard.test]);
-    }
+    match guard.test.as_str() {
+        "lib" => command.arg("--lib"),
+        "bins" => command.arg("--bins"),
+        test => command.args(["--test", test]),
+    };
     command
         .current_dir(tree.root())
         .env("CARGO_TARGET_DIR", tree.target())
