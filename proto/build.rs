@@ -49,7 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     fs::write(out.join("redacted.rs"), redacted)?;
 
-    tonic_prost_build::configure().skip_debug(["."]).build_transport(true).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .skip_debug(["."])
+        .build_transport(true)
+        .compile_fds(descriptors)?;
     Ok(())
 }
 
@@ -80,7 +83,9 @@ fn camel(name: &str) -> String {
     name.split('_')
         .filter_map(|word| {
             let mut letters = word.chars();
-            letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
         })
         .collect()
 }
