@@ -1,0 +1,121 @@
+//! The gateway's configuration. deploy/config/gateway.toml has every key with its meaning.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use common::{
+    batch::BatchLimits,
+    config::{ConfigError, ListenerLimits, LogConfig},
+    tls::TlsFiles,
+};
+use serde::{Deserialize, Serialize};
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this instance and of its audit log.
+    pub instance: String,
+    /// Trust domain of all identities.
+    pub trust_domain: String,
+    /// The provision policy.
+    pub policy_file: PathBuf,
+    /// Secret keys.
+    pub keyring_file: PathBuf,
+    /// The SQLite database.
+    pub database_file: PathBuf,
+    /// Milliseconds that a stop waits for calls in flight.
+    pub drain_deadline_ms: u64,
+    /// Listeners.
+    pub listen: Listen,
+    /// The provider instance.
+    pub provider: ProviderConfig,
+    /// How eligibilities are signed.
+    pub eligibility: EligibilityConfig,
+    /// What logins are checked with.
+    pub card: CardConfig,
+    /// Certificate, key and CA.
+    pub tls: TlsFiles,
+    /// Bounds of the listeners.
+    pub limits: ListenerLimits,
+    /// Bounds of the queue of requests.
+    pub provision: BatchLimits,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// Where the listeners listen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// For portal frontends.
+    pub portal: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+    /// Plain HTTP.
+    pub ops: SocketAddr,
+}
+
+/// The provider instance that look-ups go to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// `host:port` of its linkage listener.
+    pub address: String,
+    /// Its name.
+    pub instance: String,
+    /// Milliseconds between two looks at its state.
+    pub status_interval_ms: u64,
+}
+
+/// How eligibilities are signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EligibilityConfig {
+    /// Ed25519 private key.
+    pub private_key: PathBuf,
+    /// The key's id in the provider's list.
+    pub key_id: String,
+}
+
+/// What logins are checked with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardConfig {
+    /// Roots of the user-authentication certificates.
+    pub roots_dir: PathBuf,
+    /// Their revocation lists.
+    pub crl_dir: PathBuf,
+    /// Seconds after which the lists are read again.
+    pub crl_reload_seconds: u64,
+}
+
+impl CardConfig {
+    /// See [`Self::crl_reload_seconds`].
+    pub fn crl_reload(&self) -> Duration {
+        Duration::from_secs(self.crl_reload_seconds)
+    }
+}
+
+impl ProviderConfig {
+    /// See [`Self::status_interval_ms`].
+    pub fn status_interval(&self) -> Duration {
+        Duration::from_millis(self.status_interval_ms)
+    }
+}
+
+impl Config {
+    /// Checks the values that can be checked by themselves.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.instance.is_empty() || self.instance.len() > 64 {
+            return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
+        }
+        if !(100..=30_000).contains(&self.provider.status_interval_ms) {
+            return Err(ConfigError::value("provider.status_interval_ms", "must be 100 to 30,000"));
+        }
+        if self.card.crl_reload_seconds == 0 {
+            return Err(ConfigError::value("card.crl_reload_seconds", "must be at least 1"));
+        }
+        self.limits.check()?;
+        self.provision.check().map_err(|rule| ConfigError::value("provision", rule))
+    }
+}
