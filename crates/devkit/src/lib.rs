@@ -12,9 +12,12 @@
 )]
 
 pub mod card;
+pub mod client;
 mod crl;
+pub mod deployment;
 mod files;
 pub mod pki;
+pub mod process;
 pub mod registers;
 #[cfg(test)]
 mod tool;
