@@ -8,7 +8,7 @@ mod lines;
 mod municipality;
 mod operator;
 
-pub use access::{Access, AccessError};
+pub use access::{Access, AccessError, Reach};
 pub use answer::{CallError, Refused};
 pub use frontend::{Frontend, Session, Term};
 pub use ids::Ids;

@@ -196,8 +196,14 @@ impl Deployment {
         for side in [this.provider(), this.gateway()] {
             policy::write(&side.join("policy"))?;
         }
-        keyring::write(&this.provider().join("keyring.toml"), &["sealing", "lookup", "pseudonym", "beacon"])?;
-        keyring::write(&this.gateway().join("keyring.toml"), &["sealing", "lookup", "pseudonym"])?;
+        keyring::write(
+            &this.provider().join("keyring.toml"),
+            &["sealing", "lookup", "pseudonym", "beacon"],
+        )?;
+        keyring::write(
+            &this.gateway().join("keyring.toml"),
+            &["sealing", "lookup", "pseudonym"],
+        )?;
         configuration::write_provider(&this, &plan.addresses)?;
         configuration::write_gateway(&this, &plan.addresses)?;
         Ok(this)
@@ -302,7 +308,10 @@ impl Deployment {
     /// When the folder cannot be read.
     pub fn copies(&self) -> Result<Vec<(String, PathBuf)>, DeploymentError> {
         let folder = self.data().join("copies");
-        let failed = |source| DeploymentError::File { path: folder.clone(), source };
+        let failed = |source| DeploymentError::File {
+            path: folder.clone(),
+            source,
+        };
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
@@ -330,7 +339,10 @@ impl Deployment {
     /// When the file cannot be read.
     pub fn scenarios(&self) -> Result<Vec<ScenarioPerson>, DeploymentError> {
         let path = self.data().join("scenarios.json");
-        let text = fs::read(&path).map_err(|source| DeploymentError::File { path: path.clone(), source })?;
+        let text = fs::read(&path).map_err(|source| DeploymentError::File {
+            path: path.clone(),
+            source,
+        })?;
         serde_json::from_slice(&text).map_err(|source| DeploymentError::Scenarios { path, source })
     }
 
@@ -344,11 +356,17 @@ impl Deployment {
 }
 
 fn write_public(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
-    files::write_public(path, content).map_err(|source| DeploymentError::File { path: path.to_owned(), source })
+    files::write_public(path, content).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_secret(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
-    files::write_secret(path, content).map_err(|source| DeploymentError::File { path: path.to_owned(), source })
+    files::write_secret(path, content).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -360,17 +378,34 @@ mod tests {
     #[test]
     fn what_is_made_is_what_the_services_take() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan { seed: 7, registers: 40, addresses: Addresses::loopback() };
+        let plan = Plan {
+            seed: 7,
+            registers: 40,
+            addresses: Addresses::loopback(),
+        };
         let made = Deployment::create(dir.path(), &plan).unwrap();
 
         Policy::load(&made.provider().join("policy/provision-policy.toml")).unwrap();
-        assert!(Keyring::load(&made.provider().join("keyring.toml")).unwrap().beacon.is_some());
-        assert!(Keyring::load(&made.gateway().join("keyring.toml")).unwrap().beacon.is_none());
+        assert!(
+            Keyring::load(&made.provider().join("keyring.toml"))
+                .unwrap()
+                .beacon
+                .is_some()
+        );
+        assert!(
+            Keyring::load(&made.gateway().join("keyring.toml"))
+                .unwrap()
+                .beacon
+                .is_none()
+        );
         for (code, _) in made.copies().unwrap() {
             TlsMaterial::load(&made.client(Role::Municipality, &format!("{code}/{OFFICER}"))).unwrap();
         }
         TlsMaterial::load(&made.client(Role::PortalFrontend, FRONTEND)).unwrap();
-        assert_eq!(made.scenarios().unwrap().len(), crate::registers::Scenario::ALL.len());
+        assert_eq!(
+            made.scenarios().unwrap().len(),
+            crate::registers::Scenario::ALL.len()
+        );
 
         made.point_gateway_at("127.0.0.1:9").unwrap();
         let gateway = fs::read_to_string(made.gateway_config()).unwrap();

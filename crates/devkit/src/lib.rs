@@ -19,6 +19,7 @@ mod files;
 pub mod pki;
 pub mod process;
 pub mod registers;
+pub mod story;
 #[cfg(test)]
 mod tool;
 mod wall_clock;

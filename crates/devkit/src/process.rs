@@ -6,7 +6,7 @@ mod pair;
 mod service;
 
 pub use binaries::Binaries;
-pub use pair::{Pair, Reach, start_gateway, start_provider};
+pub use pair::{Pair, start_gateway, start_provider};
 pub use service::{Program, Service};
 
 use std::path::PathBuf;
@@ -25,7 +25,9 @@ pub enum ProcessError {
         fault: String,
     },
     /// The program is not where it should be.
-    #[error("{path}: is not there; run `cargo build -p koseki-provider -p portal-gateway`, or say in KOSEKI_BIN_DIR where the programs are")]
+    #[error(
+        "{path}: is not there; run `cargo build -p koseki-provider -p portal-gateway`, or say in KOSEKI_BIN_DIR where the programs are"
+    )]
     Missing {
         /// Where it was looked for.
         path: PathBuf,

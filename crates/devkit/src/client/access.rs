@@ -22,6 +22,19 @@ pub enum AccessError {
     TrustDomain(#[from] common::identity::IdentityError),
 }
 
+/// Where callers reach both services: `host:port` of each listener.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// For municipalities.
+    pub ingest: String,
+    /// For operators of the registry side.
+    pub registry_admin: String,
+    /// For portal frontends.
+    pub portal: String,
+    /// For operators of the portal side.
+    pub portal_admin: String,
+}
+
 /// Connects the callers of a deployment to its services.
 #[derive(Clone)]
 pub struct Access {
@@ -32,7 +45,10 @@ pub struct Access {
 impl Access {
     /// For the callers of this deployment.
     pub fn new(deployment: &Deployment, clock: Arc<dyn Clock>) -> Self {
-        Self { deployment: deployment.clone(), clock }
+        Self {
+            deployment: deployment.clone(),
+            clock,
+        }
     }
 
     /// The clock that callers go by.

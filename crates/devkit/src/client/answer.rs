@@ -58,13 +58,19 @@ impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
         let Some(info) = details.error_info() else {
-            return Self::NoAnswer { code: status.code(), message: status.message().to_owned() };
+            return Self::NoAnswer {
+                code: status.code(),
+                message: status.message().to_owned(),
+            };
         };
         let request_id = info.metadata.get("request_id").cloned();
         Self::Refused(Refused {
             code: status.code(),
             reason: info.reason.clone(),
-            japanese: details.localized_message().map(|text| text.message.clone()).unwrap_or_default(),
+            japanese: details
+                .localized_message()
+                .map(|text| text.message.clone())
+                .unwrap_or_default(),
             wire: wire(&status, request_id.as_deref()),
             request_id,
         })
@@ -81,8 +87,12 @@ fn wire(status: &Status, request_id: Option<&str>) -> Vec<u8> {
         .metadata()
         .iter()
         .map(|pair| match pair {
-            KeyAndValueRef::Ascii(key, value) => [key.as_str().as_bytes(), b": ", value.as_encoded_bytes()].concat(),
-            KeyAndValueRef::Binary(key, value) => [key.as_str().as_bytes(), b": ", value.as_encoded_bytes()].concat(),
+            KeyAndValueRef::Ascii(key, value) => {
+                [key.as_str().as_bytes(), b": ", value.as_encoded_bytes()].concat()
+            }
+            KeyAndValueRef::Binary(key, value) => {
+                [key.as_str().as_bytes(), b": ", value.as_encoded_bytes()].concat()
+            }
         })
         .filter(|header| !header.starts_with(b"date:"))
         .collect();

@@ -1,15 +1,12 @@
 //! A portal frontend: what a requester does through it.
 
-use common::{
-    identity::Role,
-    terms::RequestKind,
-};
+use common::{identity::Role, terms::RequestKind};
 use koseki_proto::{
     koseki::common::v1::RequesterCopyInfo,
     portal::v1::{
-        BeginLoginRequest, CompleteLoginRequest, ConsentText, GetStatusRequest, GrantConsentRequest, KindStatus,
-        ListConsentTextsRequest, LogoutRequest, ProvisionState, RequestCopyInfoRequest, WithdrawConsentRequest,
-        grant_consent_request, portal_client::PortalClient,
+        BeginLoginRequest, CompleteLoginRequest, ConsentText, GetStatusRequest, GrantConsentRequest,
+        KindStatus, ListConsentTextsRequest, LogoutRequest, ProvisionState, RequestCopyInfoRequest,
+        WithdrawConsentRequest, grant_consent_request, portal_client::PortalClient,
     },
 };
 use tokio::time::{interval, timeout};
@@ -48,7 +45,9 @@ pub enum Term {
 impl Session {
     /// A session that nobody opened: what a requester who has not logged in could at best present.
     pub fn invented() -> Self {
-        Self { token: vec![0x5a; 32] }
+        Self {
+            token: vec![0x5a; 32],
+        }
     }
 }
 
@@ -59,7 +58,10 @@ impl Frontend {
     /// When its files cannot be used.
     pub fn new(access: &Access, address: &str) -> Result<Self, AccessError> {
         let channel = access.to_gateway(Role::PortalFrontend, FRONTEND, address)?;
-        Ok(Self { client: PortalClient::new(channel), ids: Ids::new(access.clock()) })
+        Ok(Self {
+            client: PortalClient::new(channel),
+            ids: Ids::new(access.clock()),
+        })
     }
 
     /// Makes the ids of calls.
@@ -72,8 +74,16 @@ impl Frontend {
     /// # Errors
     /// A refusal, or no answer.
     pub async fn login(&self, card: &VirtualCard) -> Result<Session, CallError> {
-        let begin = BeginLoginRequest { request_id: self.ids.next(), web_origin: WEB_ORIGIN.to_owned() };
-        let challenge = self.client.clone().begin_login(request(begin)).await?.into_inner();
+        let begin = BeginLoginRequest {
+            request_id: self.ids.next(),
+            web_origin: WEB_ORIGIN.to_owned(),
+        };
+        let challenge = self
+            .client
+            .clone()
+            .begin_login(request(begin))
+            .await?
+            .into_inner();
         let signature = card.sign(&challenge.text).map_err(|error| CallError::NoAnswer {
             code: tonic::Code::Internal,
             message: format!("the card does not sign: {error}"),
@@ -84,8 +94,15 @@ impl Frontend {
             certificate: card.certificate_der.clone(),
             signature,
         };
-        let session = self.client.clone().complete_login(request(complete)).await?.into_inner();
-        Ok(Session { token: session.session_token })
+        let session = self
+            .client
+            .clone()
+            .complete_login(request(complete))
+            .await?
+            .into_inner();
+        Ok(Session {
+            token: session.session_token,
+        })
     }
 
     /// Ends a session.
@@ -93,7 +110,10 @@ impl Frontend {
     /// # Errors
     /// A refusal, or no answer.
     pub async fn logout(&self, session: &Session) -> Result<(), CallError> {
-        let message = LogoutRequest { request_id: self.ids.next(), session_token: session.token.clone() };
+        let message = LogoutRequest {
+            request_id: self.ids.next(),
+            session_token: session.token.clone(),
+        };
         self.client.clone().logout(request(message)).await?;
         Ok(())
     }
@@ -103,8 +123,16 @@ impl Frontend {
     /// # Errors
     /// A refusal, or no answer.
     pub async fn consent_texts(&self) -> Result<Vec<ConsentText>, CallError> {
-        let message = ListConsentTextsRequest { request_id: self.ids.next() };
-        Ok(self.client.clone().list_consent_texts(request(message)).await?.into_inner().texts)
+        let message = ListConsentTextsRequest {
+            request_id: self.ids.next(),
+        };
+        Ok(self
+            .client
+            .clone()
+            .list_consent_texts(request(message))
+            .await?
+            .into_inner()
+            .texts)
     }
 
     /// The Japanese text of a kind: what the requester is shown.
@@ -127,10 +155,17 @@ impl Frontend {
     ///
     /// # Errors
     /// A refusal, or no answer.
-    pub async fn consent(&self, session: &Session, text: &ConsentText, term: Term) -> Result<String, CallError> {
+    pub async fn consent(
+        &self,
+        session: &Session,
+        text: &ConsentText,
+        term: Term,
+    ) -> Result<String, CallError> {
         let term = match term {
             Term::OneTime => grant_consent_request::Term::OneTime(true),
-            Term::For(time) => grant_consent_request::Term::Until(self.ids.clock().now().after(time).to_proto()),
+            Term::For(time) => {
+                grant_consent_request::Term::Until(self.ids.clock().now().after(time).to_proto())
+            }
         };
         let message = GrantConsentRequest {
             request_id: self.ids.next(),
@@ -139,7 +174,13 @@ impl Frontend {
             text_sha256: text.text_sha256.clone(),
             term: Some(term),
         };
-        Ok(self.client.clone().grant_consent(request(message)).await?.into_inner().consent_id)
+        Ok(self
+            .client
+            .clone()
+            .grant_consent(request(message))
+            .await?
+            .into_inner()
+            .consent_id)
     }
 
     /// Withdraws a consent.
@@ -166,7 +207,8 @@ impl Frontend {
         kind: RequestKind,
         procedure: &str,
     ) -> Result<RequesterCopyInfo, CallError> {
-        self.copy_info_as(&self.ids.next(), session, kind, procedure).await
+        self.copy_info_as(&self.ids.next(), session, kind, procedure)
+            .await
     }
 
     /// Asks under an id of the caller's choice.
@@ -186,7 +228,12 @@ impl Frontend {
             kind: kind.to_proto().into(),
             procedure: procedure.to_owned(),
         };
-        let answer = self.client.clone().request_copy_info(request(message)).await?.into_inner();
+        let answer = self
+            .client
+            .clone()
+            .request_copy_info(request(message))
+            .await?
+            .into_inner();
         Ok(answer.info.unwrap_or_default())
     }
 
@@ -195,8 +242,16 @@ impl Frontend {
     /// # Errors
     /// A refusal, or no answer.
     pub async fn status(&self) -> Result<Vec<KindStatus>, CallError> {
-        let message = GetStatusRequest { request_id: self.ids.next() };
-        Ok(self.client.clone().get_status(request(message)).await?.into_inner().kinds)
+        let message = GetStatusRequest {
+            request_id: self.ids.next(),
+        };
+        Ok(self
+            .client
+            .clone()
+            .get_status(request(message))
+            .await?
+            .into_inner()
+            .kinds)
     }
 
     /// Waits until every kind is provided: the gateway looks at the registry side's state at intervals.
@@ -211,14 +266,18 @@ impl Frontend {
                 looks.tick().await;
                 match self.status().await {
                     Ok(kinds) if kinds.iter().all(|kind| kind.state() == ProvisionState::Providing) => return,
-                    Ok(kinds) => last = format!("{:?}", kinds.iter().map(KindStatus::state).collect::<Vec<_>>()),
+                    Ok(kinds) => {
+                        last = format!("{:?}", kinds.iter().map(KindStatus::state).collect::<Vec<_>>())
+                    }
                     Err(error) => last = error.to_string(),
                 }
             }
         };
-        timeout(DEADLINE, providing).await.map_err(|_| CallError::NoAnswer {
-            code: tonic::Code::DeadlineExceeded,
-            message: format!("provision did not open: {last}"),
-        })
+        timeout(DEADLINE, providing)
+            .await
+            .map_err(|_| CallError::NoAnswer {
+                code: tonic::Code::DeadlineExceeded,
+                message: format!("provision did not open: {last}"),
+            })
     }
 }

@@ -19,7 +19,9 @@ impl Ids {
     pub fn next(&self) -> String {
         let ms = u64::try_from(self.0.now().unix_ms()).unwrap_or_default();
         let nanos = u32::try_from(ms % 1_000).unwrap_or_default() * 1_000_000;
-        Uuid::new_v7(Timestamp::from_unix(NoContext, ms / 1_000, nanos)).hyphenated().to_string()
+        Uuid::new_v7(Timestamp::from_unix(NoContext, ms / 1_000, nanos))
+            .hyphenated()
+            .to_string()
     }
 
     /// The clock.

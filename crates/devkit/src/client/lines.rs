@@ -53,7 +53,9 @@ impl Loaded {
 
     /// Lines that were refused.
     pub fn refused(&self) -> impl Iterator<Item = &LineReport> {
-        self.lines.iter().filter(|line| line.outcome == LineOutcome::Refused)
+        self.lines
+            .iter()
+            .filter(|line| line.outcome == LineOutcome::Refused)
     }
 
     /// Whether all of the file was taken and none of it refused.
@@ -85,7 +87,9 @@ struct Read {
 pub(super) struct Reader(JoinHandle<Read>);
 
 /// Begins to read a file. A line that is longer than any server takes is reported here and not sent.
-pub(super) fn send<R: AsyncBufRead + Unpin + Send + 'static>(mut file: R) -> (ReceiverStream<FileLine>, Reader) {
+pub(super) fn send<R: AsyncBufRead + Unpin + Send + 'static>(
+    mut file: R,
+) -> (ReceiverStream<FileLine>, Reader) {
     let (lines, stream) = mpsc::channel(WINDOW_LINES);
     let reader = tokio::spawn(async move {
         let mut read = Read::default();
@@ -133,7 +137,11 @@ pub(super) async fn take_results(
     let read = reader.0.await.unwrap_or_default();
     lines.extend(read.too_long);
     lines.sort_by_key(|line| line.line_number);
-    Loaded { lines, broken, unread: read.fault }
+    Loaded {
+        lines,
+        broken,
+        unread: read.fault,
+    }
 }
 
 fn too_long(line_number: u64) -> LineReport {

@@ -29,7 +29,9 @@ impl Municipality {
     /// When its files cannot be used.
     pub fn new(access: &Access, code: &str, address: &str) -> Result<Self, AccessError> {
         let channel = access.to_provider(Role::Municipality, &format!("{code}/{OFFICER}"), address)?;
-        Ok(Self { client: IngestClient::new(channel) })
+        Ok(Self {
+            client: IngestClient::new(channel),
+        })
     }
 
     /// Sends the register copies of a file.

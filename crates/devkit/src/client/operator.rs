@@ -52,7 +52,10 @@ impl RegistryOperator {
     /// When their files cannot be used.
     pub fn new(access: &Access, name: &str, address: &str) -> Result<Self, AccessError> {
         let channel = access.to_provider(Role::Operator, name, address)?;
-        Ok(Self { client: KosekiAdminClient::new(channel), ids: Ids::new(access.clock()) })
+        Ok(Self {
+            client: KosekiAdminClient::new(channel),
+            ids: Ids::new(access.clock()),
+        })
     }
 
     /// Loads a file of persons and linkages.
@@ -92,7 +95,13 @@ impl RegistryOperator {
             authority: AUTHORITY.to_owned(),
             document_number: DOCUMENT_NUMBER.to_owned(),
         };
-        Ok(self.client.clone().record_non_provision(request(message)).await?.into_inner().epoch)
+        Ok(self
+            .client
+            .clone()
+            .record_non_provision(request(message))
+            .await?
+            .into_inner()
+            .epoch)
     }
 
     /// Stops provision of a kind, or of all.
@@ -101,7 +110,13 @@ impl RegistryOperator {
     /// A refusal, or no answer: then the outcome is not known.
     pub async fn suspend(&self, act_id: &str, kind: Option<RequestKind>) -> Result<u64, CallError> {
         let message = suspension(act_id, kind);
-        Ok(self.client.clone().suspend_provision(request(message)).await?.into_inner().epoch)
+        Ok(self
+            .client
+            .clone()
+            .suspend_provision(request(message))
+            .await?
+            .into_inner()
+            .epoch)
     }
 
     /// Asks to provide again.
@@ -110,7 +125,13 @@ impl RegistryOperator {
     /// A refusal, or no answer.
     pub async fn resume(&self, kind: Option<RequestKind>) -> Result<ResumeState, CallError> {
         let message = resumption(&self.ids, kind);
-        Ok(self.client.clone().resume_provision(request(message)).await?.into_inner().state())
+        Ok(self
+            .client
+            .clone()
+            .resume_provision(request(message))
+            .await?
+            .into_inner()
+            .state())
     }
 
     /// Makes the ids of acts.
@@ -126,7 +147,10 @@ impl PortalOperator {
     /// When their files cannot be used.
     pub fn new(access: &Access, name: &str, address: &str) -> Result<Self, AccessError> {
         let channel = access.to_gateway(Role::Operator, name, address)?;
-        Ok(Self { client: PortalAdminClient::new(channel), ids: Ids::new(access.clock()) })
+        Ok(Self {
+            client: PortalAdminClient::new(channel),
+            ids: Ids::new(access.clock()),
+        })
     }
 
     /// Loads a file of linkages.
@@ -153,7 +177,13 @@ impl PortalOperator {
             card_key_sha256: card_key_sha256.to_owned(),
             reason: REASON.to_owned(),
         };
-        Ok(self.client.clone().set_block(request(message)).await?.into_inner().epoch)
+        Ok(self
+            .client
+            .clone()
+            .set_block(request(message))
+            .await?
+            .into_inner()
+            .epoch)
     }
 
     /// Stops provision of a kind, or of all.
@@ -162,7 +192,13 @@ impl PortalOperator {
     /// A refusal, or no answer: then the outcome is not known.
     pub async fn suspend(&self, act_id: &str, kind: Option<RequestKind>) -> Result<u64, CallError> {
         let message = suspension(act_id, kind);
-        Ok(self.client.clone().suspend_provision(request(message)).await?.into_inner().epoch)
+        Ok(self
+            .client
+            .clone()
+            .suspend_provision(request(message))
+            .await?
+            .into_inner()
+            .epoch)
     }
 
     /// Asks to provide again.
@@ -171,7 +207,13 @@ impl PortalOperator {
     /// A refusal, or no answer.
     pub async fn resume(&self, kind: Option<RequestKind>) -> Result<ResumeState, CallError> {
         let message = resumption(&self.ids, kind);
-        Ok(self.client.clone().resume_provision(request(message)).await?.into_inner().state())
+        Ok(self
+            .client
+            .clone()
+            .resume_provision(request(message))
+            .await?
+            .into_inner()
+            .state())
     }
 
     /// Makes the ids of acts.
@@ -181,11 +223,18 @@ impl PortalOperator {
 }
 
 fn suspension(act_id: &str, kind: Option<RequestKind>) -> SuspendProvisionRequest {
-    SuspendProvisionRequest { act_id: act_id.to_owned(), kind: number(kind), reason: REASON.to_owned() }
+    SuspendProvisionRequest {
+        act_id: act_id.to_owned(),
+        kind: number(kind),
+        reason: REASON.to_owned(),
+    }
 }
 
 fn resumption(ids: &Ids, kind: Option<RequestKind>) -> ResumeProvisionRequest {
-    ResumeProvisionRequest { act_id: ids.next(), kind: number(kind) }
+    ResumeProvisionRequest {
+        act_id: ids.next(),
+        kind: number(kind),
+    }
 }
 
 fn number(kind: Option<RequestKind>) -> i32 {

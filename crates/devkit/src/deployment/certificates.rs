@@ -18,8 +18,18 @@ pub(super) fn write<'a>(
     let ca = Ca::new("development CA")?;
     ca.write_to(&deployment.dir().join("authority"), "ca")?;
     for (folder, name, role, instance) in [
-        (deployment.provider(), "provider", Role::KosekiProvider, PROVIDER_INSTANCE),
-        (deployment.gateway(), "gateway", Role::PortalGateway, GATEWAY_INSTANCE),
+        (
+            deployment.provider(),
+            "provider",
+            Role::KosekiProvider,
+            PROVIDER_INSTANCE,
+        ),
+        (
+            deployment.gateway(),
+            "gateway",
+            Role::PortalGateway,
+            GATEWAY_INSTANCE,
+        ),
     ] {
         // The DNS names and the address are for foreign clients: ours look at the URI only.
         let subject = identity(role, instance)
@@ -36,12 +46,16 @@ pub(super) fn write<'a>(
     clients.extend(OPERATORS.map(|name| (Role::Operator, name.to_owned())));
     clients.extend(municipalities.map(|code| (Role::Municipality, format!("{code}/{OFFICER}"))));
     for (role, name) in clients {
-        ca.issue(&identity(role, &name))?.write_to(&deployment.clients(role), &name)?;
+        ca.issue(&identity(role, &name))?
+            .write_to(&deployment.clients(role), &name)?;
         write_ca(&ca, &deployment.clients(role))?;
     }
 
     let key = ed25519_key()?;
-    write_secret(&deployment.gateway().join("eligibility-key.pem"), key.private_pem.as_bytes())?;
+    write_secret(
+        &deployment.gateway().join("eligibility-key.pem"),
+        key.private_pem.as_bytes(),
+    )?;
     let public = format!("eligibility-keys/{GATEWAY_INSTANCE}.{ELIGIBILITY_KEY_ID}.pem");
     write_public(&deployment.provider().join(public), key.public_pem.as_bytes())
 }

@@ -19,13 +19,19 @@ impl Sample {
     fn parse(file: &'static str, text: &str) -> Result<Self, DeploymentError> {
         let table = text
             .parse()
-            .map_err(|error: toml::de::Error| DeploymentError::Sample { file, fault: error.to_string() })?;
+            .map_err(|error: toml::de::Error| DeploymentError::Sample {
+                file,
+                fault: error.to_string(),
+            })?;
         Ok(Self { file, table })
     }
 
     /// Sets a dotted key. The sample has it: a key that it does not have would be refused by the service.
     fn set(&mut self, key: &str, value: &str) -> Result<(), DeploymentError> {
-        let fault = || DeploymentError::Sample { file: self.file, fault: format!("has no key {key}") };
+        let fault = || DeploymentError::Sample {
+            file: self.file,
+            fault: format!("has no key {key}"),
+        };
         let mut names = key.split('.');
         let mut at = names.next().and_then(|name| self.table.get_mut(name));
         for name in names {
@@ -40,8 +46,10 @@ impl Sample {
     }
 
     fn write_to(&self, path: &Path) -> Result<(), DeploymentError> {
-        let text = toml::to_string(&self.table)
-            .map_err(|error| DeploymentError::Sample { file: self.file, fault: error.to_string() })?;
+        let text = toml::to_string(&self.table).map_err(|error| DeploymentError::Sample {
+            file: self.file,
+            fault: error.to_string(),
+        })?;
         write_public(path, text.as_bytes())
     }
 
@@ -61,7 +69,10 @@ impl Sample {
 
 pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> Result<(), DeploymentError> {
     let folder = deployment.provider();
-    let mut sample = Sample::parse("provider.toml", include_str!("../../../../deploy/config/provider.toml"))?;
+    let mut sample = Sample::parse(
+        "provider.toml",
+        include_str!("../../../../deploy/config/provider.toml"),
+    )?;
     sample.set_common(&folder, "provider", PROVIDER_INSTANCE)?;
     sample.set_path("database_file", &deployment.provider_database())?;
     sample.set_path("eligibility_keys_dir", &folder.join("eligibility-keys"))?;
@@ -74,7 +85,10 @@ pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> 
 
 pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> Result<(), DeploymentError> {
     let folder = deployment.gateway();
-    let mut sample = Sample::parse("gateway.toml", include_str!("../../../../deploy/config/gateway.toml"))?;
+    let mut sample = Sample::parse(
+        "gateway.toml",
+        include_str!("../../../../deploy/config/gateway.toml"),
+    )?;
     sample.set_common(&folder, "gateway", GATEWAY_INSTANCE)?;
     sample.set_path("database_file", &deployment.gateway_database())?;
     sample.set("listen.portal", &addresses.portal.to_string())?;
@@ -90,8 +104,10 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
 }
 
 pub(super) fn point_gateway_at(path: &Path, provider: &str) -> Result<(), DeploymentError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| DeploymentError::File { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut sample = Sample::parse("gateway.toml", &text)?;
     sample.set("provider.address", provider)?;
     sample.write_to(path)

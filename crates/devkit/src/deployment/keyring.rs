@@ -13,7 +13,11 @@ pub(super) fn write(path: &Path, purposes: &[&str]) -> Result<(), DeploymentErro
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).map_err(|_| DeploymentError::Randomness)?;
         // Writing to a String does not fail.
-        let _ = writeln!(text, "[[{purpose}]]\nid = \"1\"\nkey = \"{}\"\n", HEXLOWER.encode(&key));
+        let _ = writeln!(
+            text,
+            "[[{purpose}]]\nid = \"1\"\nkey = \"{}\"\n",
+            HEXLOWER.encode(&key)
+        );
     }
     write_secret(path, text.as_bytes())
 }

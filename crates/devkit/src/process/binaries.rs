@@ -80,7 +80,9 @@ fn build(cargo: &Path, folder: &Path) -> Result<(), ProcessError> {
     if let Some(target) = folder.parent() {
         command.arg("--target-dir").arg(target);
     }
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
     // What cargo sets for this program would make build scripts run again.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
@@ -92,7 +94,14 @@ fn build(cargo: &Path, folder: &Path) -> Result<(), ProcessError> {
         }
     }
     let shown = format!("{command:?}");
-    let failed = |fault: String| ProcessError::Build { command: shown.clone(), fault };
+    let failed = |fault: String| ProcessError::Build {
+        command: shown.clone(),
+        fault,
+    };
     let status = command.status().map_err(|error| failed(error.to_string()))?;
-    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(status.to_string()))
+    }
 }

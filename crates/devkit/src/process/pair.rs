@@ -1,24 +1,9 @@
 //! Both services of a deployment.
 
-use std::net::SocketAddr;
-
 use common::authorisation::Listener;
 
 use super::{Binaries, ProcessError, Program, Service};
-use crate::deployment::Deployment;
-
-/// Where callers reach both services.
-#[derive(Clone, Copy, Debug)]
-pub struct Reach {
-    /// For municipalities.
-    pub ingest: SocketAddr,
-    /// For operators of the registry side.
-    pub registry_admin: SocketAddr,
-    /// For portal frontends.
-    pub portal: SocketAddr,
-    /// For operators of the portal side.
-    pub portal_admin: SocketAddr,
-}
+use crate::{client::Reach, deployment::Deployment};
 
 /// Both services, running.
 #[derive(Debug)]
@@ -47,10 +32,10 @@ impl Pair {
     /// When a listener is missing.
     pub fn reach(&self) -> Result<Reach, ProcessError> {
         Ok(Reach {
-            ingest: self.provider.address(Listener::Ingest.name())?,
-            registry_admin: self.provider.address(Listener::KosekiAdmin.name())?,
-            portal: self.gateway.address(Listener::Portal.name())?,
-            portal_admin: self.gateway.address(Listener::PortalAdmin.name())?,
+            ingest: self.provider.address(Listener::Ingest.name())?.to_string(),
+            registry_admin: self.provider.address(Listener::KosekiAdmin.name())?.to_string(),
+            portal: self.gateway.address(Listener::Portal.name())?.to_string(),
+            portal_admin: self.gateway.address(Listener::PortalAdmin.name())?.to_string(),
         })
     }
 

@@ -82,7 +82,13 @@ impl Service {
     }
 
     fn spawn(binaries: &Binaries, program: Program, config: &Path, log: &Path) -> Result<Self, ProcessError> {
-        let failed = |doing| move |source| ProcessError::Io { program: program.name(), doing, source };
+        let failed = |doing| {
+            move |source| ProcessError::Io {
+                program: program.name(),
+                doing,
+                source,
+            }
+        };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -101,7 +107,12 @@ impl Service {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(keep_log(stderr, file, told));
         }
-        Ok(Self { program, child, log: log.to_owned(), addresses })
+        Ok(Self {
+            program,
+            child,
+            log: log.to_owned(),
+            addresses,
+        })
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), ProcessError> {
@@ -155,7 +166,10 @@ impl Service {
             .borrow()
             .get(listener)
             .copied()
-            .ok_or_else(|| ProcessError::NoListener { program: self.program.name(), listener: listener.to_owned() })
+            .ok_or_else(|| ProcessError::NoListener {
+                program: self.program.name(),
+                listener: listener.to_owned(),
+            })
     }
 
     /// Stops it with SIGTERM: it drains.
@@ -163,7 +177,11 @@ impl Service {
     /// # Errors
     /// When it does not end in time, or not well.
     pub async fn stop(mut self) -> Result<(), ProcessError> {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             kill_process(pid, Signal::TERM).map_err(|error| self.io("cannot be stopped", error.into()))?;
         }
@@ -184,12 +202,21 @@ impl Service {
     }
 
     fn io(&self, doing: &'static str, source: std::io::Error) -> ProcessError {
-        ProcessError::Io { program: self.program.name(), doing, source }
+        ProcessError::Io {
+            program: self.program.name(),
+            doing,
+            source,
+        }
     }
 
     fn late(&self, state: &'static str, limit: Duration) -> ProcessError {
         let (program, log) = (self.program.name(), self.log.clone());
-        ProcessError::Late { program, state, seconds: limit.as_secs(), log }
+        ProcessError::Late {
+            program,
+            state,
+            seconds: limit.as_secs(),
+            log,
+        }
     }
 
     async fn ended(&mut self, status: std::io::Result<ExitStatus>) -> ProcessError {
