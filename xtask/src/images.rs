@@ -90,9 +90,26 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Lays out what the engine gets to see: the binary and the Dockerfile.
+/// Where deploy/compose.yaml mounts volumes, under /deployment: the layout of `devkit::deployment`.
+const MOUNT_POINTS: [&str; 10] = [
+    "authority",
+    "clients/auditor",
+    "clients/municipality",
+    "clients/operator",
+    "clients/portal-frontend",
+    "data",
+    "gateway",
+    "gateway-state",
+    "provider",
+    "provider-state",
+];
+
+/// Lays out what the engine gets to see: the binary, the Dockerfile, and the empty folders for volumes.
 fn stage(built: &Path, context: &Path, binary: &str) -> Result<()> {
-    fs::create_dir_all(context).with_context(|| format!("cannot make {}", context.display()))?;
+    for folder in MOUNT_POINTS {
+        let folder = context.join("deployment").join(folder);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     fs::copy(built, context.join(binary)).with_context(|| format!("cannot copy {}", built.display()))?;
     let dockerfile = shell::root().join("deploy/Dockerfile");
     fs::copy(&dockerfile, context.join("Dockerfile")).context("cannot copy deploy/Dockerfile")?;

@@ -23,7 +23,7 @@ pub(crate) fn interpreter() -> PathBuf {
 pub(crate) fn is_ready() -> bool {
     shell::succeeds(
         shell::command(&interpreter().to_string_lossy())
-            .args(["-c", "import cryptography, grpc, grpc_tools"]),
+            .args(["-c", "import cryptography, grpc, grpc_status, grpc_tools"]),
     )
 }
 

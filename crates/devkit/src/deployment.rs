@@ -182,7 +182,7 @@ impl Deployment {
     /// When a key or certificate cannot be made, or a file cannot be written.
     pub fn create(dir: impl Into<PathBuf>, plan: &Plan) -> Result<Self, DeploymentError> {
         let this = Self::at(dir);
-        for folder in [this.provider_state(), this.gateway_state(), this.logs()] {
+        for folder in [this.provider_state(), this.gateway_state()] {
             fs::create_dir_all(&folder).map_err(|source| DeploymentError::File { path: folder, source })?;
         }
         let card_root = CardRoot::new()?;

@@ -89,6 +89,9 @@ impl Service {
                 source,
             }
         };
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder).map_err(failed("the folder of its log cannot be made"))?;
+        }
         let file = OpenOptions::new()
             .create(true)
             .append(true)

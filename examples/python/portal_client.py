@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""A portal frontend over gRPC: login with a card, consent, request, for three scenario persons of the sandbox.
+
+Exits with 0 only when each came out as scenarios.json expects.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+import uuid
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# grpc looks for protos on the module path and makes the classes from them.
+sys.path.insert(0, str(REPOSITORY / "proto"))
+portal, services = grpc.protos_and_services("portal/v1/portal.proto")
+common = grpc.protos("koseki/common/v1/common.proto")
+
+PERSONS = ["ordinary", "suppressed", "plane-2"]
+KIND = common.REQUEST_KIND_CERTIFICATE_REQUEST
+REGISTER_KINDS = {
+    common.REGISTER_KIND_CURRENT: "current",
+    common.REGISTER_KIND_REMOVED: "removed",
+    common.REGISTER_KIND_PRE_REVISION: "pre_revision",
+}
+DEADLINE_S = 15
+
+
+def request_id():
+    """A UUIDv7: 48 bits of time in milliseconds, the rest random but for version and variant."""
+    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
+    number = number & ~(0xF << 76) | 7 << 76
+    number = number & ~(0x3 << 62) | 2 << 62
+    return str(uuid.UUID(int=number))
+
+
+class Card:
+    """A virtual My Number Card: the user-authentication certificate and its key, as PEM files."""
+
+    def __init__(self, certificate_file, key_file):
+        self.certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        self.key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+
+    def certificate_der(self):
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    def sign(self, text):
+        return self.key.sign(text, padding.PKCS1v15(), hashes.SHA256())
+
+
+def ask(stub, card):
+    """Login, consent for one answer, request: the provided registers."""
+    challenge = stub.BeginLogin(
+        portal.BeginLoginRequest(request_id=request_id(), web_origin="https://portal.example"), timeout=DEADLINE_S
+    )
+    session = stub.CompleteLogin(
+        portal.CompleteLoginRequest(
+            request_id=request_id(),
+            challenge_id=challenge.challenge_id,
+            certificate=card.certificate_der(),
+            signature=card.sign(challenge.text),
+        ),
+        timeout=DEADLINE_S,
+    )
+    texts = stub.ListConsentTexts(portal.ListConsentTextsRequest(request_id=request_id()), timeout=DEADLINE_S).texts
+    text = next(text for text in texts if text.kind == KIND and text.language == "ja")
+    stub.GrantConsent(
+        portal.GrantConsentRequest(
+            request_id=request_id(),
+            session_token=session.session_token,
+            kind=KIND,
+            text_sha256=text.text_sha256,
+            one_time=True,
+        ),
+        timeout=DEADLINE_S,
+    )
+    answer = stub.RequestCopyInfo(
+        portal.RequestCopyInfoRequest(request_id=request_id(), session_token=session.session_token, kind=KIND),
+        timeout=DEADLINE_S,
+    )
+    return [
+        {
+            "register_kind": REGISTER_KINDS[register.register_kind],
+            "registered_domicile": register.registered_domicile,
+            "first_entered_person": register.first_entered_person,
+            "municipality_code": register.municipality_code,
+            "copy_revision": register.copy_revision,
+        }
+        for register in answer.info.registers
+    ]
+
+
+def refusal(error):
+    """The stable reason of a refused call and what a Japanese reader is told."""
+    reason, japanese = "", ""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else []:
+        info, message = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(message):
+            japanese = message.message
+    return reason, japanese
+
+
+def play(stub, person, data):
+    """Whether one person's request came out as expected; prints what came."""
+    card = Card(data / person["card_certificate_file"], data / person["card_key_file"])
+    expected = person["expected"]
+    try:
+        registers = ask(stub, card)
+    except grpc.RpcError as error:
+        reason, japanese = refusal(error)
+        if not reason:
+            print(f"{person['name']}: no answer: {error.code().name}: {error.details()}")
+            return False
+        print(f"{person['name']}: {error.code().name} {reason}: {japanese}")
+        return reason == expected["outcome"].upper()
+    for register in registers:
+        print(f"{person['name']}: 本籍 {register['registered_domicile']}")
+        print(f"{person['name']}: 筆頭に記載した者の氏名 {register['first_entered_person']}")
+    wanted = [register for register in expected.get("registers", []) if register["register_kind"] == "current"]
+    return expected["outcome"] == "provided" and registers == wanted
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--gateway", required=True, help="host:port of the gateway's portal listener")
+    arguments.add_argument("--dir", required=True, type=pathlib.Path, help="directory of the deployment")
+    options = arguments.parse_args()
+    # Japanese is printed, whatever the terminal's locale says.
+    sys.stdout.reconfigure(encoding="utf-8")
+
+    frontend = options.dir / "clients" / "portal-frontend"
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=(frontend / "ca.pem").read_bytes(),
+        private_key=(frontend / "demo-key.pem").read_bytes(),
+        certificate_chain=(frontend / "demo.pem").read_bytes(),
+    )
+    data = options.dir / "data"
+    persons = {person["name"]: person for person in json.loads((data / "scenarios.json").read_text(encoding="utf-8"))}
+    passed = True
+    with grpc.secure_channel(options.gateway, credentials) as channel:
+        stub = services.PortalStub(channel)
+        for name in PERSONS:
+            if play(stub, persons[name], data):
+                print(f"{name}: as expected")
+            else:
+                print(f"{name}: NOT as expected: {persons[name]['expected']['outcome']}")
+                passed = False
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
