@@ -12,10 +12,14 @@
 )]
 
 pub mod card;
+pub mod client;
 mod crl;
+pub mod deployment;
 mod files;
 pub mod pki;
+pub mod process;
 pub mod registers;
+pub mod story;
 #[cfg(test)]
 mod tool;
 mod wall_clock;

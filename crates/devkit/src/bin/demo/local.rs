@@ -1,0 +1,122 @@
+//! The whole demo on this machine.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use common::{clock::SystemClock, identity::Role};
+use devkit::{
+    client::{Access, Reach},
+    deployment::{Addresses, Deployment, FRONTEND, OPERATORS, Plan},
+    process::{Binaries, Pair},
+    story::{self, Cast, Offices, Teller},
+};
+
+use crate::{Data, conclude};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    data: Data,
+    /// Leave both services running after the story, until Ctrl-C, and print how to call them
+    #[arg(long)]
+    serve: bool,
+    /// Keep everything in this directory, which is made, instead of a temporary one
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    // Services and files are cleaned up when this function is left, whichever way.
+    tokio::select! {
+        outcome = play_here(options) => outcome,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("Ctrl-C cannot be waited for")?;
+            println!("\ninterrupted");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn play_here(options: &Options) -> Result<ExitCode> {
+    println!("Building the services ...");
+    let binaries = Binaries::locate()?;
+    let temporary = tempfile::Builder::new()
+        .prefix("koseki-demo-")
+        .tempdir()
+        .context("no temporary directory")?;
+    let dir = match &options.dir {
+        Some(dir) => dir.clone(),
+        None => temporary.path().to_owned(),
+    };
+    let Data { registers, seed } = options.data;
+    println!("Making certificates, cards and {registers} registers (seed {seed}) ...");
+    let plan = Plan {
+        seed,
+        registers,
+        addresses: Addresses::loopback(),
+    };
+    let deployment = Deployment::create(&dir, &plan)?;
+    println!("Starting koseki-provider (registry side) and portal-gateway (portal side) ...");
+    let pair = Pair::start(&binaries, &deployment).await?;
+    let reach = pair.reach()?;
+
+    let access = Access::new(&deployment, Arc::new(SystemClock::new()));
+    let cast = Cast::new(&deployment, &access, &reach.portal)?;
+    let offices = Offices::new(&deployment, &access, &reach)?;
+    let mut teller = Teller::new(|line| println!("{line}"));
+    story::play(&cast, &offices, &mut teller).await?;
+    let verdict = conclude(&teller);
+    if options.serve && teller.failed().next().is_none() {
+        describe(&deployment, &reach);
+        tokio::signal::ctrl_c()
+            .await
+            .context("Ctrl-C cannot be waited for")?;
+        println!("\nstopping");
+    }
+    pair.stop().await?;
+    Ok(verdict)
+}
+
+fn describe(deployment: &Deployment, reach: &Reach) {
+    let client = |role, name| deployment.client(role, name).certificate;
+    let [operator, _] = OPERATORS;
+    println!("\nBoth services run until Ctrl-C.\n");
+    for (what, value) in [
+        ("portal listener", reach.portal.clone()),
+        ("portal side's admin listener", reach.portal_admin.clone()),
+        ("ingest listener", reach.ingest.clone()),
+        ("registry side's admin listener", reach.registry_admin.clone()),
+        (
+            "frontend's certificate",
+            client(Role::PortalFrontend, FRONTEND).display().to_string(),
+        ),
+        (
+            "operator's certificate",
+            client(Role::Operator, operator).display().to_string(),
+        ),
+        (
+            "CA",
+            deployment
+                .client(Role::PortalFrontend, FRONTEND)
+                .peer_ca
+                .display()
+                .to_string(),
+        ),
+        (
+            "scenario persons and cards",
+            deployment.data().display().to_string(),
+        ),
+        ("logs", deployment.logs().display().to_string()),
+    ] {
+        println!("  {what:<31} {value}");
+    }
+    println!("\nThe same call from Python, in the root of the repository; once:\n");
+    println!("  python3 -m venv target/python");
+    println!("  target/python/bin/pip install -r examples/python/requirements.txt");
+    println!("\nand then:\n");
+    println!(
+        "  target/python/bin/python examples/python/portal_client.py --gateway {} --dir {}",
+        reach.portal,
+        deployment.dir().display()
+    );
+}

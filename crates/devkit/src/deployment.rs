@@ -1,0 +1,414 @@
+//! A whole deployment in one directory: certificates, keys, policy, data and both services' configuration.
+//!
+//! Each folder belongs to one party and holds all that this party needs, so that a container can be given its own folder
+//! and no other:
+//!
+//! ```text
+//! <dir>/
+//!   authority/                the development CA and the card root, with their private keys; nobody's service reads it
+//!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/
+//!   provider-state/           its database
+//!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, tls/, policy/,
+//!                             card-roots/, card-crls/
+//!   gateway-state/            its database
+//!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem
+//!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
+//!   logs/                     what the process harness captures
+//! ```
+//!
+//! A municipality's name is `<code>/<officer>`, so that its files are `clients/municipality/<code>/<officer>.pem`.
+
+mod certificates;
+mod configuration;
+mod keyring;
+mod policy;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use common::{identity::Role, tls::TlsFiles};
+
+use crate::{
+    card::{CardError, CardRoot, VirtualCard},
+    files,
+    pki::PkiError,
+    registers::{DataError, DataSet, ScenarioCards, ScenarioPerson},
+    wall_clock,
+};
+
+/// Trust domain of every deployment that is made here.
+pub const TRUST_DOMAIN: &str = "koseki.example";
+/// Instance name of the provider.
+pub const PROVIDER_INSTANCE: &str = "provider-1";
+/// Instance name of the gateway.
+pub const GATEWAY_INSTANCE: &str = "gateway-1";
+/// The portal frontend.
+pub const FRONTEND: &str = "demo";
+/// Two operators, because opening takes two; each may act on both sides.
+pub const OPERATORS: [&str; 2] = ["alice", "bob"];
+/// An auditor.
+pub const AUDITOR: &str = "carol";
+/// Name of the one officer that each municipality has.
+pub const OFFICER: &str = "desk-1";
+/// Id of the gateway's eligibility key.
+const ELIGIBILITY_KEY_ID: &str = "1";
+
+/// Why a deployment could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum DeploymentError {
+    /// A certificate or key.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A card or the card root.
+    #[error(transparent)]
+    Card(#[from] CardError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A file.
+    #[error("{path}: cannot be read or written")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sample configuration that this program was built with.
+    #[error("the sample configuration {file}: {fault}")]
+    Sample {
+        /// Its name.
+        file: &'static str,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// `scenarios.json` is not the list of scenario persons.
+    #[error("{path}: is not the list of scenario persons")]
+    Scenarios {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Keys cannot be made without randomness.
+    #[error("the system gives no randomness")]
+    Randomness,
+}
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Seed of the data set.
+    pub seed: u64,
+    /// Registers in it.
+    pub registers: usize,
+    /// Where the services listen and find each other.
+    pub addresses: Addresses,
+}
+
+/// Where the services listen and find each other.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The provider's linkage listener.
+    pub linkage: SocketAddr,
+    /// The provider's ingest listener.
+    pub ingest: SocketAddr,
+    /// The provider's admin listener.
+    pub provider_admin: SocketAddr,
+    /// The provider's operations port.
+    pub provider_ops: SocketAddr,
+    /// The gateway's portal listener.
+    pub portal: SocketAddr,
+    /// The gateway's admin listener.
+    pub gateway_admin: SocketAddr,
+    /// The gateway's operations port.
+    pub gateway_ops: SocketAddr,
+    /// `host:port` where the gateway finds the provider's linkage listener.
+    pub provider: String,
+}
+
+impl Addresses {
+    /// Any free port on loopback. The gateway's configuration is to be pointed at the provider when its port is known
+    /// ([`Deployment::point_gateway_at`]).
+    pub fn loopback() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            linkage: any,
+            ingest: any,
+            provider_admin: any,
+            provider_ops: any,
+            portal: any,
+            gateway_admin: any,
+            gateway_ops: any,
+            provider: any.to_string(),
+        }
+    }
+
+    /// For containers, each of which has its own address on each of its networks; health is asked from inside. The names
+    /// are those of `deploy/compose.yaml`.
+    pub fn containers() -> Self {
+        let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let inside = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            linkage: everywhere(7441),
+            ingest: everywhere(7442),
+            provider_admin: everywhere(7443),
+            provider_ops: inside(7449),
+            portal: everywhere(7451),
+            gateway_admin: everywhere(7453),
+            gateway_ops: inside(7459),
+            provider: "provider:7441".to_owned(),
+        }
+    }
+}
+
+/// A deployment in its directory.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    dir: PathBuf,
+}
+
+impl Deployment {
+    /// One that is there already.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Makes everything; existing databases are left alone.
+    ///
+    /// # Errors
+    /// When a key or certificate cannot be made, or a file cannot be written.
+    pub fn create(dir: impl Into<PathBuf>, plan: &Plan) -> Result<Self, DeploymentError> {
+        let this = Self::at(dir);
+        for folder in [this.provider_state(), this.gateway_state(), this.logs()] {
+            fs::create_dir_all(&folder).map_err(|source| DeploymentError::File { path: folder, source })?;
+        }
+        let card_root = CardRoot::new()?;
+        card_root.write_to(&this.dir.join("authority"))?;
+        let cards = ScenarioCards::create(&card_root)?;
+        let data = DataSet::generate(plan.seed, plan.registers, &cards)?;
+        data.write_to(&this.data())?;
+        cards.write_to(&this.data())?;
+        this.write_card_authority(&card_root, &cards)?;
+        certificates::write(&this, data.copies.keys())?;
+        for side in [this.provider(), this.gateway()] {
+            policy::write(&side.join("policy"))?;
+        }
+        keyring::write(
+            &this.provider().join("keyring.toml"),
+            &["sealing", "lookup", "pseudonym", "beacon"],
+        )?;
+        keyring::write(
+            &this.gateway().join("keyring.toml"),
+            &["sealing", "lookup", "pseudonym"],
+        )?;
+        configuration::write_provider(&this, &plan.addresses)?;
+        configuration::write_gateway(&this, &plan.addresses)?;
+        Ok(this)
+    }
+
+    /// What the gateway checks cards with: the root, and a revocation list that is in force now.
+    fn write_card_authority(&self, root: &CardRoot, cards: &ScenarioCards) -> Result<(), DeploymentError> {
+        let pem = self.gateway().join("card-roots/card-root.pem");
+        write_public(&pem, root.certificate_pem().as_bytes())?;
+        let now = wall_clock::now();
+        let number = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+        let list = root.crl(
+            &cards.revoked_serials(),
+            number,
+            now.saturating_sub(time::Duration::minutes(5)),
+            now.saturating_add(time::Duration::days(7)),
+        )?;
+        write_public(&self.gateway().join("card-crls/card-root.crl"), &list)
+    }
+
+    /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read or written.
+    pub fn point_gateway_at(&self, provider: &str) -> Result<(), DeploymentError> {
+        configuration::point_gateway_at(&self.gateway_config(), provider)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The provider's folder.
+    pub fn provider(&self) -> PathBuf {
+        self.dir.join("provider")
+    }
+
+    /// The folder of the provider's database.
+    pub fn provider_state(&self) -> PathBuf {
+        self.dir.join("provider-state")
+    }
+
+    /// The provider's configuration file.
+    pub fn provider_config(&self) -> PathBuf {
+        self.provider().join("provider.toml")
+    }
+
+    /// The provider's database.
+    pub fn provider_database(&self) -> PathBuf {
+        self.provider_state().join("provider.sqlite")
+    }
+
+    /// The gateway's folder.
+    pub fn gateway(&self) -> PathBuf {
+        self.dir.join("gateway")
+    }
+
+    /// The folder of the gateway's database.
+    pub fn gateway_state(&self) -> PathBuf {
+        self.dir.join("gateway-state")
+    }
+
+    /// The gateway's configuration file.
+    pub fn gateway_config(&self) -> PathBuf {
+        self.gateway().join("gateway.toml")
+    }
+
+    /// The gateway's database.
+    pub fn gateway_database(&self) -> PathBuf {
+        self.gateway_state().join("gateway.sqlite")
+    }
+
+    /// The data set.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// What the process harness captures.
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
+    /// The folder of a role's callers.
+    pub fn clients(&self, role: Role) -> PathBuf {
+        self.dir.join("clients").join(role.as_str())
+    }
+
+    /// The certificate files of a caller.
+    pub fn client(&self, role: Role, name: &str) -> TlsFiles {
+        let folder = self.clients(role);
+        TlsFiles {
+            certificate: folder.join(format!("{name}.pem")),
+            private_key: folder.join(format!("{name}-key.pem")),
+            peer_ca: folder.join("ca.pem"),
+        }
+    }
+
+    /// Each municipality's code and its file of register copies.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn copies(&self) -> Result<Vec<(String, PathBuf)>, DeploymentError> {
+        let folder = self.data().join("copies");
+        let failed = |source| DeploymentError::File {
+            path: folder.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if let Some(code) = path.file_stem() {
+                found.push((code.to_string_lossy().into_owned(), path.clone()));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Persons and linkages for the registry side.
+    pub fn persons(&self) -> PathBuf {
+        self.data().join("persons-registry.jsonl")
+    }
+
+    /// Linkages for the portal side.
+    pub fn linkages(&self) -> PathBuf {
+        self.data().join("linkages-portal.jsonl")
+    }
+
+    /// The scenario persons.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn scenarios(&self) -> Result<Vec<ScenarioPerson>, DeploymentError> {
+        let path = self.data().join("scenarios.json");
+        let text = fs::read(&path).map_err(|source| DeploymentError::File {
+            path: path.clone(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|source| DeploymentError::Scenarios { path, source })
+    }
+
+    /// The card of a scenario person.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn card(&self, person: &ScenarioPerson) -> Result<VirtualCard, DeploymentError> {
+        Ok(VirtualCard::read_from(&self.data().join("cards"), &person.name)?)
+    }
+}
+
+fn write_public(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
+    files::write_public(path, content).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_secret(path: &Path, content: &[u8]) -> Result<(), DeploymentError> {
+    files::write_secret(path, content).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{keyring::Keyring, policy::Policy, tls::TlsMaterial};
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_what_the_services_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            seed: 7,
+            registers: 40,
+            addresses: Addresses::loopback(),
+        };
+        let made = Deployment::create(dir.path(), &plan).unwrap();
+
+        Policy::load(&made.provider().join("policy/provision-policy.toml")).unwrap();
+        assert!(
+            Keyring::load(&made.provider().join("keyring.toml"))
+                .unwrap()
+                .beacon
+                .is_some()
+        );
+        assert!(
+            Keyring::load(&made.gateway().join("keyring.toml"))
+                .unwrap()
+                .beacon
+                .is_none()
+        );
+        for (code, _) in made.copies().unwrap() {
+            TlsMaterial::load(&made.client(Role::Municipality, &format!("{code}/{OFFICER}"))).unwrap();
+        }
+        TlsMaterial::load(&made.client(Role::PortalFrontend, FRONTEND)).unwrap();
+        assert_eq!(
+            made.scenarios().unwrap().len(),
+            crate::registers::Scenario::ALL.len()
+        );
+
+        made.point_gateway_at("127.0.0.1:9").unwrap();
+        let gateway = fs::read_to_string(made.gateway_config()).unwrap();
+        assert!(gateway.contains("\"127.0.0.1:9\""));
+    }
+}

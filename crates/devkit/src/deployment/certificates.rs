@@ -1,0 +1,69 @@
+//! Who gets a certificate of the development CA: both services, and everybody who calls them.
+
+use std::{net::Ipv4Addr, path::Path};
+
+use common::identity::Role;
+
+use super::{
+    AUDITOR, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, FRONTEND, GATEWAY_INSTANCE, OFFICER, OPERATORS,
+    PROVIDER_INSTANCE, TRUST_DOMAIN, write_public, write_secret,
+};
+use crate::pki::{Ca, Subject, ed25519_key};
+
+/// Makes the authority and everything that it issues, and the gateway's eligibility key.
+pub(super) fn write<'a>(
+    deployment: &Deployment,
+    municipalities: impl Iterator<Item = &'a String>,
+) -> Result<(), DeploymentError> {
+    let ca = Ca::new("development CA")?;
+    ca.write_to(&deployment.dir().join("authority"), "ca")?;
+    for (folder, name, role, instance) in [
+        (
+            deployment.provider(),
+            "provider",
+            Role::KosekiProvider,
+            PROVIDER_INSTANCE,
+        ),
+        (
+            deployment.gateway(),
+            "gateway",
+            Role::PortalGateway,
+            GATEWAY_INSTANCE,
+        ),
+    ] {
+        // The DNS names and the address are for foreign clients: ours look at the URI only.
+        let subject = identity(role, instance)
+            .and_dns("localhost")
+            .and_dns(name)
+            .and_ip(Ipv4Addr::LOCALHOST.into());
+        ca.issue(&subject)?.write_to(&folder.join("tls"), name)?;
+        write_ca(&ca, &folder.join("tls"))?;
+    }
+    let mut clients = vec![
+        (Role::PortalFrontend, FRONTEND.to_owned()),
+        (Role::Auditor, AUDITOR.to_owned()),
+    ];
+    clients.extend(OPERATORS.map(|name| (Role::Operator, name.to_owned())));
+    clients.extend(municipalities.map(|code| (Role::Municipality, format!("{code}/{OFFICER}"))));
+    for (role, name) in clients {
+        ca.issue(&identity(role, &name))?
+            .write_to(&deployment.clients(role), &name)?;
+        write_ca(&ca, &deployment.clients(role))?;
+    }
+
+    let key = ed25519_key()?;
+    write_secret(
+        &deployment.gateway().join("eligibility-key.pem"),
+        key.private_pem.as_bytes(),
+    )?;
+    let public = format!("eligibility-keys/{GATEWAY_INSTANCE}.{ELIGIBILITY_KEY_ID}.pem");
+    write_public(&deployment.provider().join(public), key.public_pem.as_bytes())
+}
+
+fn identity(role: Role, name: &str) -> Subject {
+    Subject::identity(TRUST_DOMAIN, &format!("{}/{name}", role.as_str()))
+}
+
+fn write_ca(ca: &Ca, folder: &Path) -> Result<(), DeploymentError> {
+    write_public(&folder.join("ca.pem"), ca.certificate_pem().as_bytes())
+}

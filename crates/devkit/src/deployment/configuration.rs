@@ -1,0 +1,114 @@
+//! Both services' configuration: the commented samples of `deploy/config`, with paths and addresses of this deployment.
+
+use std::{fs, path::Path};
+
+use toml::{Table, Value};
+
+use super::{
+    Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, GATEWAY_INSTANCE, PROVIDER_INSTANCE,
+    TRUST_DOMAIN, write_public,
+};
+
+/// A sample, being filled in.
+struct Sample {
+    file: &'static str,
+    table: Table,
+}
+
+impl Sample {
+    fn parse(file: &'static str, text: &str) -> Result<Self, DeploymentError> {
+        let table = text
+            .parse()
+            .map_err(|error: toml::de::Error| DeploymentError::Sample {
+                file,
+                fault: error.to_string(),
+            })?;
+        Ok(Self { file, table })
+    }
+
+    /// Sets a dotted key. The sample has it: a key that it does not have would be refused by the service.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), DeploymentError> {
+        let fault = || DeploymentError::Sample {
+            file: self.file,
+            fault: format!("has no key {key}"),
+        };
+        let mut names = key.split('.');
+        let mut at = names.next().and_then(|name| self.table.get_mut(name));
+        for name in names {
+            at = at.and_then(|value| value.get_mut(name));
+        }
+        *at.ok_or_else(fault)? = Value::String(value.to_owned());
+        Ok(())
+    }
+
+    fn set_path(&mut self, key: &str, path: &Path) -> Result<(), DeploymentError> {
+        self.set(key, &path.to_string_lossy())
+    }
+
+    fn write_to(&self, path: &Path) -> Result<(), DeploymentError> {
+        let text = toml::to_string(&self.table).map_err(|error| DeploymentError::Sample {
+            file: self.file,
+            fault: error.to_string(),
+        })?;
+        write_public(path, text.as_bytes())
+    }
+
+    /// What both services have alike.
+    fn set_common(&mut self, folder: &Path, name: &str, instance: &str) -> Result<(), DeploymentError> {
+        self.set("instance", instance)?;
+        self.set("trust_domain", TRUST_DOMAIN)?;
+        self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
+        self.set_path("keyring_file", &folder.join("keyring.toml"))?;
+        self.set_path("tls.certificate", &folder.join(format!("tls/{name}.pem")))?;
+        self.set_path("tls.private_key", &folder.join(format!("tls/{name}-key.pem")))?;
+        self.set_path("tls.peer_ca", &folder.join("tls/ca.pem"))?;
+        // The harness learns addresses from log lines.
+        self.set("log.format", "json")
+    }
+}
+
+pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> Result<(), DeploymentError> {
+    let folder = deployment.provider();
+    let mut sample = Sample::parse(
+        "provider.toml",
+        include_str!("../../../../deploy/config/provider.toml"),
+    )?;
+    sample.set_common(&folder, "provider", PROVIDER_INSTANCE)?;
+    sample.set_path("database_file", &deployment.provider_database())?;
+    sample.set_path("eligibility_keys_dir", &folder.join("eligibility-keys"))?;
+    sample.set("listen.linkage", &addresses.linkage.to_string())?;
+    sample.set("listen.ingest", &addresses.ingest.to_string())?;
+    sample.set("listen.admin", &addresses.provider_admin.to_string())?;
+    sample.set("listen.ops", &addresses.provider_ops.to_string())?;
+    sample.write_to(&deployment.provider_config())
+}
+
+pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> Result<(), DeploymentError> {
+    let folder = deployment.gateway();
+    let mut sample = Sample::parse(
+        "gateway.toml",
+        include_str!("../../../../deploy/config/gateway.toml"),
+    )?;
+    sample.set_common(&folder, "gateway", GATEWAY_INSTANCE)?;
+    sample.set_path("database_file", &deployment.gateway_database())?;
+    sample.set("listen.portal", &addresses.portal.to_string())?;
+    sample.set("listen.admin", &addresses.gateway_admin.to_string())?;
+    sample.set("listen.ops", &addresses.gateway_ops.to_string())?;
+    sample.set("provider.address", &addresses.provider)?;
+    sample.set("provider.instance", PROVIDER_INSTANCE)?;
+    sample.set_path("eligibility.private_key", &folder.join("eligibility-key.pem"))?;
+    sample.set("eligibility.key_id", ELIGIBILITY_KEY_ID)?;
+    sample.set_path("card.roots_dir", &folder.join("card-roots"))?;
+    sample.set_path("card.crl_dir", &folder.join("card-crls"))?;
+    sample.write_to(&deployment.gateway_config())
+}
+
+pub(super) fn point_gateway_at(path: &Path, provider: &str) -> Result<(), DeploymentError> {
+    let text = fs::read_to_string(path).map_err(|source| DeploymentError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut sample = Sample::parse("gateway.toml", &text)?;
+    sample.set("provider.address", provider)?;
+    sample.write_to(path)
+}

@@ -1,0 +1,171 @@
+//! One requester, step by step: each of the four conditions is missing once, and once all hold.
+
+use std::time::Duration;
+
+use common::{refusal::Reason, terms::RequestKind};
+
+use super::{Came, Cast, Expected, StoryError, Teller};
+use crate::{
+    client::{Session, Term},
+    registers::{Outcome, ProvidedRegister, RegisterKind, Scenario},
+};
+
+/// How long the requester lets a consent hold.
+const CONSENT_HOLDS: Duration = Duration::from_secs(3_600);
+const KIND: RequestKind = RequestKind::CertificateRequest;
+
+/// Plays the ordinary person.
+///
+/// # Errors
+/// When the data set does not have them.
+pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), StoryError> {
+    let frontend = &cast.frontend;
+    let (person, card) = cast.person(Scenario::Ordinary)?;
+    let Outcome::Provided { registers } = &person.expected else {
+        return Err(StoryError::Missing("ordinary person with a register"));
+    };
+    let items = Expected::Provided(current(registers));
+
+    teller.scene("One requester (請求者) at the portal");
+    let came = Came::of_act(frontend.wait_until_providing().await);
+    teller.step(
+        "the frontend waits until copy information is provided",
+        &Expected::Done,
+        &came,
+    );
+
+    let came = Came::of_request(frontend.copy_info(&Session::invented(), KIND, "").await);
+    teller.step(
+        "asks without having logged in",
+        &Expected::Refused(Reason::SessionInvalid),
+        &came,
+    );
+
+    let session = match frontend.login(&card).await {
+        Ok(session) => session,
+        Err(error) => {
+            teller.step(
+                "logs in with the card",
+                &Expected::Done,
+                &Came::of_act::<()>(Err(error)),
+            );
+            return Ok(());
+        }
+    };
+    let told = "the card has signed the whole text; a session is open".to_owned();
+    teller.step("logs in with the card", &Expected::Done, &Came::Done(told));
+
+    let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
+    teller.step(
+        "asks without having consented",
+        &Expected::Refused(Reason::ConsentRequired),
+        &came,
+    );
+
+    let text = match frontend.consent_text(KIND).await {
+        Ok(text) => text,
+        Err(error) => {
+            teller.step(
+                "reads the consent text",
+                &Expected::Done,
+                &Came::of_act::<()>(Err(error)),
+            );
+            return Ok(());
+        }
+    };
+    teller.step(
+        "reads the consent text",
+        &Expected::Done,
+        &Came::Done(text.text.trim().to_owned()),
+    );
+    let consent = frontend.consent(&session, &text, Term::For(CONSENT_HOLDS)).await;
+    let consent_id = consent.clone().unwrap_or_default();
+    teller.step(
+        "consents to it for an hour",
+        &Expected::Done,
+        &Came::of_act(consent),
+    );
+
+    let request_id = frontend.ids().next();
+    let came = Came::of_request(frontend.copy_info_as(&request_id, &session, KIND, "").await);
+    teller.step("asks: all four conditions hold", &items, &came);
+
+    let came = Came::of_request(frontend.copy_info_as(&request_id, &session, KIND, "").await);
+    teller.step(
+        "asks again under the same request id",
+        &Expected::Refused(Reason::RequestIdUsed),
+        &came,
+    );
+
+    let came = Came::of_request(
+        frontend
+            .copy_info(&session, RequestKind::Notification, "general")
+            .await,
+    );
+    let what = "asks for another kind of request, to which there is no consent";
+    teller.step(what, &Expected::Refused(Reason::ConsentRequired), &came);
+
+    let came = Came::of_act(frontend.withdraw(&session, &consent_id).await);
+    teller.step("withdraws the consent", &Expected::Done, &came);
+    let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
+    teller.step(
+        "asks after having withdrawn",
+        &Expected::Refused(Reason::ConsentRequired),
+        &came,
+    );
+
+    let came = Came::of_act(frontend.consent(&session, &text, Term::OneTime).await);
+    teller.step("consents for one answer", &Expected::Done, &came);
+    let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
+    teller.step("asks", &items, &came);
+    let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
+    teller.step(
+        "asks a second time: the consent is used up",
+        &Expected::Refused(Reason::ConsentRequired),
+        &came,
+    );
+
+    least_information(cast, &session, registers, teller).await;
+
+    let came = Came::of_act(frontend.logout(&session).await);
+    teller.step("logs out", &Expected::Done, &came);
+    let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
+    teller.step(
+        "asks after having logged out",
+        &Expected::Refused(Reason::SessionInvalid),
+        &came,
+    );
+    Ok(())
+}
+
+/// For the kind whose policy does not list the municipality's code, the answer has none (I7).
+async fn least_information(
+    cast: &Cast,
+    session: &Session,
+    registers: &[ProvidedRegister],
+    teller: &mut Teller,
+) {
+    let kind = RequestKind::ProvisionCodeRequest;
+    let consented = match cast.frontend.consent_text(kind).await {
+        Ok(text) => cast.frontend.consent(session, &text, Term::OneTime).await,
+        Err(error) => Err(error),
+    };
+    let came = match consented {
+        Ok(_) => Came::of_request(cast.frontend.copy_info(session, kind, "").await),
+        Err(error) => Came::of_act::<()>(Err(error)),
+    };
+    let mut fewer = current(registers);
+    for register in &mut fewer {
+        register.municipality_code.clear();
+    }
+    let what = "asks for a kind for which the policy lists fewer items (識別符号等の発行等の請求)";
+    teller.step(what, &Expected::Provided(fewer), &came);
+}
+
+/// Those that a plain procedure gives.
+pub(super) fn current(registers: &[ProvidedRegister]) -> Vec<ProvidedRegister> {
+    let current = registers
+        .iter()
+        .filter(|register| register.register_kind == RegisterKind::Current);
+    current.cloned().collect()
+}
