@@ -40,11 +40,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    for file in descriptors.file.iter().filter(|file| !file.package().starts_with("google.")) {
+    for file in descriptors
+        .file
+        .iter()
+        .filter(|file| !file.package().starts_with("google."))
+    {
         let module = file.package().replace('.', "::");
         for enumeration in &file.enum_type {
             // Values of an enumeration are not personal: their name is told.
-            write_debug(&mut redacted, &format!("crate::{module}::{}", enumeration.name()), "self.as_str_name()")?;
+            write_debug(
+                &mut redacted,
+                &format!("crate::{module}::{}", enumeration.name()),
+                "self.as_str_name()",
+            )?;
         }
     }
     fs::write(out.join("redacted.rs"), redacted)?;

@@ -68,7 +68,9 @@ pub struct Card {
 impl Card {
     /// Whether `signature` is the card's, RSASSA-PKCS1-v1_5 with SHA-256, over `text`.
     pub fn has_signed(&self, text: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key).verify(text, signature).is_ok()
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key)
+            .verify(text, signature)
+            .is_ok()
     }
 }
 
@@ -81,7 +83,9 @@ struct Root {
 
 impl Root {
     fn has_signed(&self, signed: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key).verify(signed, signature).is_ok()
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key)
+            .verify(signed, signature)
+            .is_ok()
     }
 }
 
@@ -98,7 +102,10 @@ impl CardRoots {
             roots.push(Self::root(&der).map_err(|rule| FileError::content(&path, rule))?);
         }
         if roots.is_empty() {
-            return Err(FileError::content(directory, "must hold at least one root as *.pem"));
+            return Err(FileError::content(
+                directory,
+                "must hold at least one root as *.pem",
+            ));
         }
         Ok(Self(roots))
     }
@@ -110,14 +117,18 @@ impl CardRoots {
         if !is_ca {
             return Err("must be a CA certificate");
         }
-        let public_key = rsa_2048(certificate.public_key()).ok_or("must have an RSA key of 2,048 bits, e = 65537")?;
+        let public_key =
+            rsa_2048(certificate.public_key()).ok_or("must have an RSA key of 2,048 bits, e = 65537")?;
         let root = Root {
             key_sha256: digest::sha256(&[certificate.public_key().raw]),
             public_key,
             not_after: timestamp(certificate.validity().not_after.timestamp()),
             subject: certificate.subject().as_raw().to_vec(),
         };
-        if root.has_signed(certificate.tbs_certificate.as_ref(), &certificate.signature_value.data) {
+        if root.has_signed(
+            certificate.tbs_certificate.as_ref(),
+            &certificate.signature_value.data,
+        ) {
             Ok(root)
         } else {
             Err("must be self-signed with SHA-256")
@@ -150,11 +161,16 @@ impl CardRoots {
             .0
             .iter()
             .filter(|root| root.subject == certificate.issuer().as_raw())
-            .find(|root| root.has_signed(certificate.tbs_certificate.as_ref(), &certificate.signature_value.data))
+            .find(|root| {
+                root.has_signed(
+                    certificate.tbs_certificate.as_ref(),
+                    &certificate.signature_value.data,
+                )
+            })
             .ok_or(NotAccepted("not issued by a pinned root"))?;
         check_extensions(&certificate, accepted_policies).map_err(NotAccepted)?;
-        let public_key =
-            rsa_2048(certificate.public_key()).ok_or(NotAccepted("not an RSA key of 2,048 bits, e = 65537"))?;
+        let public_key = rsa_2048(certificate.public_key())
+            .ok_or(NotAccepted("not an RSA key of 2,048 bits, e = 65537"))?;
         let validity = certificate.validity();
         let not_after = timestamp(validity.not_after.timestamp());
         if now < timestamp(validity.not_before.timestamp()) {
@@ -175,7 +191,8 @@ impl CardRoots {
 
     /// Reads a revocation list: it must be signed by one of the roots.
     pub fn revocation_list(&self, der: &[u8]) -> Result<RevocationList, &'static str> {
-        let (rest, list) = CertificateRevocationList::from_der(der).map_err(|_| "must be a DER revocation list")?;
+        let (rest, list) =
+            CertificateRevocationList::from_der(der).map_err(|_| "must be a DER revocation list")?;
         if !rest.is_empty() {
             return Err("must be one DER revocation list");
         }
@@ -189,15 +206,25 @@ impl CardRoots {
             .find(|root| root.has_signed(list.tbs_cert_list.as_ref(), &list.signature_value.data))
             .ok_or("must be signed by a pinned root")?;
         // A list of another scope (by reason, by point, or a delta) would not name all that is revoked.
-        let known = [oid_registry::OID_X509_EXT_CRL_NUMBER, oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER];
-        if list.extensions().iter().any(|extension| extension.critical && !known.contains(&extension.oid)) {
+        let known = [
+            oid_registry::OID_X509_EXT_CRL_NUMBER,
+            oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
+        ];
+        if list
+            .extensions()
+            .iter()
+            .any(|extension| extension.critical && !known.contains(&extension.oid))
+        {
             return Err("must have no critical extension");
         }
         Ok(RevocationList {
             issuer: issuer.key_sha256,
             this_update: timestamp(list.last_update().timestamp()),
             next_update: list.next_update().map(|moment| timestamp(moment.timestamp())),
-            serials: list.iter_revoked_certificates().map(|revoked| revoked.raw_serial().to_vec()).collect(),
+            serials: list
+                .iter_revoked_certificates()
+                .map(|revoked| revoked.raw_serial().to_vec())
+                .collect(),
         })
     }
 }
@@ -243,11 +270,19 @@ impl RevocationLists {
         if now > not_after {
             return Err(CardFault::Expired);
         }
-        let list = self.0.iter().find(|list| list.issuer == *issuer).ok_or(CardFault::RevocationUnknown)?;
+        let list = self
+            .0
+            .iter()
+            .find(|list| list.issuer == *issuer)
+            .ok_or(CardFault::RevocationUnknown)?;
         if now > list.this_update.after(max_age) || list.next_update.is_none_or(|next| now > next) {
             return Err(CardFault::RevocationUnknown);
         }
-        if list.serials.contains(serial) { Err(CardFault::Revoked) } else { Ok(()) }
+        if list.serials.contains(serial) {
+            Err(CardFault::Revoked)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -264,7 +299,10 @@ fn timestamp(seconds: i64) -> Timestamp {
 
 /// The one extension of this kind.
 fn extension<'a>(certificate: &'a X509Certificate<'_>, oid: &Oid<'_>) -> Option<&'a ParsedExtension<'a>> {
-    let mut found = certificate.extensions().iter().filter(|extension| extension.oid == *oid);
+    let mut found = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.oid == *oid);
     match (found.next(), found.next()) {
         (Some(one), None) => Some(one.parsed_extension()),
         _ => None,
@@ -272,7 +310,10 @@ fn extension<'a>(certificate: &'a X509Certificate<'_>, oid: &Oid<'_>) -> Option<
 }
 
 /// The profile of the user-authentication certificate (FACTS: JPKI). The error says which check failed.
-fn check_extensions(certificate: &X509Certificate<'_>, accepted: &BTreeSet<String>) -> Result<(), &'static str> {
+fn check_extensions(
+    certificate: &X509Certificate<'_>,
+    accepted: &BTreeSet<String>,
+) -> Result<(), &'static str> {
     let mut seen = HashSet::new();
     let mut key_usage = false;
     let mut policy = false;
@@ -287,7 +328,9 @@ fn check_extensions(certificate: &X509Certificate<'_>, accepted: &BTreeSet<Strin
             ParsedExtension::KeyUsage(usage) if usage.flags == 1 => key_usage = true,
             ParsedExtension::KeyUsage(_) => return Err("its key usage is not exactly digitalSignature"),
             ParsedExtension::CertificatePolicies(policies) => {
-                policy = policies.iter().any(|one| accepted.contains(&one.policy_id.to_id_string()));
+                policy = policies
+                    .iter()
+                    .any(|one| accepted.contains(&one.policy_id.to_id_string()));
                 if !policy {
                     return Err("its certificate policy is not an accepted one");
                 }

@@ -33,15 +33,20 @@ pub enum ConfigError {
 impl ConfigError {
     /// The value of `key` breaks `rule`.
     pub fn value(key: &'static str, rule: impl ToString) -> Self {
-        Self::Value { key, rule: rule.to_string() }
+        Self::Value {
+            key,
+            rule: rule.to_string(),
+        }
     }
 }
 
 /// Reads a configuration file.
 pub fn load<C: DeserializeOwned>(path: &Path) -> Result<C, ConfigError> {
     let text = files::read_text(path)?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::Toml { path: path.to_owned(), message: error.to_string() })
+    toml::from_str(&text).map_err(|error| ConfigError::Toml {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
 }
 
 /// The dotted keys of a configuration, sorted: what the sample files are compared with.
@@ -50,7 +55,11 @@ pub fn keys<C: Serialize>(config: &C) -> Vec<String> {
         match value {
             toml::Value::Table(table) => {
                 for (key, value) in table {
-                    let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    let path = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}.{key}")
+                    };
                     walk(&path, value, out);
                 }
             }
@@ -102,10 +111,19 @@ pub struct ListenerLimits {
 impl ListenerLimits {
     /// Checks the bounds.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let positive = |key, ok: bool| if ok { Ok(()) } else { Err(ConfigError::value(key, "must be at least 1")) };
+        let positive = |key, ok: bool| {
+            if ok {
+                Ok(())
+            } else {
+                Err(ConfigError::value(key, "must be at least 1"))
+            }
+        };
         positive("limits.handshake_timeout_ms", self.handshake_timeout_ms > 0)?;
         positive("limits.max_connections", self.max_connections > 0)?;
-        positive("limits.max_streams_per_connection", self.max_streams_per_connection > 0)?;
+        positive(
+            "limits.max_streams_per_connection",
+            self.max_streams_per_connection > 0,
+        )?;
         positive("limits.max_call_ms", self.max_call_ms > 0)
     }
 

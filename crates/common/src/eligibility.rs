@@ -31,16 +31,27 @@ impl Signer {
         let pem = files::read_secret(path)?;
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| rule())?;
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| rule())?;
-        Ok(Self { key_id: key_id.to_owned(), key })
+        Ok(Self {
+            key_id: key_id.to_owned(),
+            key,
+        })
     }
 
     /// Signs an eligibility; the digest is that of the payload, for the log.
     pub fn sign(&self, eligibility: &Eligibility) -> (Envelope, [u8; 32]) {
         let payload = eligibility.encode_to_vec();
-        let signature = self.key.sign(&pre_authentication_encoding(&payload)).as_ref().to_vec();
+        let signature = self
+            .key
+            .sign(&pre_authentication_encoding(&payload))
+            .as_ref()
+            .to_vec();
         let sha256 = digest::sha256(&[&payload]);
-        let envelope =
-            Envelope { payload_type: PAYLOAD_TYPE.to_owned(), payload, key_id: self.key_id.clone(), signature };
+        let envelope = Envelope {
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            payload,
+            key_id: self.key_id.clone(),
+            signature,
+        };
         (envelope, sha256)
     }
 }
@@ -61,20 +72,30 @@ impl Verifier {
     pub fn load(directory: &Path) -> Result<Self, FileError> {
         let mut keys = BTreeMap::new();
         for path in files::list(directory, "pem")? {
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let stem = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .unwrap_or_default();
             let (instance, key_id) = stem
                 .split_once('.')
                 .ok_or_else(|| FileError::content(&path, "must be named <gateway instance>.<key id>.pem"))?;
-            let rule = || FileError::content(&path, "must be an Ed25519 public key (PEM, SubjectPublicKeyInfo)");
+            let rule =
+                || FileError::content(&path, "must be an Ed25519 public key (PEM, SubjectPublicKeyInfo)");
             let der = SubjectPublicKeyInfoDer::from_pem_slice(&files::read(&path)?).map_err(|_| rule())?;
             let (_, spki) = SubjectPublicKeyInfo::from_der(&der).map_err(|_| rule())?;
             if spki.algorithm.algorithm != OID_SIG_ED25519 {
                 return Err(rule());
             }
-            keys.insert((instance.to_owned(), key_id.to_owned()), spki.subject_public_key.data.to_vec());
+            keys.insert(
+                (instance.to_owned(), key_id.to_owned()),
+                spki.subject_public_key.data.to_vec(),
+            );
         }
         if keys.is_empty() {
-            return Err(FileError::content(directory, "must hold at least one public key as *.pem"));
+            return Err(FileError::content(
+                directory,
+                "must hold at least one public key as *.pem",
+            ));
         }
         Ok(Self(keys))
     }
@@ -86,11 +107,16 @@ impl Verifier {
         }
         let key = self.0.get(&(instance.to_owned(), envelope.key_id.clone()))?;
         UnparsedPublicKey::new(&ED25519, key)
-            .verify(&pre_authentication_encoding(&envelope.payload), &envelope.signature)
+            .verify(
+                &pre_authentication_encoding(&envelope.payload),
+                &envelope.signature,
+            )
             .ok()?;
         let eligibility = Eligibility::decode(envelope.payload.as_slice()).ok()?;
-        (eligibility.gateway_instance == instance)
-            .then(|| Verified { eligibility, sha256: digest::sha256(&[&envelope.payload]) })
+        (eligibility.gateway_instance == instance).then(|| Verified {
+            eligibility,
+            sha256: digest::sha256(&[&envelope.payload]),
+        })
     }
 }
 

@@ -62,16 +62,36 @@ pub struct Withheld;
 impl<T> Released<T> {
     /// Joins an answer to the commit of its entry.
     pub fn new(answer: T, _: Committed, clock: &dyn Clock) -> Self {
-        Self { answer, at: clock.monotonic() }
+        Self {
+            answer,
+            at: clock.monotonic(),
+        }
     }
 
     /// Hands the answer to the transport, unless more than `max_hand_off` has passed since the commit (I3).
     pub fn hand_off(self, clock: &dyn Clock, max_hand_off: Duration) -> Result<T, Withheld> {
-        if clock.monotonic().saturating_sub(self.at) <= max_hand_off { Ok(self.answer) } else { Err(Withheld) }
+        if clock.monotonic().saturating_sub(self.at) <= max_hand_off {
+            Ok(self.answer)
+        } else {
+            Err(Withheld)
+        }
     }
 }
 
 impl<T> Released<Vec<T>> {
+    /// Joins released answers to one: it is as old as the oldest of them.
+    pub fn gather(released: impl Iterator<Item = Released<T>>) -> Self {
+        let mut gathered = Released {
+            answer: Vec::new(),
+            at: Duration::MAX,
+        };
+        for one in released {
+            gathered.at = gathered.at.min(one.at);
+            gathered.answer.push(one.answer);
+        }
+        gathered
+    }
+
     /// The released answers of a batch, each on its own.
     pub fn each(self) -> impl Iterator<Item = Released<T>> {
         let at = self.at;
@@ -146,7 +166,10 @@ impl GuardActEntry<'_> {
                 act_id: self.act_id.map(|id| id.to_string()).unwrap_or_default(),
                 act: self.act.to_owned(),
                 actor: self.actor.to_string(),
-                kind: self.kind.map_or(ProtoKind::Unspecified, RequestKind::to_proto).into(),
+                kind: self
+                    .kind
+                    .map_or(ProtoKind::Unspecified, RequestKind::to_proto)
+                    .into(),
                 subject_pseudonym: self.subject.map(Vec::from).unwrap_or_default(),
                 reason: self.reason.to_owned(),
             })),

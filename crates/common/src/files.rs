@@ -37,13 +37,19 @@ pub enum FileError {
 impl FileError {
     /// The content of `path` is not `expected`.
     pub fn content(path: &Path, expected: impl Into<String>) -> Self {
-        Self::Content { path: path.to_owned(), expected: expected.into() }
+        Self::Content {
+            path: path.to_owned(),
+            expected: expected.into(),
+        }
     }
 }
 
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| FileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads a text file.
@@ -55,18 +61,26 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 pub fn read_secret(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, FileError> {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let metadata =
-        std::fs::metadata(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+    let metadata = std::fs::metadata(path).map_err(|source| FileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(FileError::TooOpen { path: path.to_owned(), mode });
+        return Err(FileError::TooOpen {
+            path: path.to_owned(),
+            mode,
+        });
     }
     read(path).map(zeroize::Zeroizing::new)
 }
 
 /// The files of a directory that end in `extension`, sorted by name.
 pub fn list(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, FileError> {
-    let unreadable = |source| FileError::Unreadable { path: directory.to_owned(), source };
+    let unreadable = |source| FileError::Unreadable {
+        path: directory.to_owned(),
+        source,
+    };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

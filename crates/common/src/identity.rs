@@ -104,7 +104,10 @@ impl PeerIdentity {
             return Err(IdentityError::TrustDomain);
         }
         let (role, name) = path.split_once('/').ok_or(IdentityError::Form)?;
-        let role = Role::ALL.into_iter().find(|known| known.as_str() == role).ok_or(IdentityError::Form)?;
+        let role = Role::ALL
+            .into_iter()
+            .find(|known| known.as_str() == role)
+            .ok_or(IdentityError::Form)?;
         let segments: Vec<&str> = name.split('/').collect();
         if name.len() > 128 || !segments.iter().all(|segment| is_segment(segment)) {
             return Err(IdentityError::Form);
@@ -117,7 +120,11 @@ impl PeerIdentity {
             (_, [_]) => None,
             (_, _) => return Err(IdentityError::Form),
         };
-        Ok(Self { role, name: name.to_owned(), municipality })
+        Ok(Self {
+            role,
+            name: name.to_owned(),
+            municipality,
+        })
     }
 
     /// The role.
@@ -157,11 +164,15 @@ mod tests {
         let domain = TrustDomain::parse("koseki.example").unwrap();
         let peer = PeerIdentity::parse("spiffe://koseki.example/operator/hanako", &domain).unwrap();
         assert_eq!((peer.role(), peer.name()), (Role::Operator, "hanako"));
-        let officer = PeerIdentity::parse("spiffe://koseki.example/municipality/131016/desk-1", &domain).unwrap();
+        let officer =
+            PeerIdentity::parse("spiffe://koseki.example/municipality/131016/desk-1", &domain).unwrap();
         assert_eq!(officer.municipality(), MunicipalityCode::parse("131016").ok());
         for (uri, error) in [
             ("https://koseki.example/operator/hanako", IdentityError::Form),
-            ("spiffe://other.example/operator/hanako", IdentityError::TrustDomain),
+            (
+                "spiffe://other.example/operator/hanako",
+                IdentityError::TrustDomain,
+            ),
             ("spiffe://koseki.example/operator", IdentityError::Form),
             ("spiffe://koseki.example/operator/", IdentityError::Form),
             ("spiffe://koseki.example/operator/a/b", IdentityError::Form),
@@ -169,7 +180,10 @@ mod tests {
             ("spiffe://koseki.example/operator/a%2fb", IdentityError::Form),
             ("spiffe://koseki.example/operator/..", IdentityError::Form),
             ("spiffe://koseki.example/municipality/131016", IdentityError::Form),
-            ("spiffe://koseki.example/municipality/131017/desk-1", IdentityError::Form),
+            (
+                "spiffe://koseki.example/municipality/131017/desk-1",
+                IdentityError::Form,
+            ),
             ("SPIFFE://koseki.example/operator/a", IdentityError::Form),
         ] {
             assert_eq!(PeerIdentity::parse(uri, &domain), Err(error), "{uri}");

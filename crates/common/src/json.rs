@@ -16,9 +16,13 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
         let (field, rule) = describe(&inner, &path);
         LineFault::new(LineReason::NotTheFormat, &field, rule)
     })?;
-    deserializer
-        .end()
-        .map_err(|_| LineFault::new(LineReason::NotTheFormat, "", "one JSON object and nothing after it"))?;
+    deserializer.end().map_err(|_| {
+        LineFault::new(
+            LineReason::NotTheFormat,
+            "",
+            "one JSON object and nothing after it",
+        )
+    })?;
     Ok(parsed)
 }
 
@@ -26,8 +30,20 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
 fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
     let message = error.to_string();
     let quoted = || message.split('`').nth(1).unwrap_or_default();
-    let at = |name: &str| if path == "." { name.to_owned() } else { format!("{path}.{name}") };
-    let here = || if path == "." { String::new() } else { path.to_owned() };
+    let at = |name: &str| {
+        if path == "." {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
+    let here = || {
+        if path == "." {
+            String::new()
+        } else {
+            path.to_owned()
+        }
+    };
     if !error.is_data() {
         (String::new(), "one JSON object")
     } else if message.starts_with("missing field") {
@@ -36,7 +52,12 @@ fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
         (at(quoted()), "given once")
     } else if message.starts_with("unknown field") {
         // The path ends in the unknown name, which is the sender's text.
-        (path.rsplit_once('.').map(|(parent, _)| parent.to_owned()).unwrap_or_default(), "no field that the format does not have")
+        (
+            path.rsplit_once('.')
+                .map(|(parent, _)| parent.to_owned())
+                .unwrap_or_default(),
+            "no field that the format does not have",
+        )
     } else if message.starts_with("unknown variant") {
         (here(), "one of the words of the format")
     } else {
@@ -45,7 +66,9 @@ fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
 }
 
 /// For `Option` fields with `#[serde(default)]`: left out is `None`, and `null` is an error.
-pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -86,11 +109,31 @@ mod tests {
         for (line, field, rule) in [
             (r#"{"kana":"PLANTED"}"#, "name", "required"),
             (r#"{"name":"a","name":"PLANTED"}"#, "name", "given once"),
-            (r#"{"name":"a","kana":null}"#, "kana", "of the type that the format says"),
-            (r#"{"name":"a","PLANTED":1}"#, "", "no field that the format does not have"),
-            (r#"{"name":"a","inner":[{"size":1},{"size":"PLANTED"}]}"#, "inner[1].size", "of the type that the format says"),
-            (r#"{"name":"a","inner":[{"size":1,"PLANTED":2}]}"#, "inner[0]", "no field that the format does not have"),
-            (r#"{"name":"a"} PLANTED"#, "", "one JSON object and nothing after it"),
+            (
+                r#"{"name":"a","kana":null}"#,
+                "kana",
+                "of the type that the format says",
+            ),
+            (
+                r#"{"name":"a","PLANTED":1}"#,
+                "",
+                "no field that the format does not have",
+            ),
+            (
+                r#"{"name":"a","inner":[{"size":1},{"size":"PLANTED"}]}"#,
+                "inner[1].size",
+                "of the type that the format says",
+            ),
+            (
+                r#"{"name":"a","inner":[{"size":1,"PLANTED":2}]}"#,
+                "inner[0]",
+                "no field that the format does not have",
+            ),
+            (
+                r#"{"name":"a"} PLANTED"#,
+                "",
+                "one JSON object and nothing after it",
+            ),
             (r#"PLANTED"#, "", "one JSON object"),
             ("[]", "", "of the type that the format says"),
         ] {
@@ -98,14 +141,21 @@ mod tests {
             assert_eq!((fault.field.as_str(), fault.rule), (field, rule), "{line}");
             assert_eq!(fault.reason, LineReason::NotTheFormat);
         }
-        assert_eq!(parse::<Record>(b"{\"name\":\"\xff\"}").unwrap_err().reason, LineReason::NotUtf8);
+        assert_eq!(
+            parse::<Record>(b"{\"name\":\"\xff\"}").unwrap_err().reason,
+            LineReason::NotUtf8
+        );
         parse::<Record>(r#"{"name":"a","kana":"b"}"#.as_bytes()).unwrap();
     }
 
     #[test]
     fn canonical_form_is_that_of_rfc_8785() {
-        let value: serde_json::Value = serde_json::from_str(r#"{"b":[1,"\u0001\n\"é𠮷"],"a":{"d":true,"c":9007199254740991}}"#).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(r#"{"b":[1,"\u0001\n\"é𠮷"],"a":{"d":true,"c":9007199254740991}}"#).unwrap();
         let canonical = "{\"a\":{\"c\":9007199254740991,\"d\":true},\"b\":[1,\"\\u0001\\n\\\"é𠮷\"]}";
-        assert_eq!(canonical_sha256(&value).unwrap(), digest::sha256(&[canonical.as_bytes()]));
+        assert_eq!(
+            canonical_sha256(&value).unwrap(),
+            digest::sha256(&[canonical.as_bytes()])
+        );
     }
 }

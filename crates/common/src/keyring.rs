@@ -56,7 +56,10 @@ impl Keyring {
         let text = std::str::from_utf8(&text).map_err(|_| FileError::content(path, "must be UTF-8"))?;
         // The parser's own message could quote a key.
         let file: File = toml::from_str(text).map_err(|_| {
-            FileError::content(path, "must be TOML with the lists sealing, lookup, pseudonym and beacon of {id, key}")
+            FileError::content(
+                path,
+                "must be TOML with the lists sealing, lookup, pseudonym and beacon of {id, key}",
+            )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
             let bad = |rule: &str| FileError::content(path, format!("{purpose}: {rule}"));
@@ -66,9 +69,16 @@ impl Keyring {
                 if entry.id.is_empty() || entry.id.len() > 32 || seen.insert(entry.id.clone(), ()).is_some() {
                     return Err(bad("ids are 1 to 32 bytes and differ"));
                 }
-                let decoded = data_encoding::HEXLOWER_PERMISSIVE.decode(entry.key.as_bytes()).map(Zeroizing::new);
-                let key = decoded.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-                keys.push((entry.id, Zeroizing::new(key.ok_or_else(|| bad("a key is 64 hexadecimal digits"))?)));
+                let decoded = data_encoding::HEXLOWER_PERMISSIVE
+                    .decode(entry.key.as_bytes())
+                    .map(Zeroizing::new);
+                let key = decoded
+                    .ok()
+                    .and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+                keys.push((
+                    entry.id,
+                    Zeroizing::new(key.ok_or_else(|| bad("a key is 64 hexadecimal digits"))?),
+                ));
             }
             Ok(keys)
         };
@@ -84,7 +94,9 @@ impl Keyring {
             sealer: sealing,
             lookup: LookupKey(hmac_key(&first("lookup", keys("lookup", file.lookup)?)?)),
             pseudonym: PseudonymKey(hmac_key(&first("pseudonym", keys("pseudonym", file.pseudonym)?)?)),
-            beacon: keys("beacon", file.beacon)?.first().map(|(_, key)| BeaconKey(hmac_key(key))),
+            beacon: keys("beacon", file.beacon)?
+                .first()
+                .map(|(_, key)| BeaconKey(hmac_key(key))),
         })
     }
 }

@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     refusal::{Reason, Refusal},
+    store::StoreError,
     terms::RuleBroken,
 };
 
@@ -41,7 +42,11 @@ impl LineFault {
     /// A fault.
     pub fn new(reason: LineReason, field: &str, rule: &'static str) -> Self {
         // Paths are made of the format's own names; the bound holds for deep ones.
-        Self { reason, field: field.chars().take(100).collect(), rule }
+        Self {
+            reason,
+            field: field.chars().take(100).collect(),
+            rule,
+        }
     }
 }
 
@@ -50,7 +55,11 @@ pub type Outcome = Result<LineOutcome, LineFault>;
 
 fn to_proto(line_number: u64, outcome: Outcome) -> LineResult {
     match outcome {
-        Ok(outcome) => LineResult { line_number, outcome: outcome.into(), ..Default::default() },
+        Ok(outcome) => LineResult {
+            line_number,
+            outcome: outcome.into(),
+            ..Default::default()
+        },
         Err(fault) => LineResult {
             line_number,
             outcome: LineOutcome::Refused.into(),
@@ -114,9 +123,35 @@ where
     ReceiverStream::new(receiver)
 }
 
-/// Refuses a call whose stream cannot be served.
-pub fn refuse(reason: Reason) -> Status {
-    Refusal::new(reason).into()
+/// Stores the lines of a batch that parsed, together, and puts the outcomes back in order. When the store fails, each of
+/// them was not stored and may be sent again.
+pub async fn store_parsed<T, F, Fut>(parsed: Vec<Result<T, LineFault>>, store: F) -> Vec<Outcome>
+where
+    F: FnOnce(Vec<T>) -> Fut,
+    Fut: Future<Output = Result<Vec<Outcome>, StoreError>>,
+{
+    let (good, faults): (Vec<Option<T>>, Vec<Option<LineFault>>) = parsed
+        .into_iter()
+        .map(|line| match line {
+            Ok(line) => (Some(line), None),
+            Err(fault) => (None, Some(fault)),
+        })
+        .unzip();
+    let good: Vec<T> = good.into_iter().flatten().collect();
+    let mut stored = match store(good).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            // Operators get the chain; the sender learns what to do.
+            let _ = Reason::from(error);
+            Vec::new()
+        }
+    }
+    .into_iter();
+    let not_stored = || Err(LineFault::new(LineReason::NotStored, "", "send the line again"));
+    faults
+        .into_iter()
+        .map(|fault| fault.map_or_else(|| stored.next().unwrap_or_else(not_stored), Err))
+        .collect()
 }
 
 /// A line as it was read from a file.
@@ -155,7 +190,11 @@ pub async fn read_line<R: AsyncBufRead + Unpin>(reader: &mut R) -> io::Result<Op
         }
         reader.consume(used);
         if end.is_some() {
-            return Ok(Some(if too_long { ReadLine::TooLong } else { ReadLine::Line(line) }));
+            return Ok(Some(if too_long {
+                ReadLine::TooLong
+            } else {
+                ReadLine::Line(line)
+            }));
         }
     }
 }

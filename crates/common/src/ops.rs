@@ -26,7 +26,10 @@ pub struct Readiness {
 impl Readiness {
     /// Not ready.
     pub(crate) async fn new(reporter: HealthReporter) -> Self {
-        let this = Self { ready: Arc::default(), reporter };
+        let this = Self {
+            ready: Arc::default(),
+            reporter,
+        };
         this.set(false).await;
         this
     }
@@ -34,7 +37,11 @@ impl Readiness {
     /// Says whether the service can serve.
     pub async fn set(&self, ready: bool) {
         self.ready.store(ready, Ordering::SeqCst);
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         self.reporter.set_service_status("", status).await;
     }
 
@@ -47,9 +54,15 @@ impl Readiness {
 /// Serves the operations port until the process ends.
 pub(crate) async fn serve(socket: TcpListener, readiness: Readiness) {
     let ready = move || async move {
-        if readiness.get() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+        if readiness.get() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
     };
-    let router = Router::new().route("/live", get(|| async { "live\n" })).route("/ready", get(ready));
+    let router = Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready));
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "the operations port stopped");
     }
@@ -59,12 +72,19 @@ pub(crate) async fn serve(socket: TcpListener, readiness: Readiness) {
 pub async fn is_ready(address: SocketAddr) -> std::io::Result<bool> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(b"GET /ready HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+        stream
+            .write_all(b"GET /ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .await?;
         let mut answer = Vec::new();
         stream.take(1_024).read_to_end(&mut answer).await?;
         Ok(answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"))
     };
     tokio::time::timeout(Duration::from_secs(2), ask)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 2 s")))
+        .unwrap_or_else(|_| {
+            Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "no answer within 2 s",
+            ))
+        })
 }

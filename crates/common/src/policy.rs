@@ -183,11 +183,17 @@ impl Policy {
 
         let mut provisions = BTreeMap::new();
         for entry in file.provision {
-            let procedure = Procedure::parse(&entry.procedure).map_err(|rule| bad(format!("procedure: {rule}")))?;
+            let procedure =
+                Procedure::parse(&entry.procedure).map_err(|rule| bad(format!("procedure: {rule}")))?;
             if entry.items.is_empty() || !entry.registers.contains(&RegisterKind::Current) {
-                return Err(bad("a provision lists the current register and at least one item".to_owned()));
+                return Err(bad(
+                    "a provision lists the current register and at least one item".to_owned(),
+                ));
             }
-            let provision = Provision { registers: entry.registers, items: entry.items };
+            let provision = Provision {
+                registers: entry.registers,
+                items: entry.items,
+            };
             if provisions.insert((entry.kind, procedure), provision).is_some() {
                 return Err(bad("a kind and procedure stand once".to_owned()));
             }
@@ -199,18 +205,32 @@ impl Policy {
             let text = files::read_text(&folder.join(&entry.file))?;
             let sha256 = digest::sha256(&[text.as_bytes()]);
             if data_encoding::HEXLOWER.encode(&sha256) != entry.sha256 {
-                return Err(bad(format!("the SHA-256 of {} is not the one that the policy pins", entry.file)));
+                return Err(bad(format!(
+                    "the SHA-256 of {} is not the one that the policy pins",
+                    entry.file
+                )));
             }
             if !matches!(entry.language.as_str(), "ja" | "en") || text.len() > 4_096 {
-                return Err(bad("a consent text is in ja or en and has at most 4,096 bytes".to_owned()));
+                return Err(bad(
+                    "a consent text is in ja or en and has at most 4,096 bytes".to_owned()
+                ));
             }
-            consent_texts.push(ConsentText { kind: entry.kind, language: entry.language, text, sha256 });
+            consent_texts.push(ConsentText {
+                kind: entry.kind,
+                language: entry.language,
+                text,
+                sha256,
+            });
         }
-        if let Some(kind) = RequestKind::ALL.into_iter().find(|kind| consent_texts.iter().all(|text| text.kind != *kind)) {
+        if let Some(kind) = RequestKind::ALL
+            .into_iter()
+            .find(|kind| consent_texts.iter().all(|text| text.kind != *kind))
+        {
             return Err(bad(format!("there is no consent text for {kind:?}")));
         }
 
-        let code = |text: &str| MunicipalityCode::parse(text).map_err(|rule| bad(format!("predecessors: {rule}")));
+        let code =
+            |text: &str| MunicipalityCode::parse(text).map_err(|rule| bad(format!("predecessors: {rule}")));
         let mut predecessors = BTreeMap::new();
         for (successor, codes) in &file.predecessors {
             let codes = codes.iter().map(|text| code(text)).collect::<Result<_, _>>()?;
@@ -245,11 +265,18 @@ impl Policy {
 
     /// Hashes of the consent texts in force for a kind.
     pub fn text_hashes(&self, kind: RequestKind) -> impl Iterator<Item = &[u8; 32]> {
-        self.consent_texts.iter().filter(move |text| text.kind == kind).map(|text| &text.sha256)
+        self.consent_texts
+            .iter()
+            .filter(move |text| text.kind == kind)
+            .map(|text| &text.sha256)
     }
 
     /// Whether a municipality may write copies for `code`: its own, and those of its predecessors.
     pub fn may_write(&self, municipality: MunicipalityCode, code: MunicipalityCode) -> bool {
-        municipality == code || self.predecessors.get(&municipality).is_some_and(|codes| codes.contains(&code))
+        municipality == code
+            || self
+                .predecessors
+                .get(&municipality)
+                .is_some_and(|codes| codes.contains(&code))
     }
 }

@@ -1,6 +1,9 @@
 //! The frame of a service's program: command line, configuration, log, start, signal, drain.
 
-use std::{future::Future, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    future::Future, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,8 +36,10 @@ pub trait Service: Send + 'static {
     /// How long a drain may take.
     fn drain_deadline(config: &Self::Config) -> Duration;
     /// Starts it.
-    fn start(config: Self::Config, clock: Arc<dyn Clock>)
-    -> impl Future<Output = Result<Server, StartError>> + Send;
+    fn start(
+        config: Self::Config,
+        clock: Arc<dyn Clock>,
+    ) -> impl Future<Output = Result<Server, StartError>> + Send;
 }
 
 #[derive(Parser)]
@@ -63,7 +68,10 @@ enum Command {
 
 /// Runs a service until SIGTERM or SIGINT. Exit code 0 after a drain, 1 when it could not run, 2 for a wrong command line.
 pub fn main<S: Service>() -> ExitCode {
-    let command = Cli::command().name(S::NAME).version(env!("CARGO_PKG_VERSION")).about(format!("{} service", S::NAME));
+    let command = Cli::command()
+        .name(S::NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(format!("{} service", S::NAME));
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

@@ -106,7 +106,12 @@ impl Reason {
     }
 
     fn public(self) -> Public {
-        let public = |code, name, english, japanese| Public { code, name, english, japanese };
+        let public = |code, name, english, japanese| Public {
+            code,
+            name,
+            english,
+            japanese,
+        };
         match self {
             Self::Malformed => public(
                 Code::InvalidArgument,
@@ -264,17 +269,28 @@ impl Refusal {
 
     /// A refusal for this reason.
     pub fn new(reason: Reason) -> Self {
-        Self { reason, request_id: None, violation: None }
+        Self {
+            reason,
+            request_id: None,
+            violation: None,
+        }
     }
 
     /// A field breaks its rule.
     pub fn malformed(field: &'static str, rule: RuleBroken) -> Self {
-        Self { reason: Reason::Malformed, request_id: None, violation: Some((field, rule)) }
+        Self {
+            reason: Reason::Malformed,
+            request_id: None,
+            violation: Some((field, rule)),
+        }
     }
 
     /// Adds the id of the call, to be echoed.
     pub fn of_request(self, request_id: RequestId) -> Self {
-        Self { request_id: Some(request_id), ..self }
+        Self {
+            request_id: Some(request_id),
+            ..self
+        }
     }
 
     /// Why.
@@ -293,9 +309,16 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let public = refusal.reason.public();
         let mut details = ErrorDetails::new();
-        let metadata: Vec<(String, String)> =
-            refusal.request_id.map(|id| ("request_id".to_owned(), id.to_string())).into_iter().collect();
-        details.set_error_info(public.name, ERROR_DOMAIN, metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+        let metadata: Vec<(String, String)> = refusal
+            .request_id
+            .map(|id| ("request_id".to_owned(), id.to_string()))
+            .into_iter()
+            .collect();
+        details.set_error_info(
+            public.name,
+            ERROR_DOMAIN,
+            metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+        );
         details.set_localized_message("ja", public.japanese);
         if let Some((field, rule)) = refusal.violation {
             details.add_bad_request_violation(field, rule.0);

@@ -57,7 +57,10 @@ impl Sealer {
     pub(crate) fn new(keys: Vec<(String, Zeroizing<[u8; 32]>)>) -> Option<Self> {
         let keys: Vec<_> = keys
             .into_iter()
-            .map(|(id, key)| SealingKey { id, prk: Prk::new_less_safe(HKDF_SHA256, key.as_slice()) })
+            .map(|(id, key)| SealingKey {
+                id,
+                prk: Prk::new_less_safe(HKDF_SHA256, key.as_slice()),
+            })
             .collect();
         (!keys.is_empty()).then_some(Self { keys })
     }
@@ -67,7 +70,11 @@ impl Sealer {
         let key = self.keys.first().ok_or(SealError::Seal)?;
         let salt: [u8; SALT_BYTES] = digest::random().map_err(|_| SealError::Seal)?;
         let mut padded = Zeroizing::new(Vec::with_capacity(padded_length(value.len())));
-        padded.extend_from_slice(&u32::try_from(value.len()).map_err(|_| SealError::Seal)?.to_be_bytes());
+        padded.extend_from_slice(
+            &u32::try_from(value.len())
+                .map_err(|_| SealError::Seal)?
+                .to_be_bytes(),
+        );
         padded.extend_from_slice(value);
         padded.resize(padded_length(value.len()), 0);
         subkey(key, &salt)?
@@ -84,23 +91,38 @@ impl Sealer {
     /// Opens a value that was sealed for this place.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (length, rest) = sealed.split_first().ok_or(SealError::Open)?;
-        let (id, rest) = rest.split_at_checked(usize::from(*length)).ok_or(SealError::Open)?;
+        let (id, rest) = rest
+            .split_at_checked(usize::from(*length))
+            .ok_or(SealError::Open)?;
         let (salt, ciphertext) = rest.split_at_checked(SALT_BYTES).ok_or(SealError::Open)?;
-        let key = self.keys.iter().find(|key| key.id.as_bytes() == id).ok_or(SealError::Open)?;
+        let key = self
+            .keys
+            .iter()
+            .find(|key| key.id.as_bytes() == id)
+            .ok_or(SealError::Open)?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
         let padded = subkey(key, salt)?
             .open_in_place(zero_nonce(), associated_data(place, &key.id), &mut buffer)
             .map_err(|_| SealError::Open)?;
-        let (length, value) = padded.split_first_chunk::<LENGTH_BYTES>().ok_or(SealError::Open)?;
+        let (length, value) = padded
+            .split_first_chunk::<LENGTH_BYTES>()
+            .ok_or(SealError::Open)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Open)?;
-        value.get(..length).map(|value| Zeroizing::new(value.to_vec())).ok_or(SealError::Open)
+        value
+            .get(..length)
+            .map(|value| Zeroizing::new(value.to_vec()))
+            .ok_or(SealError::Open)
     }
 }
 
 /// Size classes: powers of two from 64 bytes to 4 KiB, then multiples of 4 KiB.
 fn padded_length(length: usize) -> usize {
     let needed = length + LENGTH_BYTES;
-    if needed <= 4_096 { needed.next_power_of_two().max(64) } else { needed.next_multiple_of(4_096) }
+    if needed <= 4_096 {
+        needed.next_power_of_two().max(64)
+    } else {
+        needed.next_multiple_of(4_096)
+    }
 }
 
 /// A key of its own for each sealed value, so that a fixed nonce is never used twice under one key.
@@ -117,7 +139,12 @@ fn zero_nonce() -> Nonce {
 
 fn associated_data(place: Place<'_>, key_id: &str) -> Aad<Vec<u8>> {
     let mut out = Vec::new();
-    for part in [place.column.as_bytes(), place.row, key_id.as_bytes(), &place.revision.to_be_bytes()] {
+    for part in [
+        place.column.as_bytes(),
+        place.row,
+        key_id.as_bytes(),
+        &place.revision.to_be_bytes(),
+    ] {
         out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         out.extend_from_slice(part);
     }
@@ -129,18 +156,35 @@ mod tests {
     use super::*;
 
     fn sealer(ids: &[&str]) -> Sealer {
-        Sealer::new(ids.iter().map(|id| ((*id).to_owned(), Zeroizing::new(digest::sha256(&[id.as_bytes()])))).collect())
-            .unwrap()
+        Sealer::new(
+            ids.iter()
+                .map(|id| ((*id).to_owned(), Zeroizing::new(digest::sha256(&[id.as_bytes()]))))
+                .collect(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_value_opens_at_its_place_only() {
-        let place = Place { column: "a.b", row: b"row", revision: 3 };
+        let place = Place {
+            column: "a.b",
+            row: b"row",
+            revision: 3,
+        };
         let sealed = sealer(&["k1"]).seal(place, "髙𠮷".as_bytes()).unwrap();
-        assert_eq!(&**sealer(&["k2", "k1"]).open(place, &sealed).unwrap(), "髙𠮷".as_bytes());
+        assert_eq!(
+            &**sealer(&["k2", "k1"]).open(place, &sealed).unwrap(),
+            "髙𠮷".as_bytes()
+        );
         for other in [
-            Place { column: "a.c", ..place },
-            Place { row: b"other", ..place },
+            Place {
+                column: "a.c",
+                ..place
+            },
+            Place {
+                row: b"other",
+                ..place
+            },
             Place { revision: 4, ..place },
         ] {
             assert_eq!(sealer(&["k1"]).open(other, &sealed).unwrap_err(), SealError::Open);
@@ -155,11 +199,19 @@ mod tests {
 
     #[test]
     fn lengths_fall_into_classes_and_values_never_repeat() {
-        let place = Place { column: "a.b", row: b"row", revision: 0 };
+        let place = Place {
+            column: "a.b",
+            row: b"row",
+            revision: 0,
+        };
         let sealer = sealer(&["k1"]);
-        let lengths: std::collections::BTreeSet<_> =
-            (0..=60).map(|length| sealer.seal(place, &vec![7; length]).unwrap().len()).collect();
+        let lengths: std::collections::BTreeSet<_> = (0..=60)
+            .map(|length| sealer.seal(place, &vec![7; length]).unwrap().len())
+            .collect();
         assert_eq!(lengths.len(), 1);
-        assert_ne!(sealer.seal(place, b"x").unwrap(), sealer.seal(place, b"x").unwrap());
+        assert_ne!(
+            sealer.seal(place, b"x").unwrap(),
+            sealer.seal(place, b"x").unwrap()
+        );
     }
 }

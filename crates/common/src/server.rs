@@ -1,7 +1,7 @@
 //! Serving: several gRPC listeners and the operations port as one thing that starts, becomes ready, and drains within a
 //! hard deadline.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -53,6 +53,7 @@ pub struct Server {
     health: Routes,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    background: JoinSet<()>,
     addresses: BTreeMap<&'static str, SocketAddr>,
 }
 
@@ -66,10 +67,11 @@ impl Server {
             health: Routes::new(health),
             stop: watch::Sender::new(false),
             tasks: JoinSet::new(),
+            background: JoinSet::new(),
             addresses: BTreeMap::new(),
         };
         let socket = this.bind("ops", ops).await?;
-        tokio::spawn(ops::serve(socket, this.readiness.clone()));
+        this.background.spawn(ops::serve(socket, this.readiness.clone()));
         Ok(this)
     }
 
@@ -105,7 +107,10 @@ impl Server {
                 // A closed channel means that the service is gone: stop as well.
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            let served = server.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await;
+            let served = server
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(incoming, stopped)
+                .await;
             if let Err(error) = served {
                 tracing::error!(listener = listener.name(), %error, "a listener stopped");
             }
@@ -114,12 +119,21 @@ impl Server {
     }
 
     async fn bind(&mut self, name: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-        let failed = |source| ServeError::Bind { name, address, source };
+        let failed = |source| ServeError::Bind {
+            name,
+            address,
+            source,
+        };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         tracing::info!(listener = name, %address, "listening");
         self.addresses.insert(name, address);
         Ok(socket)
+    }
+
+    /// Runs work that goes on for as long as the service does, and ends with it.
+    pub fn background(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(work);
     }
 
     /// What says whether the service can serve.
@@ -134,11 +148,16 @@ impl Server {
 
     /// Stops: no new call is taken, calls in flight may end, and after `deadline` whatever is left is cut off.
     pub async fn drain(mut self, deadline: Duration) {
+        // First what could say that the service is ready again.
+        self.background.shutdown().await;
         self.readiness.set(false).await;
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, ended).await.is_err() {
-            tracing::warn!(deadline_ms = deadline.as_millis(), "the drain's deadline has passed: cutting off what is left");
+            tracing::warn!(
+                deadline_ms = deadline.as_millis(),
+                "the drain's deadline has passed: cutting off what is left"
+            );
             self.tasks.shutdown().await;
         }
     }

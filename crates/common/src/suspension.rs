@@ -56,7 +56,12 @@ pub struct Suspend {
 impl Suspend {
     /// Digest of what the act says: the same id with another digest is another act.
     pub(crate) fn content(&self) -> [u8; 32] {
-        digest::sha256(&[b"suspend", format!("{:?}", self.kind).as_bytes(), b"\0", self.reason.as_bytes()])
+        digest::sha256(&[
+            b"suspend",
+            format!("{:?}", self.kind).as_bytes(),
+            b"\0",
+            self.reason.as_bytes(),
+        ])
     }
 }
 

@@ -60,6 +60,8 @@ impl Config {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
         self.limits.check()?;
-        self.provision.check().map_err(|rule| ConfigError::value("provision", rule))
+        self.provision
+            .check()
+            .map_err(|rule| ConfigError::value("provision", rule))
     }
 }

@@ -110,12 +110,20 @@ impl Config {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
         if !(100..=30_000).contains(&self.provider.status_interval_ms) {
-            return Err(ConfigError::value("provider.status_interval_ms", "must be 100 to 30,000"));
+            return Err(ConfigError::value(
+                "provider.status_interval_ms",
+                "must be 100 to 30,000",
+            ));
         }
         if self.card.crl_reload_seconds == 0 {
-            return Err(ConfigError::value("card.crl_reload_seconds", "must be at least 1"));
+            return Err(ConfigError::value(
+                "card.crl_reload_seconds",
+                "must be at least 1",
+            ));
         }
         self.limits.check()?;
-        self.provision.check().map_err(|rule| ConfigError::value("provision", rule))
+        self.provision
+            .check()
+            .map_err(|rule| ConfigError::value("provision", rule))
     }
 }

@@ -1,1 +1,20 @@
-//! The portal side
+//! portal-gateway: the portal side (情報提供等記録開示システム; clause 2.2). It lets a request through to the registry side
+//! only when the requester has consented, is logged in with their card, is linked, and is not suppressed.
+//!
+//! The life of a request is one function: `Provision::provide` in `provision/life.rs`. What lets it through is a
+//! [`conditions::Clearance`].
+
+pub mod admin;
+pub mod cards;
+pub mod conditions;
+pub mod config;
+pub mod consent;
+pub mod linkage;
+pub mod login;
+pub mod portal;
+pub mod provider_link;
+pub mod provision;
+mod service;
+pub mod store;
+
+pub use service::Gateway;

@@ -35,7 +35,11 @@ impl Permit {
 
 /// Takes the permit of a request. Without one the layer was not in front, and the call is refused.
 pub fn permit<T>(request: &tonic::Request<T>) -> Result<Arc<Permit>, Status> {
-    request.extensions().get::<Arc<Permit>>().cloned().ok_or_else(|| Refusal::new(Reason::PermissionDenied).into())
+    request
+        .extensions()
+        .get::<Arc<Permit>>()
+        .cloned()
+        .ok_or_else(|| Refusal::new(Reason::PermissionDenied).into())
 }
 
 /// The layer that decides. It looks at the peer's certificate again on each call: a connection outlives a certificate.
@@ -52,7 +56,10 @@ impl Authorise {
     }
 
     fn decide<B>(&self, request: &http::Request<B>) -> Result<Permit, Reason> {
-        let certificate = request.extensions().get::<PeerCertificate>().ok_or(Reason::IdentityInvalid)?;
+        let certificate = request
+            .extensions()
+            .get::<PeerCertificate>()
+            .ok_or(Reason::IdentityInvalid)?;
         let peer = certificate.identity(self.clock.now()).map_err(|error| {
             tracing::warn!(listener = self.listener.name(), %error, "call by a certificate that names nobody");
             Reason::IdentityInvalid
@@ -71,7 +78,10 @@ impl<S> Layer<S> for Authorise {
     type Service = Authorised<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authorised { authorise: self.clone(), inner }
+        Authorised {
+            authorise: self.clone(),
+            inner,
+        }
     }
 }
 

@@ -22,7 +22,13 @@ pub enum Listener {
 
 impl Listener {
     /// Every listener.
-    pub const ALL: [Self; 5] = [Self::Portal, Self::PortalAdmin, Self::Linkage, Self::Ingest, Self::KosekiAdmin];
+    pub const ALL: [Self; 5] = [
+        Self::Portal,
+        Self::PortalAdmin,
+        Self::Linkage,
+        Self::Ingest,
+        Self::KosekiAdmin,
+    ];
 
     /// Name in configuration, logs and tests.
     pub fn name(self) -> &'static str {
@@ -39,7 +45,14 @@ impl Listener {
 use Listener::{Ingest, KosekiAdmin, Linkage, Portal, PortalAdmin};
 use Role::{Auditor, KosekiProvider, Municipality, Operator, PortalFrontend, PortalGateway};
 
-const ANY_ROLE: &[Role] = &[PortalFrontend, PortalGateway, KosekiProvider, Municipality, Operator, Auditor];
+const ANY_ROLE: &[Role] = &[
+    PortalFrontend,
+    PortalGateway,
+    KosekiProvider,
+    Municipality,
+    Operator,
+    Auditor,
+];
 
 /// Listener, full method path, roles. The whole of what anybody may call.
 const TABLE: &[(&[Listener], &str, &[Role])] = &[
@@ -51,26 +64,66 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     (&[Portal], "/portal.v1.Portal/WithdrawConsent", &[PortalFrontend]),
     (&[Portal], "/portal.v1.Portal/RequestCopyInfo", &[PortalFrontend]),
     (&[Portal], "/portal.v1.Portal/GetStatus", &[PortalFrontend]),
-    (&[PortalAdmin], "/portal.admin.v1.PortalAdmin/LoadLinkages", &[Operator]),
-    (&[PortalAdmin], "/portal.admin.v1.PortalAdmin/SetBlock", &[Operator]),
-    (&[PortalAdmin], "/portal.admin.v1.PortalAdmin/SuspendProvision", &[Operator]),
-    (&[PortalAdmin], "/portal.admin.v1.PortalAdmin/ResumeProvision", &[Operator]),
-    (&[Linkage], "/koseki.linkage.v1.Linkage/ProvideCopyInfo", &[PortalGateway]),
-    (&[Linkage], "/koseki.linkage.v1.Linkage/GetLinkageStatus", &[PortalGateway]),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/LoadLinkages",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/SetBlock",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/SuspendProvision",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/ResumeProvision",
+        &[Operator],
+    ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/ProvideCopyInfo",
+        &[PortalGateway],
+    ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/GetLinkageStatus",
+        &[PortalGateway],
+    ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
-    (&[KosekiAdmin], "/koseki.admin.v1.KosekiAdmin/LoadPersons", &[Operator]),
-    (&[KosekiAdmin], "/koseki.admin.v1.KosekiAdmin/RecordNonProvision", &[Operator]),
-    (&[KosekiAdmin], "/koseki.admin.v1.KosekiAdmin/SuspendProvision", &[Operator]),
-    (&[KosekiAdmin], "/koseki.admin.v1.KosekiAdmin/ResumeProvision", &[Operator]),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/LoadPersons",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/RecordNonProvision",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/SuspendProvision",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/ResumeProvision",
+        &[Operator],
+    ),
     (&Listener::ALL, "/grpc.health.v1.Health/Check", ANY_ROLE),
     (&Listener::ALL, "/grpc.health.v1.Health/Watch", ANY_ROLE),
 ];
 
 /// Whether `role` may call `path` on `listener`.
 pub(super) fn allows(listener: Listener, path: &str, role: Role) -> bool {
-    TABLE
-        .iter()
-        .any(|(listeners, method, roles)| *method == path && listeners.contains(&listener) && roles.contains(&role))
+    TABLE.iter().any(|(listeners, method, roles)| {
+        *method == path && listeners.contains(&listener) && roles.contains(&role)
+    })
 }
 
 /// Full paths of all methods in the table, in its order.
@@ -99,7 +152,12 @@ pub fn check_table(descriptor_set: &[u8]) -> Result<(), TableError> {
         for file in FileDescriptorSet::decode(encoded)?.file {
             for service in &file.service {
                 for method in &service.method {
-                    served.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                    served.insert(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
                 }
             }
         }
@@ -132,7 +190,10 @@ mod tests {
             package: Some("new.v1".to_owned()),
             service: vec![ServiceDescriptorProto {
                 name: Some("New".to_owned()),
-                method: vec![MethodDescriptorProto { name: Some("Call".to_owned()), ..Default::default() }],
+                method: vec![MethodDescriptorProto {
+                    name: Some("Call".to_owned()),
+                    ..Default::default()
+                }],
                 ..Default::default()
             }],
             ..Default::default()
@@ -145,6 +206,9 @@ mod tests {
     fn a_method_that_no_interface_has_is_found() {
         let mut set = FileDescriptorSet::decode(koseki_proto::DESCRIPTOR_SET).unwrap();
         set.file.retain(|file| file.package() != "portal.v1");
-        assert!(matches!(check_table(&set.encode_to_vec()), Err(TableError::NotInInterfaces(_))));
+        assert!(matches!(
+            check_table(&set.encode_to_vec()),
+            Err(TableError::NotInInterfaces(_))
+        ));
     }
 }

@@ -4,8 +4,8 @@
 mod side;
 mod sqlite;
 
-pub use side::{ActError, SideStore};
-pub use sqlite::{Database, OpenError, WriteTx, migration};
+pub use side::{ActError, SideStore, forget_request_ids};
+pub use sqlite::{Database, OpenError, WriteTx, migration, suspensions};
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]

@@ -5,12 +5,12 @@ use super::{
     sqlite::{self, Database, WriteTx},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     refusal::{Reason, Refusal},
     suspension::{Resume, ResumeState, Suspend, Suspensions},
-    terms::ActId,
+    terms::{ActId, RequestId, RequestKind},
 };
 
 /// An act was not done.
@@ -50,13 +50,36 @@ pub trait SideStore: Send + Sync {
     async fn suspend(&self, act: Suspend, actor: &PeerIdentity, now: Timestamp) -> Result<Epoch, ActError>;
 
     /// Asks to lift a suspension; the second of two different operators lifts it.
-    async fn resume(&self, act: Resume, actor: &PeerIdentity, now: Timestamp) -> Result<ResumeState, ActError>;
+    async fn resume(
+        &self,
+        act: Resume,
+        actor: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<ResumeState, ActError>;
 
     /// The kinds that are suspended, for telling; a release reads them in its own transaction.
     async fn suspensions(&self) -> Result<Suspensions, StoreError>;
 
     /// Forgets request ids that no fresh request can carry any more; some at a time, and how many it were.
     async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// Forgets used request ids for as long as the service runs, so that the store does not grow without bound.
+pub async fn forget_request_ids(store: &dyn SideStore, clock: &dyn Clock) {
+    loop {
+        match store.forget_request_ids(clock.now()).await {
+            // There may be more: go on at once.
+            Ok(forgotten) if forgotten > 0 => {}
+            Ok(_) => tokio::time::sleep(RequestId::WINDOW / 10).await,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "used request ids could not be forgotten"
+                );
+                tokio::time::sleep(RequestId::WINDOW / 10).await;
+            }
+        }
+    }
 }
 
 impl WriteTx {
@@ -102,7 +125,12 @@ impl SideStore for Database {
         Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
     }
 
-    async fn resume(&self, act: Resume, actor: &PeerIdentity, now: Timestamp) -> Result<ResumeState, ActError> {
+    async fn resume(
+        &self,
+        act: Resume,
+        actor: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<ResumeState, ActError> {
         let mut tx = self.begin().await?;
         let kind = kind_number(act.kind);
         let suspended: Option<(i64,)> = sqlx::query_as("SELECT epoch FROM suspension WHERE kind = ?1")
@@ -121,7 +149,10 @@ impl SideStore for Database {
         let name = actor.to_string();
         match proposal {
             Some((proposer,)) if proposer != name => {
-                for statement in ["DELETE FROM suspension WHERE kind = ?1", "DELETE FROM resume_proposal WHERE kind = ?1"] {
+                for statement in [
+                    "DELETE FROM suspension WHERE kind = ?1",
+                    "DELETE FROM resume_proposal WHERE kind = ?1",
+                ] {
                     sqlx::query(statement).bind(kind).execute(tx.connection()).await?;
                 }
                 let entry = GuardActEntry {
@@ -162,6 +193,6 @@ impl SideStore for Database {
     }
 }
 
-fn kind_number(kind: Option<crate::terms::RequestKind>) -> i32 {
+fn kind_number(kind: Option<RequestKind>) -> i32 {
     kind.map_or(0, |kind| kind.to_proto().into())
 }

@@ -61,7 +61,13 @@ pub enum OpenError {
 
 /// A numbered migration. Once merged it is never changed: a database refuses one whose text differs.
 pub fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {
-    Migration::new(version, name.into(), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(sql), false)
+    Migration::new(
+        version,
+        name.into(),
+        MigrationType::Simple,
+        sqlx::SqlSafeStr::into_sql_str(sql),
+        false,
+    )
 }
 
 /// One SQLite database of a side (WAL, synchronous=FULL): one writer connection, which is the gate, and some readers.
@@ -82,7 +88,10 @@ impl Database {
     /// Opens or makes the database, takes its log over (the owner generation rises) and brings the schema up to date.
     pub async fn open(path: &Path, log: &str, mut migrations: Vec<Migration>) -> Result<Self, OpenError> {
         let owner = own(path)?;
-        let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let failed = |source| OpenError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -96,11 +105,18 @@ impl Database {
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
-        migrations.push(migration(1, "side", include_str!("../../migrations/0001_side.sql")));
+        migrations.push(migration(
+            1,
+            "side",
+            include_str!("../../migrations/0001_side.sql"),
+        ));
         Migrator::with_migrations(migrations)
             .run(&writer)
             .await
-            .map_err(|source| OpenError::Schema { path: path.to_owned(), source })?;
+            .map_err(|source| OpenError::Schema {
+                path: path.to_owned(),
+                source,
+            })?;
         let reader = SqlitePoolOptions::new()
             .max_connections(Self::READERS)
             .acquire_timeout(Self::GATE_TIMEOUT)
@@ -115,7 +131,13 @@ impl Database {
         .fetch_one(&writer)
         .await
         .map_err(failed)?;
-        Ok(Self { writer, reader, log: log.to_owned(), generation, _owner: owner })
+        Ok(Self {
+            writer,
+            reader,
+            log: log.to_owned(),
+            generation,
+            _owner: owner,
+        })
     }
 
     /// Name of the log that this process writes.
@@ -167,9 +189,16 @@ impl Database {
 
 /// Takes the lock beside the database; a second process is refused. The database's file is made for its owner only.
 fn own(path: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let failed = |source| OpenError::File {
+        path: path.to_owned(),
+        source,
+    };
     let private = |path: &Path| {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
     };
     private(path).map_err(failed)?;
     let mut lock = path.as_os_str().to_owned();
@@ -177,7 +206,9 @@ fn own(path: &Path) -> Result<File, OpenError> {
     let owner = private(Path::new(&lock)).map_err(failed)?;
     match owner.try_lock() {
         Ok(()) => Ok(owner),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Owned { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Owned {
+            path: path.to_owned(),
+        }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
@@ -222,7 +253,9 @@ impl WriteTx {
         ids: impl Iterator<Item = RequestId>,
         now: Timestamp,
     ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        let ids: Vec<String> = ids.map(|id| data_encoding::HEXLOWER.encode(id.as_bytes())).collect();
+        let ids: Vec<String> = ids
+            .map(|id| data_encoding::HEXLOWER.encode(id.as_bytes()))
+            .collect();
         let rows: Vec<(Vec<u8>,)> = sqlx::query_as(
             "INSERT INTO used_request_id (id, used_at) SELECT unhex(value), ?2 FROM json_each(?1) WHERE true \
              ON CONFLICT DO NOTHING RETURNING id",
@@ -261,7 +294,8 @@ impl WriteTx {
     /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
     /// it: two writers cannot fork a log.
     pub async fn commit(mut self, entries: Vec<Entry>, at: Timestamp) -> Result<Committed, StoreError> {
-        let added = i64::try_from(entries.len()).map_err(|_| StoreError::Unreadable("the size of a bundle"))?;
+        let added =
+            i64::try_from(entries.len()).map_err(|_| StoreError::Unreadable("the size of a bundle"))?;
         let moved = sqlx::query(
             "UPDATE log_head SET size = size + ?1, bundles = bundles + 1 \
              WHERE log = ?2 AND generation = ?3 AND size = ?4",
@@ -300,8 +334,11 @@ impl WriteTx {
     }
 }
 
-pub(super) async fn suspensions(connection: &mut SqliteConnection) -> Result<Suspensions, StoreError> {
-    let kinds: Vec<(i32,)> = sqlx::query_as("SELECT kind FROM suspension").fetch_all(connection).await?;
+/// The kinds that are suspended, as this connection sees them.
+pub async fn suspensions(connection: &mut SqliteConnection) -> Result<Suspensions, StoreError> {
+    let kinds: Vec<(i32,)> = sqlx::query_as("SELECT kind FROM suspension")
+        .fetch_all(connection)
+        .await?;
     let mut suspensions = Suspensions::default();
     for (kind,) in kinds {
         // A kind that this program does not know stops everything (I4).

@@ -19,7 +19,9 @@ impl LinkageCode {
     /// Takes a code as files write it: base64url without padding.
     pub fn parse_text(text: &str) -> Result<Self, RuleBroken> {
         let rule = RuleBroken("32 bytes as 43 characters of base64url without padding");
-        let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| rule)?;
+        let bytes = data_encoding::BASE64URL_NOPAD
+            .decode(text.as_bytes())
+            .map_err(|_| rule)?;
         Self::parse(&bytes).map_err(|_| rule)
     }
 

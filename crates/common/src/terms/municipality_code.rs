@@ -18,13 +18,20 @@ pub enum MunicipalityCodeError {
 impl MunicipalityCode {
     /// Takes a code as it is written.
     pub fn parse(text: &str) -> Result<Self, MunicipalityCodeError> {
-        let digits: [u8; 6] = text.as_bytes().try_into().map_err(|_| MunicipalityCodeError::NotSixDigits)?;
+        let digits: [u8; 6] = text
+            .as_bytes()
+            .try_into()
+            .map_err(|_| MunicipalityCodeError::NotSixDigits)?;
         if !digits.iter().all(u8::is_ascii_digit) {
             return Err(MunicipalityCodeError::NotSixDigits);
         }
         let [a, b, c, d, e, check] = digits.map(|digit| u32::from(digit - b'0'));
         let sum = 6 * a + 5 * b + 4 * c + 3 * d + 2 * e;
-        if (11 - sum % 11) % 10 == check { Ok(Self(digits)) } else { Err(MunicipalityCodeError::CheckDigit) }
+        if (11 - sum % 11) % 10 == check {
+            Ok(Self(digits))
+        } else {
+            Err(MunicipalityCodeError::CheckDigit)
+        }
     }
 
     /// The six digits.
@@ -46,12 +53,20 @@ mod tests {
 
     #[test]
     fn published_codes_pass_and_every_other_check_digit_fails() {
-        for code in ["131016", "011002", "231002", "271004", "472018", "131130", "401307", "141003"] {
-            assert_eq!(MunicipalityCode::parse(code).map(|c| c.to_string()), Ok(code.to_owned()));
+        for code in [
+            "131016", "011002", "231002", "271004", "472018", "131130", "401307", "141003",
+        ] {
+            assert_eq!(
+                MunicipalityCode::parse(code).map(|c| c.to_string()),
+                Ok(code.to_owned())
+            );
             for digit in '0'..='9' {
                 let other = format!("{}{digit}", &code[..5]);
                 if other != code {
-                    assert_eq!(MunicipalityCode::parse(&other), Err(MunicipalityCodeError::CheckDigit));
+                    assert_eq!(
+                        MunicipalityCode::parse(&other),
+                        Err(MunicipalityCodeError::CheckDigit)
+                    );
                 }
             }
         }
@@ -59,8 +74,19 @@ mod tests {
 
     #[test]
     fn what_is_not_six_ascii_digits_fails() {
-        for text in ["", "13101", "1310166", "13101a", "１３１０１６", " 31016", "-31016"] {
-            assert_eq!(MunicipalityCode::parse(text), Err(MunicipalityCodeError::NotSixDigits));
+        for text in [
+            "",
+            "13101",
+            "1310166",
+            "13101a",
+            "１３１０１６",
+            " 31016",
+            "-31016",
+        ] {
+            assert_eq!(
+                MunicipalityCode::parse(text),
+                Err(MunicipalityCodeError::NotSixDigits)
+            );
         }
     }
 }

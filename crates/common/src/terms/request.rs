@@ -16,7 +16,11 @@ pub enum RequestKind {
 
 impl RequestKind {
     /// Every kind, in the order of the standard.
-    pub const ALL: [Self; 3] = [Self::CertificateRequest, Self::Notification, Self::ProvisionCodeRequest];
+    pub const ALL: [Self; 3] = [
+        Self::CertificateRequest,
+        Self::Notification,
+        Self::ProvisionCodeRequest,
+    ];
 
     /// Takes the kind of a message; none and unknown ones are refused.
     pub fn parse(value: i32) -> Result<Self, RuleBroken> {
@@ -30,7 +34,11 @@ impl RequestKind {
 
     /// Takes the kind of a message where UNSPECIFIED stands for all kinds.
     pub fn parse_or_all(value: i32) -> Result<Option<Self>, RuleBroken> {
-        if value == proto::RequestKind::Unspecified as i32 { Ok(None) } else { Self::parse(value).map(Some) }
+        if value == proto::RequestKind::Unspecified as i32 {
+            Ok(None)
+        } else {
+            Self::parse(value).map(Some)
+        }
     }
 
     /// The kind as a message carries it.

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use crate::{clock::Timestamp, terms::RuleBroken};
+use crate::{clock::Timestamp, digest, terms::RuleBroken};
 
 /// Id of one portal call, made by the frontend: a UUIDv7 in its 36-character form. Used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +22,9 @@ impl RequestId {
         let made_ms = i64::try_from(made.0).unwrap_or(i64::MAX).saturating_mul(1_000);
         let window_ms = i64::try_from(Self::WINDOW.as_millis()).unwrap_or(i64::MAX);
         if made_ms.abs_diff(now.unix_ms()) > window_ms.unsigned_abs() {
-            return Err(RuleBroken("a UUID whose time is within 10 minutes of the server's"));
+            return Err(RuleBroken(
+                "a UUID whose time is within 10 minutes of the server's",
+            ));
         }
         Ok(Self(id))
     }
@@ -39,11 +41,24 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Id of an administrative act, made by the operator's program. The same act sent again changes nothing.
+/// Id of an act or a consent. An operator's program makes that of an administrative act: the same act sent again changes
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ActId(Uuid);
 
 impl ActId {
+    /// A new id (UUIDv4), for what this side names itself, such as a consent.
+    pub fn random() -> Result<Self, digest::RandomFailed> {
+        Ok(Self(
+            uuid::Builder::from_random_bytes(digest::random()?).into_uuid(),
+        ))
+    }
+
+    /// Takes the 16 bytes of an id, as they were stored.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// Takes any UUID in its 36-character form.
     pub fn parse(text: &str) -> Result<Self, RuleBroken> {
         parse_uuid(text).map(Self)
@@ -78,7 +93,9 @@ mod tests {
     fn only_a_fresh_version_7_in_one_spelling_passes() {
         let now = Timestamp::from_unix_ms(1_800_000_000_000);
         let id = |ms: u64| {
-            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, ms / 1000, 0)).hyphenated().to_string()
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, ms / 1000, 0))
+                .hyphenated()
+                .to_string()
         };
         let fresh = id(1_800_000_000_000);
         assert!(RequestId::parse(&fresh, now).is_ok());

@@ -47,7 +47,9 @@ impl Acceptor {
         let connections = Arc::new(Semaphore::new(self.max_connections));
         let this = Arc::new(self);
         loop {
-            let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
+            let Ok(handshake) = handshakes.clone().acquire_owned().await else {
+                return;
+            };
             let stream = tokio::select! {
                 () = accepted.closed() => return,
                 stream = listener.accept() => stream,
@@ -91,12 +93,21 @@ impl Acceptor {
         let stream = tokio::time::timeout(self.handshake_timeout, handshake)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
-        let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let leaf = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first());
         // The verifier requires a certificate: a connection without one does not get here.
-        let leaf = leaf.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "no client certificate"))?;
+        let leaf =
+            leaf.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "no client certificate"))?;
         let peer = PeerCertificate::read(leaf, &self.trust_domain);
         tracing::debug!(peer = %address.ip(), "a connection was accepted");
-        Ok(TlsConnection { stream, peer, _permit: permit })
+        Ok(TlsConnection {
+            stream,
+            peer,
+            _permit: permit,
+        })
     }
 }
 
@@ -126,7 +137,11 @@ impl AsyncRead for TlsConnection {
 }
 
 impl AsyncWrite for TlsConnection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 

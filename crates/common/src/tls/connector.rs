@@ -92,7 +92,10 @@ impl Connector {
         {
             let pause = inner.pause.lock().map_err(|_| io::Error::other("poisoned"))?;
             if inner.clock.monotonic() < pause.until {
-                return Err(io::Error::new(io::ErrorKind::NotConnected, "waiting before the next attempt"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotConnected,
+                    "waiting before the next attempt",
+                ));
             }
         }
         let attempt = async {
@@ -104,7 +107,12 @@ impl Connector {
         };
         let outcome = tokio::time::timeout(inner.connect_timeout, attempt)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")));
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "connecting took too long",
+                ))
+            });
         let mut pause = inner.pause.lock().map_err(|_| io::Error::other("poisoned"))?;
         match outcome {
             Ok(stream) => {
@@ -112,7 +120,9 @@ impl Connector {
                 Ok(TokioIo::new(stream))
             }
             Err(error) => {
-                let wait = Self::FIRST_PAUSE.saturating_mul(1 << pause.failures.min(10)).min(Self::LONGEST_PAUSE);
+                let wait = Self::FIRST_PAUSE
+                    .saturating_mul(1 << pause.failures.min(10))
+                    .min(Self::LONGEST_PAUSE);
                 pause.failures = pause.failures.saturating_add(1);
                 pause.until = inner.clock.monotonic() + wait;
                 tracing::warn!(address = %inner.address, %error, "could not connect");
@@ -158,10 +168,16 @@ impl ServerCertVerifier for IdentityVerifier {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        let now = Timestamp::from_unix_ms(i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000));
+        let now = Timestamp::from_unix_ms(
+            i64::try_from(now.as_secs())
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1_000),
+        );
         match PeerCertificate::read(end_entity, &self.trust_domain).identity(now) {
             Ok(peer) if peer.to_string() == self.expected => Ok(ServerCertVerified::assertion()),
-            _ => Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName)),
+            _ => Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName,
+            )),
         }
     }
 
@@ -180,7 +196,12 @@ impl ServerCertVerifier for IdentityVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

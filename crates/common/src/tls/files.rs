@@ -56,9 +56,16 @@ impl TlsMaterial {
             .map_err(|_| FileError::content(&files.private_key, "must be a PEM private key"))?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&files.peer_ca)? {
-            roots.add(certificate).map_err(|_| FileError::content(&files.peer_ca, "must hold CA certificates"))?;
+            roots
+                .add(certificate)
+                .map_err(|_| FileError::content(&files.peer_ca, "must hold CA certificates"))?;
         }
-        Ok(Self { chain, key, roots: Arc::new(roots), provider: Arc::new(aws_lc_rs::default_provider()) })
+        Ok(Self {
+            chain,
+            key,
+            roots: Arc::new(roots),
+            provider: Arc::new(aws_lc_rs::default_provider()),
+        })
     }
 
     /// The server's configuration: TLS 1.3, client certificate required, no tickets, HTTP/2.
@@ -99,7 +106,9 @@ impl TlsMaterial {
     }
 
     pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -108,5 +117,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| FileError::content(path, "must be PEM certificates"))?;
-    if found.is_empty() { Err(FileError::content(path, "must hold at least one PEM certificate")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(FileError::content(path, "must hold at least one PEM certificate"))
+    } else {
+        Ok(found)
+    }
 }

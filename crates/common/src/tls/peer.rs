@@ -37,9 +37,14 @@ impl PeerCertificate {
         let content = match X509Certificate::from_der(der) {
             Ok((_, certificate)) => Content {
                 identity: one_uri(&certificate).and_then(|uri| PeerIdentity::parse(uri, trust_domain)),
-                not_after: Timestamp::from_unix_ms(certificate.validity().not_after.timestamp().saturating_mul(1_000)),
+                not_after: Timestamp::from_unix_ms(
+                    certificate.validity().not_after.timestamp().saturating_mul(1_000),
+                ),
             },
-            Err(_) => Content { identity: Err(IdentityError::Unreadable), not_after: Timestamp::from_unix_ms(0) },
+            Err(_) => Content {
+                identity: Err(IdentityError::Unreadable),
+                not_after: Timestamp::from_unix_ms(0),
+            },
         };
         Self(Arc::new(content))
     }
@@ -47,7 +52,11 @@ impl PeerCertificate {
     /// Whom the certificate names, if it is still valid.
     pub fn identity(&self, now: Timestamp) -> Result<PeerIdentity, PeerError> {
         let identity = self.0.identity.clone()?;
-        if now > self.0.not_after { Err(PeerError::Expired) } else { Ok(identity) }
+        if now > self.0.not_after {
+            Err(PeerError::Expired)
+        } else {
+            Ok(identity)
+        }
     }
 }
 

@@ -1,0 +1,66 @@
+-- The registry side. What identifies a person or a register is sealed or an HMAC (32 bytes); in plain stand only
+-- municipality code, kind, medium, state, revision and times.
+
+CREATE TABLE register_copy (
+    id                INTEGER PRIMARY KEY,
+    key               BLOB    NOT NULL UNIQUE,
+    municipality_code TEXT    NOT NULL,
+    kind              TEXT    NOT NULL CHECK (kind IN ('current', 'removed', 'pre_revision')),
+    medium            TEXT    NOT NULL CHECK (medium IN ('text', 'image', 'paper')),
+    in_motion         INTEGER NOT NULL CHECK (in_motion IN (0, 1)),
+    revision          INTEGER NOT NULL,
+    digest            BLOB    NOT NULL,
+    received_at       INTEGER NOT NULL,
+    body              BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE member (
+    register_id INTEGER NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
+    reference   BLOB    NOT NULL,
+    removed     INTEGER NOT NULL CHECK (removed IN (0, 1)),
+    PRIMARY KEY (reference, register_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_register ON member (register_id);
+
+CREATE TABLE person (
+    id      INTEGER PRIMARY KEY,
+    person  BLOB    NOT NULL UNIQUE,
+    content BLOB    NOT NULL
+) STRICT;
+
+-- A reference belongs to one person at most.
+CREATE TABLE person_member (
+    reference BLOB    PRIMARY KEY,
+    person_id INTEGER NOT NULL REFERENCES person (id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX person_member_person ON person_member (person_id);
+
+CREATE TABLE linkage (
+    handle        BLOB    PRIMARY KEY,
+    sealed_handle BLOB    NOT NULL,
+    person_id     INTEGER NOT NULL REFERENCES person (id),
+    card_key      BLOB    NOT NULL,
+    state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED'))
+) STRICT;
+
+-- A person, a register, or (both) one requester against a register.
+CREATE TABLE non_provision (
+    id              INTEGER PRIMARY KEY,
+    act_id          BLOB    NOT NULL UNIQUE,
+    person          BLOB,
+    register        BLOB,
+    valid_from      INTEGER NOT NULL,
+    valid_until     INTEGER,
+    authority       BLOB    NOT NULL,
+    document_number BLOB    NOT NULL,
+    CHECK (person IS NOT NULL OR register IS NOT NULL)
+) STRICT;
+CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
+CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
+
+-- Which sequence numbers of a gateway have been used: the highest, and a bit for each of the 62 below it.
+CREATE TABLE eligibility_window (
+    gateway TEXT    PRIMARY KEY,
+    highest INTEGER NOT NULL,
+    below   INTEGER NOT NULL
+) STRICT;

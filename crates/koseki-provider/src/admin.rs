@@ -1,0 +1,119 @@
+//! Administration of the registry side (clause 4.4.3): persons and linkages, non-provision records, suspension.
+
+use std::sync::Arc;
+
+use common::{
+    authorisation::{Permit, permit},
+    clock::Clock,
+    lines::{self, Outcome, Results},
+    policy::Policy,
+    refusal::Refusal,
+    suspension,
+};
+use koseki_proto::koseki::{
+    admin::v1::{RecordNonProvisionRequest, RecordNonProvisionResponse, koseki_admin_server::KosekiAdmin},
+    common::v1::{
+        FileLine, ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest,
+        SuspendProvisionResponse,
+    },
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{non_provision::NonProvisionRecord, persons, store::ProviderStore};
+
+/// Serves `koseki.admin.v1.KosekiAdmin`.
+#[derive(Clone)]
+pub struct AdminService {
+    /// The store.
+    pub store: Arc<dyn ProviderStore>,
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl AdminService {
+    async fn load(&self, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
+        let parsed = batch.iter().map(|line| persons::parse_line(line)).collect();
+        lines::store_parsed(parsed, |lines| async move {
+            let loaded = self
+                .store
+                .store_persons(lines, permit.peer(), self.clock.now())
+                .await?;
+            if loaded.forbids {
+                self.guard_wait().await;
+            }
+            Ok(loaded.outcomes)
+        })
+        .await
+    }
+
+    async fn record(
+        &self,
+        permit: &Permit,
+        request: &RecordNonProvisionRequest,
+    ) -> Result<RecordNonProvisionResponse, Refusal> {
+        let record =
+            NonProvisionRecord::parse(request).map_err(|(field, rule)| Refusal::malformed(field, rule))?;
+        let act_id = record.act_id;
+        let epoch = self
+            .store
+            .record_non_provision(record, permit.peer(), self.clock.now())
+            .await?;
+        self.guard_wait().await;
+        tracing::info!(operator = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record is in force");
+        Ok(RecordNonProvisionResponse { epoch: epoch.0 })
+    }
+
+    /// A forbidding act returns only when no conforming gateway can release an earlier answer any more (I3).
+    async fn guard_wait(&self) {
+        tokio::time::sleep(self.policy.exchange.guard_wait()).await;
+    }
+}
+
+#[tonic::async_trait]
+impl KosekiAdmin for AdminService {
+    type LoadPersonsStream = Results;
+
+    async fn load_persons(&self, request: Request<Streaming<FileLine>>) -> Result<Response<Results>, Status> {
+        let permit = permit(&request)?;
+        let this = self.clone();
+        Ok(Response::new(lines::take_in(
+            request.into_inner(),
+            move |batch| {
+                let (this, permit) = (this.clone(), permit.clone());
+                async move { this.load(&permit, batch).await }
+            },
+        )))
+    }
+
+    async fn record_non_provision(
+        &self,
+        request: Request<RecordNonProvisionRequest>,
+    ) -> Result<Response<RecordNonProvisionResponse>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.record(&permit, request.get_ref()).await?))
+    }
+
+    async fn suspend_provision(
+        &self,
+        request: Request<SuspendProvisionRequest>,
+    ) -> Result<Response<SuspendProvisionResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let response = suspension::suspend(self.store.side(), &permit, request.into_inner(), now).await?;
+        self.guard_wait().await;
+        Ok(Response::new(response))
+    }
+
+    async fn resume_provision(
+        &self,
+        request: Request<ResumeProvisionRequest>,
+    ) -> Result<Response<ResumeProvisionResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        Ok(Response::new(
+            suspension::resume(self.store.side(), &permit, request.into_inner(), now).await?,
+        ))
+    }
+}

@@ -1,0 +1,122 @@
+//! Persons and linkages, loaded on the registry side (docs/linkage-file-format.md): a municipality never says who a
+//! person is, and a code is derived from nothing.
+
+use std::collections::HashSet;
+
+use common::{
+    json,
+    lines::LineFault,
+    terms::{LinkageCode, LinkageState, MunicipalityCode, RuleBroken},
+};
+use koseki_proto::koseki::common::v1::LineReason;
+use serde::Deserialize;
+
+/// A checked line.
+pub enum PersonLine {
+    /// A person and where they are entered.
+    Person {
+        /// The person.
+        person_id: String,
+        /// Municipality and reference.
+        members: Vec<(MunicipalityCode, String)>,
+    },
+    /// A linkage.
+    Linkage {
+        /// The code.
+        code: LinkageCode,
+        /// The person.
+        person_id: String,
+        /// SHA-256 of the card's public key.
+        card_key_sha256: [u8; 32],
+        /// Its state.
+        state: LinkageState,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Person {
+        person_id: String,
+        members: Vec<MemberRef>,
+    },
+    Linkage {
+        linkage_code: String,
+        person_id: String,
+        card_key_sha256: String,
+        state: LinkageState,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberRef {
+    municipality_code: String,
+    reference: String,
+}
+
+/// Parses and checks one line.
+pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
+    if line.len() > common::lines::MAX_LINE_BYTES {
+        return Err(common::lines::too_long());
+    }
+    match json::parse(line)? {
+        Line::Person { person_id, members } => {
+            check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
+            if members.len() > 64 {
+                return Err(invalid("members", "at most 64"));
+            }
+            let mut seen = HashSet::new();
+            let mut checked = Vec::with_capacity(members.len());
+            for (at, member) in members.into_iter().enumerate() {
+                let code = MunicipalityCode::parse(&member.municipality_code).map_err(|_| {
+                    invalid(
+                        &format!("members[{at}].municipality_code"),
+                        "six digits, the sixth the check digit",
+                    )
+                })?;
+                let reference = member.reference;
+                if reference.is_empty() || reference.len() > 64 || !seen.insert((code, reference.clone())) {
+                    return Err(invalid(
+                        &format!("members[{at}].reference"),
+                        "1 to 64 bytes, each once",
+                    ));
+                }
+                checked.push((code, reference));
+            }
+            Ok(PersonLine::Person {
+                person_id,
+                members: checked,
+            })
+        }
+        Line::Linkage {
+            linkage_code,
+            person_id,
+            card_key_sha256,
+            state,
+        } => {
+            check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
+            Ok(PersonLine::Linkage {
+                code: LinkageCode::parse_text(&linkage_code)
+                    .map_err(|rule| invalid("linkage_code", rule.0))?,
+                person_id,
+                card_key_sha256: common::terms::parse_sha256_text(&card_key_sha256)
+                    .map_err(|rule| invalid("card_key_sha256", rule.0))?,
+                state,
+            })
+        }
+    }
+}
+
+/// The rule of a person's id.
+pub fn check_person_id(text: &str) -> Result<(), RuleBroken> {
+    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(RuleBroken("1 to 64 printable ASCII characters without space"))
+    }
+}
+
+fn invalid(field: &str, rule: &'static str) -> LineFault {
+    LineFault::new(LineReason::InvalidField, field, rule)
+}

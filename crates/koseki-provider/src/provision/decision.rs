@@ -1,0 +1,115 @@
+//! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
+
+use common::{evidence::Outcome, keyring::Lookup, suspension::Suspensions};
+use koseki_proto::koseki::common::v1::RequesterCopyInfo;
+
+use super::release::Item;
+use crate::{
+    non_provision::{self, Suppressed},
+    register::{self, NotSpecified},
+    store::ItemFacts,
+};
+
+/// What is decided about an item.
+pub(super) enum Decision {
+    /// Provided.
+    Provided(RequesterCopyInfo),
+    /// The register refusal; the cause stays here.
+    NotProvided(Cause),
+    /// Provision of the kind is suspended.
+    Suspended,
+    /// The request id was used before.
+    RequestIdUsed,
+}
+
+impl Decision {
+    /// The outcome towards the gateway.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Provided(_) => Outcome::Released,
+            Self::NotProvided(_) => Outcome::NotProvided,
+            Self::Suspended | Self::RequestIdUsed => Outcome::Refused,
+        }
+    }
+
+    /// Stable name of the cause, for the restricted audit.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::Provided(_) => "PROVIDED",
+            Self::NotProvided(cause) => cause.name(),
+            Self::Suspended => "SUSPENDED",
+            Self::RequestIdUsed => "REQUEST_ID_USED",
+        }
+    }
+}
+
+/// Why the register refusal. For the provider's restricted audit only (I6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The gateway had refused it already.
+    Cover,
+    /// No linkage has this code.
+    NoLinkage,
+    /// The linkage is not ACTIVE.
+    LinkageNotActive,
+    /// No register is specified.
+    NotSpecified(NotSpecified),
+    /// A non-provision record stands against it.
+    Suppressed(Suppressed),
+    /// A stored copy cannot be read.
+    Unreadable,
+}
+
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cover => "COVER",
+            Self::NoLinkage => "NO_LINKAGE",
+            Self::LinkageNotActive => "LINKAGE_NOT_ACTIVE",
+            Self::NotSpecified(NotSpecified::NoCurrentRegister) => "NO_CURRENT_REGISTER",
+            Self::NotSpecified(NotSpecified::SeveralCurrentRegisters) => "SEVERAL_CURRENT_REGISTERS",
+            Self::NotSpecified(NotSpecified::NotText) => "NOT_TEXT",
+            Self::NotSpecified(NotSpecified::InMotion) => "IN_MOTION",
+            Self::NotSpecified(NotSpecified::PersonRemoved) => "PERSON_REMOVED",
+            Self::Suppressed(Suppressed::Person) => "NON_PROVISION_PERSON",
+            Self::Suppressed(Suppressed::Register) => "NON_PROVISION_REGISTER",
+            Self::Suppressed(Suppressed::RequesterAgainstRegister) => {
+                "NON_PROVISION_REQUESTER_AGAINST_REGISTER"
+            }
+            Self::Unreadable => "UNREADABLE",
+        }
+    }
+}
+
+/// Decides about an item whose request id is fresh or not. Returns whom it is about as well, for the audit.
+pub(super) fn decide(
+    item: &Item,
+    fresh: bool,
+    suspensions: &Suspensions,
+    facts: &ItemFacts,
+) -> (Decision, Option<Lookup>) {
+    let person = facts.linkage.as_ref().map(|linkage| linkage.person);
+    if !fresh {
+        return (Decision::RequestIdUsed, None);
+    }
+    if suspensions.covers(item.kind) {
+        return (Decision::Suspended, person);
+    }
+    let decision = provide(item, facts).map_or_else(Decision::NotProvided, Decision::Provided);
+    (decision, person)
+}
+
+/// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
+fn provide(item: &Item, facts: &ItemFacts) -> Result<RequesterCopyInfo, Cause> {
+    if item.cover {
+        return Err(Cause::Cover);
+    }
+    let linkage = facts.linkage.as_ref().ok_or(Cause::NoLinkage)?;
+    if !linkage.active {
+        return Err(Cause::LinkageNotActive);
+    }
+    let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
+    let providable =
+        non_provision::check(specified, &linkage.person, &facts.non_provision).map_err(Cause::Suppressed)?;
+    register::extract(&providable, &item.provision).ok_or(Cause::Unreadable)
+}

@@ -1,0 +1,148 @@
+//! The release transaction (DESIGN §4): everything that could forbid a release is read in the transaction that appends
+//! the audit bundle, and its commit is the release.
+
+use std::{collections::HashSet, sync::Arc};
+
+use common::{
+    clock::Clock,
+    evidence::{ProvisionEntry, Released},
+    identity::PeerIdentity,
+    keyring::PseudonymKey,
+    policy::Provision,
+    refusal::{Reason, Refusal},
+    store::StoreError,
+    terms::{LinkageHandle, Procedure, RequestId, RequestKind},
+};
+
+use super::decision::{Decision, decide};
+use crate::store::{ProviderStore, Sequence};
+
+/// An admitted batch of one gateway.
+pub struct Call {
+    /// The gateway.
+    pub peer: PeerIdentity,
+    /// Its number of the batch.
+    pub sequence: Sequence,
+    /// SHA-256 of the eligibility.
+    pub eligibility_sha256: [u8; 32],
+    /// The requests.
+    pub items: Vec<Item>,
+}
+
+/// One request.
+pub struct Item {
+    /// Its id.
+    pub request_id: RequestId,
+    /// Its kind.
+    pub kind: RequestKind,
+    /// Its procedure.
+    pub procedure: Procedure,
+    /// Handle of the linkage code.
+    pub handle: LinkageHandle,
+    /// What the policy gives for kind and procedure.
+    pub provision: Provision,
+    /// Whether the gateway has refused it already.
+    pub cover: bool,
+    /// The consent that the gateway vouches for.
+    pub consent_id: String,
+}
+
+/// What is answered to one request.
+pub struct Answer {
+    pub(super) request_id: RequestId,
+    pub(super) decision: Decision,
+}
+
+/// Answers of a call, released; or why it has none.
+pub type CallOutcome = Result<Released<Vec<Answer>>, Refusal>;
+
+/// Releases batches.
+pub struct Releaser {
+    /// The store.
+    pub store: Arc<dyn ProviderStore>,
+    /// Pseudonyms for the audit.
+    pub pseudonym: PseudonymKey,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Releaser {
+    /// Releases what has queued up: one transaction for all calls. A call that is refused leaves the others alone.
+    pub async fn release(&self, calls: Vec<Call>) -> Vec<CallOutcome> {
+        let count = calls.len();
+        match self.transaction(&calls).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let reason = Reason::from(error);
+                (0..count).map(|_| Err(reason.into())).collect()
+            }
+        }
+    }
+
+    async fn transaction(&self, calls: &[Call]) -> Result<Vec<CallOutcome>, StoreError> {
+        let now = self.clock.now();
+        let mut gate = self.store.enter().await?;
+        let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
+        let used_once = gate.use_sequences(&sequences).await?;
+        let admitted: Vec<&Call> = calls
+            .iter()
+            .zip(&used_once)
+            .filter(|(_, fresh)| **fresh)
+            .map(|(call, _)| call)
+            .collect();
+        let items: Vec<(&Call, &Item)> = admitted
+            .iter()
+            .flat_map(|call| call.items.iter().map(move |item| (*call, item)))
+            .collect();
+        if items.is_empty() {
+            return Ok(calls.iter().map(|_| Err(Reason::SequenceUsed.into())).collect());
+        }
+
+        let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
+        let handles: Vec<LinkageHandle> = items.iter().map(|(_, item)| item.handle).collect();
+        let mut fresh = gate.use_request_ids(&ids, now).await?;
+        let suspensions = gate.suspensions().await?;
+        let facts = gate.read(&handles, now).await?;
+
+        let mut entries = Vec::with_capacity(items.len());
+        let mut answers = Vec::with_capacity(items.len());
+        for ((call, item), facts) in items.iter().zip(&facts) {
+            let (decision, person) = decide(item, take(&mut fresh, item.request_id), &suspensions, facts);
+            let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
+            entries.push(
+                ProvisionEntry {
+                    request_id: item.request_id,
+                    kind: item.kind,
+                    procedure: &item.procedure,
+                    outcome: decision.outcome(),
+                    cause: decision.cause(),
+                    subject,
+                    peer: &call.peer,
+                    consent_id: &item.consent_id,
+                    eligibility_sha256: Some(call.eligibility_sha256),
+                }
+                .to_entry(),
+            );
+            answers.push(Answer {
+                request_id: item.request_id,
+                decision,
+            });
+        }
+
+        let committed = gate.commit(entries, now).await?;
+        let mut released = Released::new(answers, committed, &*self.clock).each();
+        Ok(calls
+            .iter()
+            .zip(used_once)
+            .map(|(call, fresh)| match fresh {
+                true => Ok(Released::gather(released.by_ref().take(call.items.len()))),
+                false => Err(Reason::SequenceUsed.into()),
+            })
+            .collect())
+    }
+}
+
+/// Whether an id is fresh: of two items with one id in a batch, the first has it.
+fn take(fresh: &mut HashSet<[u8; 16]>, id: RequestId) -> bool {
+    fresh.remove(id.as_bytes())
+}

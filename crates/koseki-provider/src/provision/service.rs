@@ -1,0 +1,132 @@
+//! The linkage interface.
+
+use std::sync::Arc;
+
+use common::{
+    authorisation::{Permit, permit},
+    batch::{BatchError, Batcher},
+    clock::Clock,
+    eligibility::Verifier,
+    evidence::Released,
+    keyring::BeaconKey,
+    policy::Policy,
+    refusal::{Reason, Refusal},
+    terms::RequestKind,
+};
+use koseki_proto::koseki::linkage::v1::{
+    GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
+    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, item_result::Outcome,
+    linkage_server::Linkage,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    admission::Admission,
+    decision::Decision,
+    release::{Answer, Call, CallOutcome},
+};
+use crate::store::ProviderStore;
+
+/// Serves `koseki.linkage.v1.Linkage`.
+pub struct LinkageService {
+    /// The store, for the status.
+    pub store: Arc<dyn ProviderStore>,
+    /// The queue into the release transaction.
+    pub releases: Batcher<Call, CallOutcome>,
+    /// The gateways' keys.
+    pub verifier: Arc<Verifier>,
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// Makes beacons.
+    pub beacon: BeaconKey,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl LinkageService {
+    /// The life of a request on the registry side.
+    async fn provide(
+        &self,
+        permit: &Permit,
+        request: &ProvideCopyInfoRequest,
+    ) -> Result<ProvideCopyInfoResponse, Refusal> {
+        let admission = Admission {
+            verifier: &self.verifier,
+            policy: &self.policy,
+            log: self.store.log(),
+            now: self.clock.now(),
+        };
+        let call = admission.admit(permit.peer(), request)?;
+        let released = self.releases.submit(call).await.map_err(|error| match error {
+            BatchError::Full => Reason::Overloaded,
+            BatchError::Lost => Reason::Unavailable,
+        })??;
+        self.encode(released)
+    }
+
+    /// Encoding takes what only the release transaction makes.
+    fn encode(&self, released: Released<Vec<Answer>>) -> Result<ProvideCopyInfoResponse, Refusal> {
+        let answers = released
+            .hand_off(&*self.clock, self.policy.exchange.max_hand_off())
+            .map_err(|_| Reason::Unavailable)?;
+        let results = answers.into_iter().map(|answer| ItemResult {
+            request_id: answer.request_id.to_string(),
+            outcome: Some(match answer.decision {
+                Decision::Provided(info) => Outcome::Provided(info),
+                Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
+                Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
+                Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
+            }),
+        });
+        Ok(ProvideCopyInfoResponse {
+            results: results.collect(),
+        })
+    }
+
+    async fn status(&self, permit: &Permit) -> Result<GetLinkageStatusResponse, Refusal> {
+        let suspensions = self.store.side().suspensions().await.map_err(Reason::from)?;
+        let highest = self
+            .store
+            .highest_sequence(permit.peer().name())
+            .await
+            .map_err(Reason::from)?;
+        let now = self.clock.now();
+        Ok(GetLinkageStatusResponse {
+            provider_log: self.store.log().to_owned(),
+            policy_sha256: self.policy.sha256.to_vec(),
+            now: Some(now.to_proto()),
+            beacon: self.beacon.beacon(now).to_vec(),
+            highest_sequence: highest,
+            suspended_kinds: RequestKind::ALL
+                .into_iter()
+                .filter(|kind| suspensions.covers(*kind))
+                .map(|kind| kind.to_proto().into())
+                .collect(),
+        })
+    }
+}
+
+fn not_looked_up(reason: NotLookedUpReason) -> Outcome {
+    Outcome::NotLookedUp(NotLookedUp {
+        reason: reason.into(),
+    })
+}
+
+#[tonic::async_trait]
+impl Linkage for LinkageService {
+    async fn provide_copy_info(
+        &self,
+        request: Request<ProvideCopyInfoRequest>,
+    ) -> Result<Response<ProvideCopyInfoResponse>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.provide(&permit, request.get_ref()).await?))
+    }
+
+    async fn get_linkage_status(
+        &self,
+        request: Request<GetLinkageStatusRequest>,
+    ) -> Result<Response<GetLinkageStatusResponse>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.status(&permit).await?))
+    }
+}

@@ -1,0 +1,161 @@
+//! Putting the provider together.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use common::{
+    authorisation::{Listener, check_table},
+    batch::Batcher,
+    clock::Clock,
+    config::LogConfig,
+    eligibility::Verifier,
+    identity::TrustDomain,
+    keyring::Keyring,
+    lines,
+    policy::Policy,
+    process::{Service, StartError},
+    server::{Server, ServerBase},
+    store::forget_request_ids,
+    tls::TlsMaterial,
+};
+use koseki_proto::koseki::{
+    admin::v1::koseki_admin_server::KosekiAdminServer, ingest::v1::ingest_server::IngestServer,
+    linkage::v1::linkage_server::LinkageServer,
+};
+
+use crate::{
+    admin::AdminService,
+    config::Config,
+    ingest::IngestService,
+    provision::{LinkageService, Releaser},
+    store::{ProviderStore, SqliteStore},
+};
+
+/// Message limits of the linkage listener, in bytes.
+const MAX_BATCH_IN: usize = 1024 * 1024;
+const MAX_BATCH_OUT: usize = 4 * 1024 * 1024;
+
+/// The registry side's service.
+pub struct Provider;
+
+/// What configuration names, read and checked.
+struct Parts {
+    trust_domain: TrustDomain,
+    policy: Policy,
+    keys: Keyring,
+    verifier: Verifier,
+    tls: TlsMaterial,
+}
+
+impl Parts {
+    fn load(config: &Config) -> Result<Self, StartError> {
+        config.check()?;
+        check_table(koseki_proto::DESCRIPTOR_SET)?;
+        let keys = Keyring::load(&config.keyring_file)?;
+        if keys.beacon.is_none() {
+            return Err(format!("{}: beacon: at least one key", config.keyring_file.display()).into());
+        }
+        let tls = TlsMaterial::load(&config.tls)?;
+        tls.server_config()?;
+        Ok(Self {
+            trust_domain: TrustDomain::parse(&config.trust_domain)?,
+            policy: Policy::load(&config.policy_file)?,
+            keys,
+            verifier: Verifier::load(&config.eligibility_keys_dir)?,
+            tls,
+        })
+    }
+}
+
+impl Service for Provider {
+    const NAME: &'static str = "koseki-provider";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<(), StartError> {
+        Parts::load(config).map(|_| ())
+    }
+
+    fn log(config: &Config) -> &LogConfig {
+        &config.log
+    }
+
+    fn ops(config: &Config) -> SocketAddr {
+        config.listen.ops
+    }
+
+    fn drain_deadline(config: &Config) -> Duration {
+        Duration::from_millis(config.drain_deadline_ms)
+    }
+
+    async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        let Parts {
+            trust_domain,
+            policy,
+            keys,
+            verifier,
+            tls,
+        } = Parts::load(&config)?;
+        let base = ServerBase {
+            tls,
+            trust_domain,
+            limits: config.limits,
+            clock: clock.clone(),
+        };
+        let mut server = Server::start(base, config.listen.ops).await?;
+
+        let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
+        let pseudonym = keys.pseudonym.clone();
+        let (policy, keys) = (Arc::new(policy), Arc::new(keys));
+        let store: Arc<dyn ProviderStore> =
+            Arc::new(SqliteStore::open(&config.database_file, &config.instance, keys).await?);
+        let releaser = Arc::new(Releaser {
+            store: store.clone(),
+            pseudonym,
+            clock: clock.clone(),
+        });
+        let releases = Batcher::start(config.provision, move |calls| {
+            let releaser = releaser.clone();
+            async move { releaser.release(calls).await }
+        });
+        {
+            let (store, clock) = (store.clone(), clock.clone());
+            server.background(async move { forget_request_ids(store.side(), &*clock).await });
+        }
+
+        let linkage = LinkageService {
+            store: store.clone(),
+            releases,
+            verifier: Arc::new(verifier),
+            policy: policy.clone(),
+            beacon,
+            clock: clock.clone(),
+        };
+        let linkage = LinkageServer::new(linkage)
+            .max_decoding_message_size(MAX_BATCH_IN)
+            .max_encoding_message_size(MAX_BATCH_OUT);
+        let ingest = IngestService {
+            store: store.clone(),
+            policy: policy.clone(),
+            clock: clock.clone(),
+        };
+        let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
+        let admin = AdminService { store, policy, clock };
+        let admin = KosekiAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
+        server
+            .listen(Listener::Linkage, config.listen.linkage, |routes| {
+                routes.add_service(linkage)
+            })
+            .await?;
+        server
+            .listen(Listener::Ingest, config.listen.ingest, |routes| {
+                routes.add_service(ingest)
+            })
+            .await?;
+        server
+            .listen(Listener::KosekiAdmin, config.listen.admin, |routes| {
+                routes.add_service(admin)
+            })
+            .await?;
+        server.readiness().set(true).await;
+        Ok(server)
+    }
+}

@@ -1,0 +1,61 @@
+-- The portal side. What identifies a person, a card or a linkage is sealed or an HMAC or hash (32 bytes); in plain stand
+-- only frontends' names, kinds, states and times.
+
+CREATE TABLE challenge (
+    id         BLOB    PRIMARY KEY,
+    frontend   TEXT    NOT NULL,
+    text       BLOB    NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX challenge_expires_at ON challenge (expires_at);
+
+CREATE TABLE account (
+    id         INTEGER PRIMARY KEY,
+    made_at    INTEGER NOT NULL
+) STRICT;
+
+-- A certificate leads to an account; its serial number changes with every reissue.
+CREATE TABLE card (
+    card       BLOB    PRIMARY KEY,
+    account_id INTEGER NOT NULL REFERENCES account (id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE session (
+    token         BLOB    PRIMARY KEY,
+    account_id    INTEGER NOT NULL REFERENCES account (id),
+    frontend      TEXT    NOT NULL,
+    card_key      BLOB    NOT NULL,
+    card_issuer   BLOB    NOT NULL,
+    sealed_serial BLOB    NOT NULL,
+    card_expires  INTEGER NOT NULL,
+    logged_in_at  INTEGER NOT NULL,
+    last_used_at  INTEGER NOT NULL,
+    ended         INTEGER NOT NULL CHECK (ended IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX session_logged_in_at ON session (logged_in_at);
+
+CREATE TABLE consent (
+    id          BLOB    PRIMARY KEY,
+    account_id  INTEGER NOT NULL REFERENCES account (id),
+    kind        INTEGER NOT NULL,
+    text_sha256 BLOB    NOT NULL,
+    given_at    INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    one_time    INTEGER NOT NULL CHECK (one_time IN (0, 1)),
+    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+
+CREATE TABLE linkage (
+    code        BLOB PRIMARY KEY,
+    sealed_code BLOB NOT NULL,
+    card_key    BLOB NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED'))
+) STRICT, WITHOUT ROWID;
+-- A card has one linkage that is not revoked at most.
+CREATE UNIQUE INDEX linkage_card_key ON linkage (card_key) WHERE state <> 'REVOKED';
+
+CREATE TABLE block (
+    card_key BLOB    PRIMARY KEY,
+    since    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,82 @@
+//! The pinned roots of the cards' certificates and their newest revocation lists, kept up to date.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use common::{
+    card::{Card, CardFault, CardRoots, RevocationLists},
+    clock::{Clock, Timestamp},
+    files::FileError,
+    policy::LoginPolicy,
+};
+
+use crate::config::CardConfig;
+
+/// What card certificates are checked with.
+pub struct Cards {
+    roots: CardRoots,
+    lists: RwLock<Arc<RevocationLists>>,
+    crl_dir: PathBuf,
+    accepted_policies: BTreeSet<String>,
+    crl_max_age: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Cards {
+    /// Reads roots and lists.
+    pub fn load(config: &CardConfig, policy: &LoginPolicy, clock: Arc<dyn Clock>) -> Result<Self, FileError> {
+        let roots = CardRoots::load(&config.roots_dir)?;
+        let lists = RevocationLists::load(&config.crl_dir, &roots)?;
+        Ok(Self {
+            roots,
+            lists: RwLock::new(Arc::new(lists)),
+            crl_dir: config.crl_dir.clone(),
+            accepted_policies: policy.certificate_policies.clone(),
+            crl_max_age: Duration::from_secs(policy.crl_max_age_hours.saturating_mul(3_600)),
+            clock,
+        })
+    }
+
+    /// Verifies a certificate in everything, its revocation included.
+    pub fn verify(&self, der: &[u8]) -> Result<Card, CardFault> {
+        let card = self
+            .roots
+            .verify(der, &self.accepted_policies, self.clock.now())?;
+        self.check(&card.issuer, &card.serial, card.not_after)?;
+        Ok(card)
+    }
+
+    /// Checks a certificate that was verified before: that it is still valid and not revoked.
+    pub fn check(&self, issuer: &[u8; 32], serial: &[u8], not_after: Timestamp) -> Result<(), CardFault> {
+        // A poisoned lock means that a reload panicked: then nothing is known (I4).
+        let lists = self
+            .lists
+            .read()
+            .map_err(|_| CardFault::RevocationUnknown)?
+            .clone();
+        lists.check(issuer, serial, not_after, self.clock.now(), self.crl_max_age)
+    }
+
+    /// Reads the lists again and again. What cannot be read leaves the old ones, which grow stale.
+    pub async fn keep_up(self: Arc<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            match RevocationLists::load(&self.crl_dir, &self.roots) {
+                Ok(lists) => match self.lists.write() {
+                    Ok(mut current) => *current = Arc::new(lists),
+                    Err(_) => return,
+                },
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the revocation lists cannot be read"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+use common::{clock::Timestamp, refusal::Reason, terms::ActId};
+
+use super::Conditions;
+use crate::provision::Asked;
+
+/// A consent of the requester that is neither withdrawn nor spent, as the store has it.
+#[derive(Clone)]
+pub struct ConsentFacts {
+    /// Its id.
+    pub id: ActId,
+    /// SHA-256 of the text that was shown.
+    pub text_sha256: [u8; 32],
+    /// When it was given.
+    pub given_at: Timestamp,
+    /// Until when it holds.
+    pub expires_at: Timestamp,
+    /// Whether one answer spends it.
+    pub one_time: bool,
+}
+
+/// That the requester has consented to this kind of request, to a text that is in force (clause 4.3.1).
+pub struct Consented(pub(super) ConsentFacts);
+
+impl Consented {
+    /// `consents` are those of the requester to the kind that is asked, oldest first.
+    pub(super) fn check(
+        consents: &[ConsentFacts],
+        asked: &Asked,
+        conditions: &Conditions<'_>,
+    ) -> Result<Self, Reason> {
+        let holds = |consent: &&ConsentFacts| {
+            conditions.now <= consent.expires_at
+                && conditions
+                    .policy
+                    .text_hashes(asked.kind)
+                    .any(|hash| *hash == consent.text_sha256)
+        };
+        // A lasting consent before a one-time one: what need not be spent is not.
+        let lasting = consents.iter().filter(holds).find(|consent| !consent.one_time);
+        let consent = lasting.or_else(|| consents.iter().find(holds));
+        consent.cloned().map(Self).ok_or(Reason::ConsentRequired)
+    }
+}

@@ -1,0 +1,24 @@
+use common::terms::LinkageCode;
+
+/// The linkage of the requester's card, as the store has it.
+pub struct LinkageFacts {
+    /// Whether it is ACTIVE.
+    pub active: bool,
+    /// Its code; `None` when it does not open.
+    pub code: Option<LinkageCode>,
+}
+
+/// That the linkage of the requester worked (clause 4.3.3). Whether their register is specified is the registry side's
+/// to say.
+pub struct Linked(pub(super) LinkageCode);
+
+impl Linked {
+    /// The error is the cause, for this side's restricted audit: outside it is the register refusal (I6).
+    pub(super) fn check(linkage: Option<&LinkageFacts>) -> Result<Self, &'static str> {
+        let linkage = linkage.ok_or("NO_LINKAGE")?;
+        if !linkage.active {
+            return Err("LINKAGE_NOT_ACTIVE");
+        }
+        linkage.code.clone().map(Self).ok_or("UNREADABLE")
+    }
+}

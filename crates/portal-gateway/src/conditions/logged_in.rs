@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use common::{card::CardFault, clock::Timestamp, refusal::Reason};
+
+use super::Conditions;
+use crate::provision::Asked;
+
+/// A session, as the store has it.
+#[derive(Clone)]
+pub struct SessionFacts {
+    /// The account.
+    pub account: i64,
+    /// The frontend that it is bound to.
+    pub frontend: String,
+    /// Issuer of the card's certificate.
+    pub card_issuer: [u8; 32],
+    /// Serial number of the card's certificate; `None` when it does not open.
+    pub card_serial: Option<Vec<u8>>,
+    /// Until when the card's certificate is valid.
+    pub card_expires: Timestamp,
+    /// When the requester logged in.
+    pub logged_in_at: Timestamp,
+    /// When the session was last used.
+    pub last_used_at: Timestamp,
+    /// Whether it was ended.
+    pub ended: bool,
+}
+
+impl SessionFacts {
+    /// Whether the session is open, for this frontend, at this moment.
+    pub fn is_open(&self, frontend: &str, session: Duration, idle: Duration, now: Timestamp) -> bool {
+        !self.ended
+            && self.frontend == frontend
+            && now <= self.logged_in_at.after(session)
+            && now <= self.last_used_at.after(idle)
+    }
+}
+
+/// That the requester is logged in with the user-authentication certificate of their card, which is still valid
+/// (clause 4.3.2).
+pub struct LoggedIn {
+    /// When they logged in.
+    pub(super) at: Timestamp,
+}
+
+impl LoggedIn {
+    pub(super) fn check(
+        session: Option<&SessionFacts>,
+        asked: &Asked,
+        conditions: &Conditions<'_>,
+    ) -> Result<Self, Reason> {
+        let login = &conditions.policy.login;
+        let session = session.ok_or(Reason::SessionInvalid)?;
+        let (absolute, idle) = (
+            Duration::from_secs(login.session_seconds),
+            Duration::from_secs(login.session_idle_seconds),
+        );
+        if !session.is_open(asked.peer.name(), absolute, idle, conditions.now) {
+            return Err(Reason::SessionInvalid);
+        }
+        let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        conditions
+            .cards
+            .check(&session.card_issuer, serial, session.card_expires)
+            .map_err(|fault| match fault {
+                CardFault::Expired => Reason::CardExpired,
+                CardFault::Revoked => Reason::CardRevoked,
+                CardFault::NotAccepted(_) => Reason::CardNotAccepted,
+                CardFault::RevocationUnknown => Reason::Unavailable,
+            })?;
+        Ok(Self {
+            at: session.logged_in_at,
+        })
+    }
+}

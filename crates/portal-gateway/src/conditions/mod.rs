@@ -1,0 +1,15 @@
+//! The four conditions (clause 4.3), one file each, and the clearance that only all four together make (I1).
+//!
+//! They are checked twice: before a request is forwarded, and again in the transaction that releases the answer.
+
+mod clearance;
+mod consented;
+mod linked;
+mod logged_in;
+mod not_suppressed;
+
+pub use clearance::{Clearance, Cleared, Conditions, Guards, clear};
+pub use consented::{ConsentFacts, Consented};
+pub use linked::{LinkageFacts, Linked};
+pub use logged_in::{LoggedIn, SessionFacts};
+pub use not_suppressed::NotSuppressed;

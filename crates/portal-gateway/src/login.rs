@@ -1,0 +1,180 @@
+//! Login with the user-authentication certificate of the My Number Card (clause 4.3.2): the requester's card signs a text
+//! that holds everything that the login is for.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    card::CardFault,
+    clock::{Clock, Timestamp},
+    digest,
+    identity::{PeerIdentity, TrustDomain},
+    policy::LoginPolicy,
+    refusal::{Reason, Refusal},
+    terms::RuleBroken,
+};
+
+use crate::{
+    cards::Cards,
+    provider_link::ProviderLink,
+    store::{Challenge, GatewayStore},
+};
+
+/// Logins and sessions.
+pub struct Login {
+    /// The store.
+    pub store: Arc<dyn GatewayStore>,
+    /// Roots and revocation lists.
+    pub cards: Arc<Cards>,
+    /// Where beacons come from.
+    pub provider: Arc<ProviderLink>,
+    /// Bounds.
+    pub policy: LoginPolicy,
+    /// The trust domain that stands in the text.
+    pub trust_domain: TrustDomain,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What to sign.
+pub struct Begun {
+    /// Names the challenge.
+    pub id: [u8; 16],
+    /// The text.
+    pub text: Vec<u8>,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+}
+
+/// An opened session. The token leaves once and is stored as its hash.
+pub struct Session {
+    /// The secret token.
+    pub token: [u8; 32],
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+}
+
+impl Login {
+    /// Makes a challenge.
+    pub async fn begin(&self, frontend: &PeerIdentity, web_origin: &str) -> Result<Begun, Refusal> {
+        check_origin(web_origin).map_err(|rule| Refusal::malformed("web_origin", rule))?;
+        // Without the provider's beacon the age of a login could not be bounded by the provider's clock.
+        let beacon = self.provider.state().ok_or(Reason::Unavailable)?.beacon;
+        let id: [u8; 16] = digest::random().map_err(|_| Reason::Unavailable)?;
+        let nonce: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
+        let now = self.clock.now();
+        let expires_at = now.after(Duration::from_secs(self.policy.challenge_seconds));
+        let text = text(
+            &self.trust_domain,
+            frontend,
+            web_origin,
+            &nonce,
+            &beacon,
+            now,
+            expires_at,
+        );
+        let challenge = Challenge {
+            id,
+            frontend: frontend.name().to_owned(),
+            text: text.clone(),
+            expires_at,
+        };
+        self.store.add_challenge(challenge).await.map_err(Reason::from)?;
+        Ok(Begun { id, text, expires_at })
+    }
+
+    /// Checks the card's signature over the challenge's text and opens a session. The challenge is used up first,
+    /// whatever comes of it.
+    pub async fn complete(
+        &self,
+        frontend: &PeerIdentity,
+        challenge_id: &[u8],
+        certificate: &[u8],
+        signature: &[u8],
+    ) -> Result<Session, Refusal> {
+        let text = self
+            .store
+            .take_challenge(challenge_id, frontend.name(), self.clock.now())
+            .await
+            .map_err(Reason::from)?
+            .ok_or(Reason::ChallengeInvalid)?;
+        let card = self.cards.verify(certificate).map_err(|fault| {
+            tracing::info!(%frontend, %fault, "a card was not accepted");
+            match fault {
+                CardFault::Expired => Reason::CardExpired,
+                CardFault::Revoked => Reason::CardRevoked,
+                CardFault::NotAccepted(_) => Reason::CardNotAccepted,
+                CardFault::RevocationUnknown => Reason::Unavailable,
+            }
+        })?;
+        if !card.has_signed(&text, signature) {
+            return Err(Reason::SignatureInvalid.into());
+        }
+        let token: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
+        let now = self.clock.now();
+        let token_sha256 = digest::sha256(&[&token]);
+        self.store
+            .open_session(token_sha256, &card, frontend, now)
+            .await
+            .map_err(Reason::from)?;
+        Ok(Session {
+            token,
+            expires_at: now.after(Duration::from_secs(self.policy.session_seconds)),
+        })
+    }
+
+    /// Ends a session.
+    pub async fn logout(&self, frontend: &PeerIdentity, token: &[u8]) -> Result<(), Refusal> {
+        let token_sha256 = token_sha256(token)?;
+        match self
+            .store
+            .end_session(token_sha256, frontend, self.clock.now())
+            .await
+            .map_err(Reason::from)?
+        {
+            true => Ok(()),
+            false => Err(Reason::SessionInvalid.into()),
+        }
+    }
+}
+
+/// The hash under which a session is stored.
+pub fn token_sha256(token: &[u8]) -> Result<[u8; 32], Refusal> {
+    if token.len() == 32 {
+        Ok(digest::sha256(&[token]))
+    } else {
+        Err(Refusal::malformed("session_token", RuleBroken("32 bytes")))
+    }
+}
+
+/// The text that the card signs (DESIGN §6): one `name: value` a line.
+fn text(
+    trust_domain: &TrustDomain,
+    frontend: &PeerIdentity,
+    web_origin: &str,
+    nonce: &[u8],
+    beacon: &[u8],
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+) -> Vec<u8> {
+    let base64 = |bytes| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    format!(
+        "koseki-login-v1\ntrust-domain: {}\nfrontend: {}\nweb-origin: {web_origin}\nnonce: {}\nbeacon: {}\nissued-at: \
+         {}\nexpires-at: {}\n",
+        trust_domain.as_str(),
+        frontend.name(),
+        base64(nonce),
+        base64(beacon),
+        issued_at.to_rfc3339(),
+        expires_at.to_rfc3339(),
+    )
+    .into_bytes()
+}
+
+/// Printable ASCII without space: nothing that could start another line of the text.
+fn check_origin(origin: &str) -> Result<(), RuleBroken> {
+    if (1..=256).contains(&origin.len()) && origin.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(RuleBroken("1 to 256 printable ASCII characters without space"))
+    }
+}

@@ -1,0 +1,148 @@
+//! The line to the registry side: its state, looked at again and again, and the one call that forwards.
+
+use std::{
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    clock::{Clock, Timestamp},
+    policy::Policy,
+    suspension::Suspensions,
+    terms::RequestKind,
+};
+use koseki_proto::koseki::linkage::v1::{
+    GetLinkageStatusRequest, GetLinkageStatusResponse, ProvideCopyInfoRequest, ProvideCopyInfoResponse,
+    linkage_client::LinkageClient,
+};
+use tonic::{Request, Status, transport::Channel};
+
+/// Message limits of the linkage listener, in bytes.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Deadline of a look at the state.
+const STATUS_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a gateway knows of the provider.
+#[derive(Clone)]
+pub struct ProviderState {
+    /// Name of the log that eligibilities have to name.
+    pub log: String,
+    /// The beacon for login texts.
+    pub beacon: Vec<u8>,
+    /// Kinds that are suspended there.
+    pub suspensions: Suspensions,
+    seen_at: Duration,
+}
+
+/// The line to one provider instance.
+pub struct ProviderLink {
+    client: LinkageClient<Channel>,
+    policy: Arc<Policy>,
+    clock: Arc<dyn Clock>,
+    interval: Duration,
+    state: RwLock<Option<ProviderState>>,
+    last_sequence: AtomicU64,
+}
+
+impl ProviderLink {
+    /// A state that was seen longer ago than this many intervals is not believed (I4).
+    const STALE_INTERVALS: u32 = 5;
+
+    /// The line over this channel.
+    pub fn new(channel: Channel, policy: Arc<Policy>, interval: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            client: LinkageClient::new(channel).max_decoding_message_size(MAX_BATCH_BYTES),
+            policy,
+            clock,
+            interval,
+            state: RwLock::default(),
+            last_sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// The provider's state, if it was seen lately and the two sides fit together.
+    pub fn state(&self) -> Option<ProviderState> {
+        let state = self.state.read().ok()?.clone()?;
+        let age = self.clock.monotonic().saturating_sub(state.seen_at);
+        (age <= self.interval * Self::STALE_INTERVALS).then_some(state)
+    }
+
+    /// The next sequence number: used once, also after a restart, since it goes on above what the provider has seen.
+    pub fn next_sequence(&self) -> u64 {
+        self.last_sequence
+            .fetch_add(1, Ordering::SeqCst)
+            .saturating_add(1)
+    }
+
+    /// Forwards a batch. It is never sent again: its outcome may have been recorded.
+    pub async fn provide(&self, request: ProvideCopyInfoRequest) -> Result<ProvideCopyInfoResponse, Status> {
+        let mut request = Request::new(request);
+        let deadline = self.policy.exchange.forward_deadline();
+        request.set_timeout(deadline);
+        let mut client = self.client.clone();
+        match tokio::time::timeout(deadline, client.provide_copy_info(request)).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded(
+                "the registry side did not answer in time",
+            )),
+        }
+    }
+
+    /// Looks at the provider's state once.
+    pub async fn look(&self) {
+        let mut request = Request::new(GetLinkageStatusRequest {});
+        request.set_timeout(STATUS_DEADLINE);
+        let mut client = self.client.clone();
+        let seen_at = self.clock.monotonic();
+        let state = match tokio::time::timeout(STATUS_DEADLINE, client.get_linkage_status(request)).await {
+            Ok(Ok(answer)) => self.accept(answer.into_inner(), seen_at),
+            Ok(Err(status)) => {
+                tracing::warn!(code = ?status.code(), "the registry side's state could not be asked for");
+                // The last state stays until it is stale: one lost call is not a stop.
+                return;
+            }
+            Err(_) => {
+                tracing::warn!("the registry side did not tell its state in time");
+                return;
+            }
+        };
+        if let Ok(mut current) = self.state.write() {
+            *current = state;
+        }
+    }
+
+    /// Takes a state whose policy is ours and whose clock is near ours.
+    fn accept(&self, answer: GetLinkageStatusResponse, seen_at: Duration) -> Option<ProviderState> {
+        if answer.policy_sha256 != self.policy.sha256 {
+            tracing::error!("the registry side has another provision policy: provision is stopped");
+            return None;
+        }
+        let theirs = answer.now.as_ref().and_then(Timestamp::from_proto)?;
+        let ours = self.clock.now();
+        let skew = ours.since(theirs).max(theirs.since(ours));
+        if skew > self.policy.exchange.max_clock_skew() {
+            let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+            tracing::error!(
+                skew_ms,
+                "the two sides' clocks differ by more than the policy allows: provision is stopped"
+            );
+            return None;
+        }
+        let mut suspensions = Suspensions::default();
+        for kind in answer.suspended_kinds {
+            // A kind that this program does not know stops everything (I4).
+            suspensions.add(RequestKind::parse(kind).ok());
+        }
+        self.last_sequence
+            .fetch_max(answer.highest_sequence, Ordering::SeqCst);
+        Some(ProviderState {
+            log: answer.provider_log,
+            beacon: answer.beacon,
+            suspensions,
+            seen_at,
+        })
+    }
+}

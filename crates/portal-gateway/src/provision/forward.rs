@@ -1,0 +1,199 @@
+//! Forwarding: the batch as the registry side gets it, and its answers sorted back to the requests.
+
+use common::{digest::RandomFailed, refusal::Reason, terms::LinkageCode};
+use koseki_proto::koseki::{
+    common::v1::RequesterCopyInfo,
+    linkage::v1::{
+        ConsentRef, Eligibility, EligibilityItem, Envelope, NotLookedUpReason, ProvideCopyInfoRequest,
+        ProvideCopyInfoResponse, ProvideItem, item_result::Outcome as ItemOutcome,
+    },
+};
+
+use super::{Asked, Provision};
+use crate::conditions::{Clearance, Cleared};
+
+/// What goes over the line for one request.
+enum Line {
+    /// The code of a clearance.
+    Clear(Clearance),
+    /// A random code, and nothing of the person.
+    Cover(LinkageCode, &'static str),
+    /// Nothing.
+    Refused(Reason),
+}
+
+/// A batch on its way.
+pub(super) struct Forwarded<'a> {
+    asked: &'a [Asked],
+    lines: Vec<Line>,
+}
+
+/// What came back for one request, or what it was refused for before.
+pub(super) enum Answer {
+    /// Items, for a clearance.
+    Provided(RequesterCopyInfo, Clearance),
+    /// The register refusal, with this side's cause, if it has one.
+    NotProvided(Option<&'static str>),
+    /// Another refusal.
+    Refused(Reason),
+}
+
+/// A batch that has come back.
+pub(super) struct Answered {
+    /// One a request, in order.
+    pub answers: Vec<Answer>,
+    /// SHA-256 of the eligibility; `None` when none was answered.
+    pub eligibility_sha256: Option<[u8; 32]>,
+}
+
+impl Answered {
+    /// Nothing was forwarded: what was not refused already is not decided.
+    pub(super) fn none(cleared: Vec<Cleared>) -> Self {
+        let answers = cleared.into_iter().map(|cleared| match cleared {
+            Cleared::Refused(reason) => Answer::Refused(reason),
+            Cleared::Clear(_) | Cleared::Cover(_) => Answer::Refused(Reason::Unavailable),
+        });
+        Self {
+            answers: answers.collect(),
+            eligibility_sha256: None,
+        }
+    }
+}
+
+impl<'a> Forwarded<'a> {
+    /// Makes the lines; without randomness there are no cover items, and then nothing is forwarded.
+    pub(super) fn new(asked: &'a [Asked], cleared: Vec<Cleared>) -> Result<Self, Vec<Cleared>> {
+        let covers = cleared
+            .iter()
+            .filter(|one| matches!(one, Cleared::Cover(_)))
+            .map(|_| LinkageCode::random());
+        let Ok(mut covers) = covers.collect::<Result<Vec<_>, RandomFailed>>() else {
+            return Err(cleared);
+        };
+        let lines = cleared.into_iter().map(|one| match one {
+            Cleared::Clear(clearance) => Line::Clear(clearance),
+            Cleared::Cover(cause) => match covers.pop() {
+                Some(code) => Line::Cover(code, cause),
+                None => Line::Refused(Reason::Unavailable),
+            },
+            Cleared::Refused(reason) => Line::Refused(reason),
+        });
+        Ok(Self {
+            asked,
+            lines: lines.collect(),
+        })
+    }
+
+    /// Whether there is nothing to send.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent().next().is_none()
+    }
+
+    /// What is sent, with the code to look up and the clearance that it stands on.
+    fn sent(&self) -> impl Iterator<Item = (&Asked, &LinkageCode, Option<&Clearance>)> {
+        self.asked
+            .iter()
+            .zip(&self.lines)
+            .filter_map(|(asked, line)| match line {
+                Line::Clear(clearance) => Some((asked, clearance.code(), Some(clearance))),
+                Line::Cover(code, _) => Some((asked, code, None)),
+                Line::Refused(_) => None,
+            })
+    }
+
+    /// The gateway's word for the batch.
+    pub(super) fn eligibility(&self, provision: &Provision, provider_log: &str) -> Eligibility {
+        let item = |(asked, code, clearance): (&Asked, &LinkageCode, Option<&Clearance>)| EligibilityItem {
+            request_id: asked.request_id.to_string(),
+            kind: asked.kind.to_proto().into(),
+            procedure: asked.procedure.as_str().to_owned(),
+            linkage_handle: code.handle().expose().to_vec(),
+            session_sha256: clearance.map(|_| asked.session.to_vec()).unwrap_or_default(),
+            logged_in_at: clearance.map(|clearance| clearance.logged_in_at().to_proto()),
+            consent: clearance.map(Clearance::consent).map(|consent| ConsentRef {
+                consent_id: consent.id.to_string(),
+                text_sha256: consent.text_sha256.to_vec(),
+                given_at: Some(consent.given_at.to_proto()),
+                expires_at: Some(consent.expires_at.to_proto()),
+            }),
+            cover: clearance.is_none(),
+        };
+        Eligibility {
+            gateway_instance: provision.instance.clone(),
+            provider_log: provider_log.to_owned(),
+            sequence: provision.provider.next_sequence(),
+            policy_sha256: provision.policy.sha256.to_vec(),
+            signed_at: Some(provision.clock.now().to_proto()),
+            items: self.sent().map(item).collect(),
+        }
+    }
+
+    /// The call's message.
+    pub(super) fn request(&self, eligibility: Envelope) -> ProvideCopyInfoRequest {
+        let items = self.sent().map(|(asked, code, _)| ProvideItem {
+            request_id: asked.request_id.to_string(),
+            linkage_code: code.expose().to_vec(),
+        });
+        ProvideCopyInfoRequest {
+            eligibility: Some(eligibility),
+            items: items.collect(),
+        }
+    }
+
+    /// No answer came: whatever was sent is not decided, cover items like all others.
+    pub(super) fn unanswered(self) -> Answered {
+        let answers = self.lines.into_iter().map(|line| match line {
+            Line::Refused(reason) => Answer::Refused(reason),
+            Line::Clear(_) | Line::Cover(..) => Answer::Refused(Reason::Unavailable),
+        });
+        Answered {
+            answers: answers.collect(),
+            eligibility_sha256: None,
+        }
+    }
+
+    /// Sorts the results back. They must be as many as were sent, in order, each with its request's id.
+    pub(super) fn answered(
+        self,
+        response: ProvideCopyInfoResponse,
+        eligibility_sha256: [u8; 32],
+    ) -> Answered {
+        let in_order = response.results.len() == self.sent().count()
+            && self
+                .sent()
+                .zip(&response.results)
+                .all(|((asked, ..), result)| result.request_id == asked.request_id.to_string());
+        if !in_order {
+            tracing::error!("the registry side's results do not fit the batch");
+            return self.unanswered();
+        }
+        let mut results = response.results.into_iter();
+        let answers = self.lines.into_iter().map(|line| match line {
+            Line::Refused(reason) => Answer::Refused(reason),
+            Line::Clear(clearance) => match results.next().and_then(|result| result.outcome) {
+                Some(ItemOutcome::Provided(info)) => Answer::Provided(info, clearance),
+                Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
+                Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
+                None => Answer::Refused(Reason::Unavailable),
+            },
+            // This side's verdict stays; but what would have stopped any other request stops this one too.
+            Line::Cover(_, cause) => match results.next().and_then(|result| result.outcome) {
+                Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(Some(cause)),
+                Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
+                Some(ItemOutcome::Provided(_)) | None => Answer::Refused(Reason::Unavailable),
+            },
+        });
+        Answered {
+            answers: answers.collect(),
+            eligibility_sha256: Some(eligibility_sha256),
+        }
+    }
+}
+
+fn not_looked_up(reason: NotLookedUpReason) -> Reason {
+    match reason {
+        NotLookedUpReason::Suspended => Reason::ProvisionSuspended,
+        NotLookedUpReason::RequestIdUsed => Reason::RequestIdUsed,
+        NotLookedUpReason::Unspecified => Reason::Unavailable,
+    }
+}

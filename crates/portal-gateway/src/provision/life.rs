@@ -1,0 +1,98 @@
+//! The life of a request on the portal side, for a whole batch at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{clock::Clock, eligibility::Signer, keyring::PseudonymKey, policy::Policy, refusal::Reason};
+
+use super::{
+    Asked, Outcome,
+    forward::{Answered, Forwarded},
+};
+use crate::{
+    cards::Cards,
+    conditions::{Cleared, Conditions, clear},
+    provider_link::ProviderLink,
+    store::GatewayStore,
+};
+
+/// Provides copy information.
+pub struct Provision {
+    /// Name of this instance.
+    pub instance: String,
+    /// The store.
+    pub store: Arc<dyn GatewayStore>,
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// Roots and revocation lists.
+    pub cards: Arc<Cards>,
+    /// The line to the registry side.
+    pub provider: Arc<ProviderLink>,
+    /// Signs eligibilities.
+    pub signer: Signer,
+    /// Pseudonyms for the audit.
+    pub pseudonym: PseudonymKey,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Provision {
+    /// Takes a batch of requests from admission to release; one outcome each, in order.
+    pub async fn provide(&self, asked: Vec<Asked>) -> Vec<Outcome> {
+        let sent = self.clock.monotonic();
+        let cleared = match self.admit(&asked).await {
+            Ok(cleared) => cleared,
+            Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
+        };
+        let forwarded = self.forward(&asked, cleared).await;
+        self.record(&asked, forwarded, sent).await
+    }
+
+    /// One query for the whole batch, then the four conditions for each request.
+    async fn admit(&self, asked: &[Asked]) -> Result<Vec<Cleared>, Reason> {
+        let (suspensions, guards) = self.store.read(asked).await?;
+        let conditions = self.conditions(suspensions);
+        Ok(asked
+            .iter()
+            .zip(&guards)
+            .map(|(asked, guards)| clear(asked, guards, &conditions))
+            .collect())
+    }
+
+    /// One signed call for all that is cleared or covered.
+    async fn forward(&self, asked: &[Asked], cleared: Vec<Cleared>) -> Answered {
+        let Some(provider) = self.provider.state() else {
+            return Answered::none(cleared);
+        };
+        let forwarded = match Forwarded::new(asked, cleared) {
+            Ok(forwarded) => forwarded,
+            Err(cleared) => return Answered::none(cleared),
+        };
+        if forwarded.is_empty() {
+            return forwarded.unanswered();
+        }
+        let eligibility = forwarded.eligibility(self, &provider.log);
+        let (envelope, sha256) = self.signer.sign(&eligibility);
+        match self.provider.provide(forwarded.request(envelope)).await {
+            Ok(answer) => forwarded.answered(answer, sha256),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
+                forwarded.unanswered()
+            }
+        }
+    }
+
+    /// What requests are checked against beside the store, as it is now.
+    pub(super) fn conditions(&self, suspensions: common::suspension::Suspensions) -> Conditions<'_> {
+        Conditions {
+            policy: &self.policy,
+            cards: &self.cards,
+            suspensions,
+            now: self.clock.now(),
+        }
+    }
+
+    /// How long ago something was, by the monotonic clock.
+    pub(super) fn age(&self, since: Duration) -> Duration {
+        self.clock.monotonic().saturating_sub(since)
+    }
+}

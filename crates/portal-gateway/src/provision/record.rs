@@ -1,0 +1,173 @@
+//! The release transaction on the portal side (DESIGN §4): the guards are read again behind the gate, the four
+//! conditions checked again, what a release uses up is used up, and the commit of the entries is the release.
+
+use std::{collections::HashSet, time::Duration};
+
+use common::{
+    evidence::{Outcome as Recorded, ProvisionEntry, Released},
+    refusal::Reason,
+    store::StoreError,
+};
+
+use super::{
+    Asked, Outcome, Provision, Verdict,
+    forward::{Answer, Answered},
+};
+use crate::conditions::{Clearance, Cleared, Conditions, Guards, clear};
+
+impl Provision {
+    /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
+    pub(super) async fn record(&self, asked: &[Asked], answered: Answered, sent: Duration) -> Vec<Outcome> {
+        match self.transaction(asked, answered, sent).await {
+            Ok(released) => released.each().map(Ok).collect(),
+            Err(error) => {
+                let reason = Reason::from(error);
+                asked.iter().map(|_| Err(reason)).collect()
+            }
+        }
+    }
+
+    async fn transaction(
+        &self,
+        asked: &[Asked],
+        answered: Answered,
+        sent: Duration,
+    ) -> Result<Released<Vec<Verdict>>, StoreError> {
+        let now = self.clock.now();
+        let mut gate = self.store.enter().await?;
+        let mut fresh = gate.use_request_ids(asked, now).await?;
+        let (suspensions, guards) = gate.read(asked).await?;
+        let conditions = self.conditions(suspensions);
+
+        let mut decided = Vec::with_capacity(asked.len());
+        for ((asked, guards), answer) in asked.iter().zip(&guards).zip(answered.answers) {
+            let decision = if fresh.remove(asked.request_id.as_bytes()) {
+                self.decide(asked, guards, answer, &conditions, sent)
+            } else {
+                Decision::refused(Reason::RequestIdUsed)
+            };
+            decided.push(decision);
+        }
+        let one_time = decided.iter().filter_map(Decision::spends).collect();
+        let spent = gate.spend(one_time).await?;
+        spend(&mut decided, spent);
+        gate.touch(asked, now).await?;
+
+        let entry = |(asked, decision): (&Asked, &Decision)| {
+            ProvisionEntry {
+                request_id: asked.request_id,
+                kind: asked.kind,
+                procedure: &asked.procedure,
+                outcome: decision.recorded(),
+                cause: decision.cause,
+                subject: decision
+                    .account
+                    .map(|id| self.pseudonym.pseudonym("account", &id.to_be_bytes())),
+                peer: &asked.peer,
+                consent_id: &decision
+                    .clearance
+                    .as_ref()
+                    .map(|held| held.consent_id().to_string())
+                    .unwrap_or_default(),
+                eligibility_sha256: answered.eligibility_sha256,
+            }
+            .to_entry()
+        };
+        let entries = asked.iter().zip(&decided).map(entry).collect();
+        let committed = gate.commit(entries, now).await?;
+        let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
+        Ok(Released::new(verdicts, committed, &*self.clock))
+    }
+
+    /// What one answer comes to, by the guards as they are behind the gate.
+    fn decide(
+        &self,
+        asked: &Asked,
+        guards: &Guards,
+        answer: Answer,
+        conditions: &Conditions<'_>,
+        sent: Duration,
+    ) -> Decision {
+        let account = guards.session.as_ref().map(|session| session.account);
+        let decision = match answer {
+            Answer::Refused(reason) => Decision::refused(reason),
+            Answer::NotProvided(cause) => Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE")),
+            Answer::Provided(info, forwarded) => match clear(asked, guards, conditions) {
+                Cleared::Refused(reason) => Decision::refused(reason),
+                Cleared::Cover(cause) => Decision::not_provided(cause),
+                // Another consent than the one that the registry side was told of does not carry this answer.
+                Cleared::Clear(again) if again.consent_id() != forwarded.consent_id() => {
+                    Decision::refused(Reason::ConsentRequired)
+                }
+                Cleared::Clear(_) if self.is_late(asked, sent) => Decision::refused(Reason::Unavailable),
+                Cleared::Clear(again) => Decision {
+                    verdict: Verdict::Provided(info),
+                    cause: "PROVIDED",
+                    account: None,
+                    clearance: Some(again),
+                },
+            },
+        };
+        Decision { account, ..decision }
+    }
+
+    /// Whether the answer is older than a conforming gateway releases, or nobody waits for it any more.
+    fn is_late(&self, asked: &Asked, sent: Duration) -> bool {
+        let exchange = &self.policy.exchange;
+        self.age(sent) > exchange.max_answer_age() || self.age(asked.arrived) > exchange.refusal_after()
+    }
+}
+
+/// What is decided about one request, before it is committed.
+struct Decision {
+    verdict: Verdict,
+    cause: &'static str,
+    account: Option<i64>,
+    clearance: Option<Clearance>,
+}
+
+impl Decision {
+    fn refused(reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Refused(reason),
+            cause: reason.name(),
+            account: None,
+            clearance: None,
+        }
+    }
+
+    fn not_provided(cause: &'static str) -> Self {
+        Self {
+            cause,
+            ..Self::refused(Reason::NotProvided)
+        }
+    }
+
+    /// The one-time consent that releasing this uses up.
+    fn spends(&self) -> Option<[u8; 16]> {
+        let consent = self.clearance.as_ref()?.consent();
+        consent.one_time.then(|| *consent.id.as_bytes())
+    }
+
+    fn recorded(&self) -> Recorded {
+        match &self.verdict {
+            Verdict::Provided(_) => Recorded::Released,
+            Verdict::Refused(Reason::NotProvided) => Recorded::NotProvided,
+            Verdict::Refused(Reason::Unavailable) => Recorded::Unavailable,
+            Verdict::Refused(_) => Recorded::Refused,
+        }
+    }
+}
+
+/// A one-time consent gives one answer: of several requests in the batch the first has it, and one whose consent could
+/// not be spent is refused.
+fn spend(decided: &mut [Decision], mut spent: HashSet<[u8; 16]>) {
+    for decision in decided {
+        if decision.spends().is_some_and(|consent| !spent.remove(&consent)) {
+            *decision = Decision {
+                account: decision.account,
+                ..Decision::refused(Reason::ConsentRequired)
+            };
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Putting the gateway together.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use common::{
+    authorisation::{Listener, check_table},
+    batch::Batcher,
+    clock::Clock,
+    config::LogConfig,
+    eligibility::Signer,
+    identity::{Role, TrustDomain},
+    keyring::Keyring,
+    lines,
+    ops::Readiness,
+    policy::Policy,
+    process::{Service, StartError},
+    server::{Server, ServerBase},
+    store::forget_request_ids,
+    tls::{Connector, TlsMaterial},
+};
+use koseki_proto::portal::{
+    admin::v1::portal_admin_server::PortalAdminServer, v1::portal_server::PortalServer,
+};
+
+use crate::{
+    admin::AdminService,
+    cards::Cards,
+    config::Config,
+    consent::Consents,
+    login::Login,
+    portal::PortalService,
+    provider_link::ProviderLink,
+    provision::Provision,
+    store::{GatewayStore, SqliteStore},
+};
+
+/// Message limit of the portal listener, in bytes.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// How often expired challenges are removed.
+const FORGET_CHALLENGES: Duration = Duration::from_secs(30);
+
+/// The portal side's service.
+pub struct Gateway;
+
+/// What configuration names, read and checked.
+struct Parts {
+    trust_domain: TrustDomain,
+    policy: Policy,
+    keys: Keyring,
+    signer: Signer,
+    cards: Cards,
+    tls: TlsMaterial,
+}
+
+impl Parts {
+    fn load(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        config.check()?;
+        check_table(koseki_proto::DESCRIPTOR_SET)?;
+        let tls = TlsMaterial::load(&config.tls)?;
+        tls.server_config()?;
+        let policy = Policy::load(&config.policy_file)?;
+        Ok(Self {
+            trust_domain: TrustDomain::parse(&config.trust_domain)?,
+            keys: Keyring::load(&config.keyring_file)?,
+            signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
+            cards: Cards::load(&config.card, &policy.login, clock)?,
+            policy,
+            tls,
+        })
+    }
+}
+
+impl Service for Gateway {
+    const NAME: &'static str = "portal-gateway";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<(), StartError> {
+        Parts::load(config, Arc::new(common::clock::SystemClock::new())).map(|_| ())
+    }
+
+    fn log(config: &Config) -> &LogConfig {
+        &config.log
+    }
+
+    fn ops(config: &Config) -> SocketAddr {
+        config.listen.ops
+    }
+
+    fn drain_deadline(config: &Config) -> Duration {
+        Duration::from_millis(config.drain_deadline_ms)
+    }
+
+    async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        let Parts {
+            trust_domain,
+            policy,
+            keys,
+            signer,
+            cards,
+            tls,
+        } = Parts::load(&config, clock.clone())?;
+        let (policy, keys, cards) = (Arc::new(policy), Arc::new(keys), Arc::new(cards));
+        let there = &config.provider;
+        let connector = Connector::new(
+            &tls,
+            &trust_domain,
+            &there.address,
+            Role::KosekiProvider,
+            &there.instance,
+            clock.clone(),
+        )?;
+        let base = ServerBase {
+            tls,
+            trust_domain: trust_domain.clone(),
+            limits: config.limits,
+            clock: clock.clone(),
+        };
+        let mut server = Server::start(base, config.listen.ops).await?;
+
+        let store: Arc<dyn GatewayStore> =
+            Arc::new(SqliteStore::open(&config.database_file, &config.instance, keys.clone()).await?);
+        let interval = there.status_interval();
+        let provider = Arc::new(ProviderLink::new(
+            connector.channel(),
+            policy.clone(),
+            interval,
+            clock.clone(),
+        ));
+        let provision = Arc::new(Provision {
+            instance: config.instance,
+            store: store.clone(),
+            policy: policy.clone(),
+            cards: cards.clone(),
+            provider: provider.clone(),
+            signer,
+            pseudonym: keys.pseudonym.clone(),
+            clock: clock.clone(),
+        });
+        let requests = Batcher::start(config.provision, move |asked| {
+            let provision = provision.clone();
+            async move { provision.provide(asked).await }
+        });
+
+        server.background(cards.clone().keep_up(config.card.crl_reload()));
+        server.background(keep_looking(provider.clone(), interval, server.readiness()));
+        server.background(forget_challenges(store.clone(), clock.clone()));
+        {
+            let (store, clock) = (store.clone(), clock.clone());
+            server.background(async move { forget_request_ids(store.side(), &*clock).await });
+        }
+
+        let login = Login {
+            store: store.clone(),
+            cards,
+            provider: provider.clone(),
+            policy: policy.login.clone(),
+            trust_domain,
+            clock: clock.clone(),
+        };
+        let consents = Consents {
+            store: store.clone(),
+            policy: policy.clone(),
+            clock: clock.clone(),
+        };
+        let portal = PortalService {
+            login,
+            consents,
+            requests,
+            policy,
+            store: store.clone(),
+            provider,
+            clock: clock.clone(),
+        };
+        let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let admin = AdminService { store, clock };
+        let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
+        server
+            .listen(Listener::Portal, config.listen.portal, |routes| {
+                routes.add_service(portal)
+            })
+            .await?;
+        server
+            .listen(Listener::PortalAdmin, config.listen.admin, |routes| {
+                routes.add_service(admin)
+            })
+            .await?;
+        Ok(server)
+    }
+}
+
+/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good.
+async fn keep_looking(provider: Arc<ProviderLink>, interval: Duration, readiness: Readiness) {
+    loop {
+        provider.look().await;
+        let good = provider.state().is_some();
+        if good != readiness.get() {
+            readiness.set(good).await;
+            tracing::info!(ready = good, "readiness changed");
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Removes expired challenges for as long as the service runs.
+async fn forget_challenges(store: Arc<dyn GatewayStore>, clock: Arc<dyn Clock>) {
+    loop {
+        match store.forget_challenges(clock.now()).await {
+            // There may be more: go on at once.
+            Ok(forgotten) if forgotten > 0 => {}
+            Ok(_) => tokio::time::sleep(FORGET_CHALLENGES).await,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired challenges could not be removed"
+                );
+                tokio::time::sleep(FORGET_CHALLENGES).await;
+            }
+        }
+    }
+}
