@@ -1,6 +1,6 @@
 //! The life of a request on the portal side, for a whole batch at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{clock::Clock, eligibility::Signer, keyring::PseudonymKey, policy::Policy, refusal::Reason};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cards::Cards,
-    conditions::{Cleared, Conditions, clear},
+    conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
 };
