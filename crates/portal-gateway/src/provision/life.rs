@@ -49,13 +49,21 @@ impl Provision {
 
     /// One query for the whole batch, then the four conditions for each request.
     async fn admit(&self, asked: &[Asked]) -> Result<Vec<Cleared>, Reason> {
-        let (suspensions, guards) = self.store.read(asked).await?;
+        let (suspensions, mut guards) = self.store.read(asked).await?;
         let conditions = self.conditions(suspensions);
-        Ok(asked
-            .iter()
-            .zip(&guards)
-            .map(|(asked, guards)| clear(asked, guards, &conditions))
-            .collect())
+        // A one-time consent carries one request: the next one of the batch needs another.
+        let mut taken = HashSet::new();
+        let check = |(asked, guards): (&Asked, &mut Guards)| {
+            guards
+                .consents
+                .retain(|consent| !taken.contains(consent.id.as_bytes()));
+            let cleared = clear(asked, guards, &conditions);
+            if let Cleared::Clear(clearance) = &cleared {
+                taken.extend(clearance.spends());
+            }
+            cleared
+        };
+        Ok(asked.iter().zip(&mut guards).map(check).collect())
     }
 
     /// One signed call for all that is cleared or covered.
