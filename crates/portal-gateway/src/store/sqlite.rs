@@ -124,9 +124,9 @@ async fn read(
         guard.blocked = row.try_get(13)?;
     }
     let rows = sqlx::query(
-        "SELECT j.value ->> 0, id, text_sha256, given_at, expires_at, one_time FROM json_each(?1) AS j \
+        "SELECT j.value ->> 0, consent.id, text_sha256, given_at, expires_at, one_time FROM json_each(?1) AS j \
          JOIN consent ON account_id = j.value ->> 1 AND kind = j.value ->> 2 AND state = 'GIVEN' \
-         ORDER BY given_at, id",
+         ORDER BY given_at, consent.id",
     )
     .bind(serde_json::Value::from(wanted).to_string())
     .fetch_all(&mut *connection)
