@@ -48,6 +48,12 @@ struct Question<'a> {
     expected: Expected,
 }
 
+impl Question<'_> {
+    async fn ask(&self, frontend: &Frontend) -> Came {
+        Came::of_request(ask_once(frontend, &self.card, KIND, self.procedure).await)
+    }
+}
+
 /// Lets them all ask, at the same time: a register refusal takes its fixed time.
 ///
 /// # Errors
@@ -68,11 +74,16 @@ pub async fn every_person(cast: &Cast, when: When, teller: &mut Teller) -> Resul
         When::BeforeRecords => "Persons about whom nothing is recorded yet",
         When::AfterRecords => "Every scenario person",
     });
-    let answers = questions.iter().map(|question| async move {
-        Came::of_request(ask_once(&cast.frontend, &question.card, KIND, question.procedure).await)
-    });
-    let answers = join_all(answers).await;
-    for (question, came) in questions.iter().zip(&answers) {
+    // One after the other for the same person: a consent for one answer is used up by whichever comes first.
+    let (first, second): (Vec<_>, Vec<_>) = questions
+        .iter()
+        .partition(|question| question.procedure.is_empty());
+    let mut answers = Vec::new();
+    for questions in [first, second] {
+        let came = join_all(questions.iter().map(|question| question.ask(&cast.frontend))).await;
+        answers.extend(questions.into_iter().zip(came));
+    }
+    for (question, came) in &answers {
         let what = match question.procedure {
             "" => format!("{} logs in, consents and asks", question.person.name),
             procedure => format!("{} asks with the procedure `{procedure}`", question.person.name),
@@ -107,10 +118,10 @@ fn expectations(person: &ScenarioPerson, when: When) -> Vec<(&'static str, Expec
 }
 
 /// A requester must not learn which of the causes it was (I6).
-fn compare_refusals(answers: &[Came], teller: &mut Teller) {
+fn compare_refusals(answers: &[(&Question<'_>, Came)], teller: &mut Teller) {
     let refusals: Vec<_> = answers
         .iter()
-        .filter_map(Came::refusal)
+        .filter_map(|(_, came)| came.refusal())
         .filter(|refused| refused.reason == Reason::NotProvided.name())
         .collect();
     let differ = refusals.windows(2).any(|pair| match pair {
