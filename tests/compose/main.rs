@@ -64,12 +64,21 @@ fn the_portal_network_does_not_lead_to_the_provider() {
         3,
         "line, operations, municipalities: {addresses:?}"
     );
-    for address in addresses {
-        for port in [7441, 7442, 7443] {
-            let by_address = from_portal(&format!("{address}:{port}"));
-            assert_eq!(by_address.code, DOES_NOT_ANSWER, "{}", by_address.text);
-        }
-    }
+    let ports = [7441, 7442, 7443, 7449];
+    let everywhere: Vec<_> = addresses
+        .iter()
+        .flat_map(|address| ports.map(|port| format!("--address={address}:{port}")))
+        .collect();
+    let mut probe = vec!["probe"];
+    probe.extend(everywhere.iter().map(String::as_str));
+    let by_address = project.run("frontend", &probe);
+    assert_eq!(by_address.code, DOES_NOT_ANSWER, "{}", by_address.text);
+    assert_eq!(
+        by_address.text.matches("does not answer").count(),
+        everywhere.len(),
+        "{}",
+        by_address.text
+    );
 }
 
 #[test]
