@@ -80,12 +80,7 @@ pub fn main<S: Service>() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be installed yet; the whole chain is told once, here.
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
+            let text = telemetry::chain(&*error);
             let _ = writeln!(std::io::stderr(), "{}: {text}", S::NAME);
             ExitCode::FAILURE
         }

@@ -36,3 +36,14 @@ pub fn install(config: &LogConfig) -> Result<(), ConfigError> {
     }));
     Ok(())
 }
+
+/// An error with its sources, for a log line: each error says its own part only.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -72,7 +72,7 @@ impl Cards {
                 },
                 Err(error) => {
                     tracing::error!(
-                        error = &error as &dyn std::error::Error,
+                        error = common::telemetry::chain(&error),
                         "the revocation lists cannot be read"
                     );
                 }

@@ -210,7 +210,7 @@ async fn forget_challenges(store: Arc<dyn GatewayStore>, clock: Arc<dyn Clock>) 
             Ok(_) => tokio::time::sleep(FORGET_CHALLENGES).await,
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = common::telemetry::chain(&error),
                     "expired challenges could not be removed"
                 );
                 tokio::time::sleep(FORGET_CHALLENGES).await;

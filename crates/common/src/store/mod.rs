@@ -39,7 +39,7 @@ impl From<crate::sealing::SealError> for StoreError {
 impl From<StoreError> for crate::refusal::Reason {
     /// Callers learn that it did not work; operators get the chain in the log.
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        tracing::error!(error = crate::telemetry::chain(&error), "the store failed");
         Self::Unavailable
     }
 }

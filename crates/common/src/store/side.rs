@@ -73,7 +73,7 @@ pub async fn forget_request_ids(store: &dyn SideStore, clock: &dyn Clock) {
             Ok(_) => tokio::time::sleep(RequestId::WINDOW / 10).await,
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = crate::telemetry::chain(&error),
                     "used request ids could not be forgotten"
                 );
                 tokio::time::sleep(RequestId::WINDOW / 10).await;

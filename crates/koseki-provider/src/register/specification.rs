@@ -74,6 +74,8 @@ pub fn specify<'a>(
     specified.extend(registers.iter().filter(|register| {
         register.kind != RegisterKind::Current && provision.registers.contains(&register.kind)
     }));
+    // An order that does not depend on when which municipality sent its copies.
+    specified.sort_by_key(|register| (register.kind, &register.municipality_code, register.key));
     if specified.iter().any(|register| register.medium != Medium::Text) {
         return Err(NotSpecified::NotText);
     }

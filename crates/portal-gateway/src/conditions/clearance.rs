@@ -77,6 +77,12 @@ impl Clearance {
         &self.consented.0
     }
 
+    /// The consent, when releasing an answer spends it.
+    pub fn spends(&self) -> Option<[u8; 16]> {
+        let consent = self.consent();
+        consent.one_time.then(|| *consent.id.as_bytes())
+    }
+
     /// Id of the consent.
     pub fn consent_id(&self) -> ActId {
         self.consented.0.id

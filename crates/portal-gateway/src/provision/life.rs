@@ -1,6 +1,6 @@
 //! The life of a request on the portal side, for a whole batch at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{clock::Clock, eligibility::Signer, keyring::PseudonymKey, policy::Policy, refusal::Reason};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cards::Cards,
-    conditions::{Cleared, Conditions, clear},
+    conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
 };
@@ -49,13 +49,21 @@ impl Provision {
 
     /// One query for the whole batch, then the four conditions for each request.
     async fn admit(&self, asked: &[Asked]) -> Result<Vec<Cleared>, Reason> {
-        let (suspensions, guards) = self.store.read(asked).await?;
+        let (suspensions, mut guards) = self.store.read(asked).await?;
         let conditions = self.conditions(suspensions);
-        Ok(asked
-            .iter()
-            .zip(&guards)
-            .map(|(asked, guards)| clear(asked, guards, &conditions))
-            .collect())
+        // A one-time consent carries one request: the next one of the batch needs another.
+        let mut taken = HashSet::new();
+        let check = |(asked, guards): (&Asked, &mut Guards)| {
+            guards
+                .consents
+                .retain(|consent| !taken.contains(consent.id.as_bytes()));
+            let cleared = clear(asked, guards, &conditions);
+            if let Cleared::Clear(clearance) = &cleared {
+                taken.extend(clearance.spends());
+            }
+            cleared
+        };
+        Ok(asked.iter().zip(&mut guards).map(check).collect())
     }
 
     /// One signed call for all that is cleared or covered.

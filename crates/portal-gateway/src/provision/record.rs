@@ -36,11 +36,11 @@ impl Provision {
         let now = self.clock.now();
         let mut gate = self.store.enter().await?;
         let mut fresh = gate.use_request_ids(asked, now).await?;
-        let (suspensions, guards) = gate.read(asked).await?;
+        let (suspensions, mut guards) = gate.read(asked).await?;
         let conditions = self.conditions(suspensions);
 
         let mut decided = Vec::with_capacity(asked.len());
-        for ((asked, guards), answer) in asked.iter().zip(&guards).zip(answered.answers) {
+        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answered.answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, sent)
             } else {
@@ -83,7 +83,7 @@ impl Provision {
     fn decide(
         &self,
         asked: &Asked,
-        guards: &Guards,
+        guards: &mut Guards,
         answer: Answer,
         conditions: &Conditions<'_>,
         sent: Duration,
@@ -92,21 +92,23 @@ impl Provision {
         let decision = match answer {
             Answer::Refused(reason) => Decision::refused(reason),
             Answer::NotProvided(cause) => Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE")),
-            Answer::Provided(info, forwarded) => match clear(asked, guards, conditions) {
-                Cleared::Refused(reason) => Decision::refused(reason),
-                Cleared::Cover(cause) => Decision::not_provided(cause),
-                // Another consent than the one that the registry side was told of does not carry this answer.
-                Cleared::Clear(again) if again.consent_id() != forwarded.consent_id() => {
-                    Decision::refused(Reason::ConsentRequired)
+            Answer::Provided(info, forwarded) => {
+                // Only the consent that the registry side was told of carries this answer.
+                guards
+                    .consents
+                    .retain(|consent| consent.id == forwarded.consent_id());
+                match clear(asked, guards, conditions) {
+                    Cleared::Refused(reason) => Decision::refused(reason),
+                    Cleared::Cover(cause) => Decision::not_provided(cause),
+                    Cleared::Clear(_) if self.is_late(asked, sent) => Decision::refused(Reason::Unavailable),
+                    Cleared::Clear(again) => Decision {
+                        verdict: Verdict::Provided(info),
+                        cause: "PROVIDED",
+                        account: None,
+                        clearance: Some(again),
+                    },
                 }
-                Cleared::Clear(_) if self.is_late(asked, sent) => Decision::refused(Reason::Unavailable),
-                Cleared::Clear(again) => Decision {
-                    verdict: Verdict::Provided(info),
-                    cause: "PROVIDED",
-                    account: None,
-                    clearance: Some(again),
-                },
-            },
+            }
         };
         Decision { account, ..decision }
     }
@@ -145,8 +147,7 @@ impl Decision {
 
     /// The one-time consent that releasing this uses up.
     fn spends(&self) -> Option<[u8; 16]> {
-        let consent = self.clearance.as_ref()?.consent();
-        consent.one_time.then(|| *consent.id.as_bytes())
+        self.clearance.as_ref()?.spends()
     }
 
     fn recorded(&self) -> Recorded {
