@@ -1,6 +1,12 @@
 //! The story and the refusals in containers, each scene from the network where its players are, and the wall between the
 //! portal's network and the provider. Needs an engine, `KOSEKI_COMPOSE=1`, and the images of `cargo xtask images`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by a panic"
+)]
 
 mod project;
 

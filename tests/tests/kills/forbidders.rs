@@ -21,7 +21,7 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use crate::ledger::{Ledger, Side};
+use crate::ledger::{Ledger, Side, Thing};
 
 /// Between two attempts of something that was not answered.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(50);
@@ -115,7 +115,7 @@ where
         attempts.tick().await;
         match act().await {
             Ok(_) => {
-                ledger.acknowledge(side, |written| {
+                ledger.acknowledge(side, Thing::Act, |written| {
                     written.acts[side as usize].insert(act_id.to_owned());
                 });
                 return;

@@ -19,6 +19,17 @@ pub(crate) enum Side {
     Gateway,
 }
 
+/// What kind of thing was acknowledged: a kill comes after so many of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    /// A line of a file.
+    Line,
+    /// An answer with items, a consent, a withdrawal, a login.
+    Request,
+    /// A forbidding act of an operator.
+    Act,
+}
+
 /// Where a line was sent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Destination {
@@ -57,7 +68,7 @@ pub(crate) struct Acknowledged {
 /// The ledger, and what the workers tell each other.
 pub(crate) struct Ledger {
     acknowledged: Mutex<Acknowledged>,
-    counts: [watch::Sender<u64>; 2],
+    counts: [[watch::Sender<u64>; 3]; 2],
     up: [watch::Sender<bool>; 2],
     stopped: watch::Sender<bool>,
     kills: watch::Sender<usize>,
@@ -70,7 +81,7 @@ impl Ledger {
     pub(crate) fn new(clock: Arc<SystemClock>) -> Self {
         Self {
             acknowledged: Mutex::default(),
-            counts: [watch::Sender::new(0), watch::Sender::new(0)],
+            counts: Default::default(),
             up: [watch::Sender::new(true), watch::Sender::new(true)],
             stopped: watch::Sender::new(false),
             kills: watch::Sender::new(0),
@@ -85,9 +96,9 @@ impl Ledger {
     }
 
     /// Writes down something that this side has acknowledged.
-    pub(crate) fn acknowledge(&self, side: Side, write: impl FnOnce(&mut Acknowledged)) {
+    pub(crate) fn acknowledge(&self, side: Side, thing: Thing, write: impl FnOnce(&mut Acknowledged)) {
         write(&mut self.acknowledged.lock().unwrap());
-        self.counts[side as usize].send_modify(|count| *count += 1);
+        self.counts[side as usize][thing as usize].send_modify(|count| *count += 1);
     }
 
     /// Reads what is written.
@@ -107,11 +118,14 @@ impl Ledger {
     }
 
     /// Waits for so many more acknowledgements of a side.
-    pub(crate) async fn wait_for_more(&self, side: Side, more: u64, limit: Duration) {
-        let mut count = self.counts[side as usize].subscribe();
+    pub(crate) async fn wait_for_more(&self, side: Side, thing: Thing, more: u64, limit: Duration) {
+        let mut count = self.counts[side as usize][thing as usize].subscribe();
         let wanted = *count.borrow() + more;
         let waited = timeout(limit, count.wait_for(|count| *count >= wanted)).await;
-        assert!(waited.is_ok(), "{side:?} has acknowledged nothing more");
+        assert!(
+            waited.is_ok(),
+            "{side:?} has not acknowledged {more} more of {thing:?}"
+        );
     }
 
     pub(crate) fn goes_down(&self, side: Side) {

@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::interval};
 
 use crate::{
     REGISTERS,
-    ledger::{Destination, Ledger},
+    ledger::{Destination, Ledger, Thing},
 };
 
 /// Families in one file.
@@ -78,7 +78,7 @@ async fn load(ledger: &Ledger, offices: &Offices, destination: &Destination, mut
                 ));
             }
             acknowledged[at] = true;
-            ledger.acknowledge(destination.side(), |written| {
+            ledger.acknowledge(destination.side(), Thing::Line, |written| {
                 written
                     .lines
                     .entry(destination.clone())

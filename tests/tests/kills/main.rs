@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a test fails by a panic"
 )]
 
@@ -18,7 +19,7 @@ mod loaders;
 mod requesters;
 mod services;
 
-use std::{env, sync::Arc, time::Duration};
+use std::{env, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use common::clock::{Clock as _, SystemClock};
 use devkit::{
@@ -27,7 +28,7 @@ use devkit::{
     process::{Binaries, Pair},
     story::{self, Cast, Offices, Teller},
 };
-use ledger::{Ledger, Side};
+use ledger::{Ledger, Side, Thing};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -37,8 +38,12 @@ use tokio::task::JoinSet;
 /// Kills in the share that every run of the tests has, and at the stated size.
 const FEW_KILLS: usize = 6;
 const MANY_KILLS: usize = 100;
-/// Acknowledgements of the side between its start and its kill.
-const ACKNOWLEDGED_BEFORE_KILL: std::ops::Range<u64> = 1..300;
+/// What a side acknowledges between its start and its kill: so many of one of these.
+const BEFORE_A_KILL: [(Thing, RangeInclusive<u64>); 3] = [
+    (Thing::Line, 1..=300),
+    (Thing::Request, 1..=40),
+    (Thing::Act, 1..=2),
+];
 /// Without an acknowledgement for this long, nothing works any more.
 const STANDSTILL: Duration = Duration::from_secs(60);
 /// The scenario persons' registers and some others; what is loaded under fire comes on top.
@@ -89,9 +94,9 @@ async fn what_was_acknowledged_is_there_after_kills() {
         } else {
             Side::Gateway
         };
-        ledger
-            .wait_for_more(side, rng.random_range(ACKNOWLEDGED_BEFORE_KILL), STANDSTILL)
-            .await;
+        let (thing, more) = &BEFORE_A_KILL[rng.random_range(0..BEFORE_A_KILL.len())];
+        let more = rng.random_range(more.clone());
+        ledger.wait_for_more(side, *thing, more, STANDSTILL).await;
         ledger.goes_down(side);
         services.kill_and_start(side).await;
         ledger.is_up(side);

@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::{sync::Mutex, task::JoinSet, time::interval};
 
-use crate::ledger::{Ledger, Side};
+use crate::ledger::{Ledger, Side, Thing};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// Consents end soon, so that one of which nobody knows whether it was recorded does not blur the rest of the run.
@@ -126,7 +126,7 @@ impl Requester {
     async fn session(&mut self, ledger: &Ledger) -> Result<Session, CallError> {
         if self.session.is_none() {
             let session = self.frontend.login(&self.card).await?;
-            ledger.acknowledge(Side::Gateway, |_| {});
+            ledger.acknowledge(Side::Gateway, Thing::Request, |_| {});
             self.session = Some(session);
         }
         Ok(self.session.clone().unwrap())
@@ -139,7 +139,7 @@ impl Requester {
         match consented {
             Ok(id) => {
                 self.live.push((id.clone(), given_at + TERM));
-                ledger.acknowledge(Side::Gateway, |written| {
+                ledger.acknowledge(Side::Gateway, Thing::Request, |written| {
                     written.consents.insert(id);
                 });
                 Ok(())
@@ -155,7 +155,7 @@ impl Requester {
         let (id, until) = self.live.remove(0);
         match self.frontend.withdraw(session, &id).await {
             Ok(()) => {
-                ledger.acknowledge(Side::Gateway, |written| {
+                ledger.acknowledge(Side::Gateway, Thing::Request, |written| {
                     written.withdrawals.insert(id);
                 });
                 Ok(())
@@ -197,10 +197,10 @@ impl Requester {
         let came = self.frontend.copy_info_as(&request_id, &session, KIND, "").await;
         match (certain, came) {
             (Certain::Provided | Certain::Nothing, Ok(_)) => {
-                ledger.acknowledge(Side::Gateway, |written| {
+                ledger.acknowledge(Side::Gateway, Thing::Request, |written| {
                     written.answers.insert(request_id);
                 });
-                ledger.acknowledge(Side::Provider, |_| {});
+                ledger.acknowledge(Side::Provider, Thing::Request, |_| {});
                 Ok(())
             }
             (Certain::ConsentRequired, Ok(_)) => {
