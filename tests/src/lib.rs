@@ -8,16 +8,26 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod hooks;
+pub mod log;
+
 use std::sync::Arc;
 
-use common::{authorisation::Listener, clock::ShiftedClock, process::Service as _, server::Server};
+use common::{
+    authorisation::Listener,
+    clock::ShiftedClock,
+    identity::{PeerIdentity, TrustDomain},
+    process::Service as _,
+    server::Server,
+};
 use devkit::{
     client::{Access, Reach},
-    deployment::{Addresses, Deployment, Plan},
+    deployment::{Addresses, Deployment, Plan, TRUST_DOMAIN},
     story::{self, Cast, Offices, Teller},
 };
-use koseki_provider::Provider;
-use portal_gateway::Gateway;
+use hooks::{HookedGateway, HookedProvider, Places};
+use koseki_provider::{Provider, store::ProviderStore};
+use portal_gateway::{Gateway, store::GatewayStore};
 use tempfile::TempDir;
 
 /// Seed of the tests' data set; a failure is repeated with it.
@@ -35,12 +45,19 @@ pub struct Pair {
     pub provider: Server,
     /// The portal side.
     pub gateway: Server,
+    /// The registry side's store, for acts that must not wait as their call does.
+    pub registry_store: Arc<dyn ProviderStore>,
     _directory: TempDir,
 }
 
 impl Pair {
     /// Starts both on an empty store.
     pub async fn start() -> Self {
+        Self::start_hooked(&Places::default(), &Places::default()).await
+    }
+
+    /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
+    pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
         let directory = TempDir::new().unwrap();
         let plan = Plan {
             seed: SEED,
@@ -49,23 +66,39 @@ impl Pair {
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         let clock = Arc::new(ShiftedClock::default());
-        let provider = start_provider(&deployment, clock.clone()).await;
+        let config = common::config::load(&deployment.provider_config()).unwrap();
+        let places = registry.clone();
+        let mut registry_store = None;
+        let on = |store: Arc<dyn ProviderStore>| {
+            registry_store = Some(store.clone());
+            Arc::new(HookedProvider { store, places }) as Arc<dyn ProviderStore>
+        };
+        let provider = Provider::start_on(config, clock.clone(), on).await.unwrap();
         deployment
             .point_gateway_at(&address(&provider, Listener::Linkage))
             .unwrap();
-        let gateway = start_gateway(&deployment, clock.clone()).await;
+        let config = common::config::load(&deployment.gateway_config()).unwrap();
+        let places = portal.clone();
+        let on = |store| Arc::new(HookedGateway { store, places }) as Arc<dyn GatewayStore>;
+        let gateway = Gateway::start_on(config, clock.clone(), on).await.unwrap();
         Self {
             deployment,
             clock,
             provider,
             gateway,
+            registry_store: registry_store.unwrap(),
             _directory: directory,
         }
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.
     pub async fn start_loaded() -> Self {
-        let pair = Self::start().await;
+        Self::start().await.load().await
+    }
+
+    /// Loads the data set through the listeners that municipalities and operators use.
+    pub async fn load(self) -> Self {
+        let pair = self;
         let mut teller = Teller::new(|_| {});
         story::load(&pair.deployment, &pair.offices(), &mut teller)
             .await
@@ -123,4 +156,10 @@ pub async fn start_gateway(deployment: &Deployment, clock: Arc<ShiftedClock>) ->
 /// Where a listener listens, as `host:port`.
 pub fn address(server: &Server, listener: Listener) -> String {
     server.address(listener.name()).unwrap().to_string()
+}
+
+/// An identity of the deployment, such as `operator/alice`.
+pub fn identity(name: &str) -> PeerIdentity {
+    let domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
+    PeerIdentity::parse(&format!("spiffe://{TRUST_DOMAIN}/{name}"), &domain).unwrap()
 }

@@ -43,13 +43,14 @@ CREATE TABLE linkage (
     state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED'))
 ) STRICT;
 
--- A person, a register, or (both) one requester against a register.
+-- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
+-- of the gate, whatever two clocks say.
 CREATE TABLE non_provision (
     id              INTEGER PRIMARY KEY,
     act_id          BLOB    NOT NULL UNIQUE,
     person          BLOB,
     register        BLOB,
-    valid_from      INTEGER NOT NULL,
+    valid_from      INTEGER,
     valid_until     INTEGER,
     authority       BLOB    NOT NULL,
     document_number BLOB    NOT NULL,

@@ -87,6 +87,17 @@ impl Service for Provider {
     }
 
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        Self::start_on(config, clock, |store| store).await
+    }
+}
+
+impl Provider {
+    /// Starts the service on its store as `on` gives it back: tests put something in front of it.
+    pub async fn start_on(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        on: impl FnOnce(Arc<dyn ProviderStore>) -> Arc<dyn ProviderStore> + Send,
+    ) -> Result<Server, StartError> {
         let Parts {
             trust_domain,
             policy,
@@ -105,8 +116,8 @@ impl Service for Provider {
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let pseudonym = keys.pseudonym.clone();
         let (policy, keys) = (Arc::new(policy), Arc::new(keys));
-        let store: Arc<dyn ProviderStore> =
-            Arc::new(SqliteStore::open(&config.database_file, &config.instance, keys).await?);
+        let store = SqliteStore::open(&config.database_file, &config.instance, keys).await?;
+        let store = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,

@@ -91,6 +91,17 @@ impl Service for Gateway {
     }
 
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
+        Self::start_on(config, clock, |store| store).await
+    }
+}
+
+impl Gateway {
+    /// Starts the service on its store as `on` gives it back: tests put something in front of it.
+    pub async fn start_on(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        on: impl FnOnce(Arc<dyn GatewayStore>) -> Arc<dyn GatewayStore> + Send,
+    ) -> Result<Server, StartError> {
         let Parts {
             trust_domain,
             policy,
@@ -117,8 +128,8 @@ impl Service for Gateway {
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
-        let store: Arc<dyn GatewayStore> =
-            Arc::new(SqliteStore::open(&config.database_file, &config.instance, keys.clone()).await?);
+        let store = SqliteStore::open(&config.database_file, &config.instance, keys.clone()).await?;
+        let store = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
             connector.channel(),

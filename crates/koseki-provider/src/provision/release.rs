@@ -80,8 +80,9 @@ impl Releaser {
     }
 
     async fn transaction(&self, calls: &[Call]) -> Result<Vec<CallOutcome>, StoreError> {
-        let now = self.clock.now();
         let mut gate = self.store.enter().await?;
+        // Behind the gate: a record that came into force while this waited must be in force for it.
+        let now = self.clock.now();
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
         let admitted: Vec<&Call> = calls

@@ -193,7 +193,7 @@ impl ProviderStore for SqliteStore {
         .bind(record.act_id.as_bytes().as_slice())
         .bind(person.as_ref().map(Lookup::as_slice))
         .bind(register.as_ref().map(Lookup::as_slice))
-        .bind(record.valid_from.map_or(now.unix_ms(), |from| from.unix_ms().max(now.unix_ms())))
+        .bind(record.valid_from.filter(|from| *from > now).map(Timestamp::unix_ms))
         .bind(record.valid_until.map(Timestamp::unix_ms))
         .bind(seal("non_provision.authority", &record.authority)?)
         .bind(seal("non_provision.document_number", &record.document_number)?)
@@ -373,7 +373,7 @@ impl SqliteRelease {
         );
         let rows = sqlx::query(
             "SELECT person, register FROM non_provision \
-             WHERE valid_from <= ?3 AND (valid_until IS NULL OR valid_until > ?3) AND id IN ( \
+             WHERE (valid_from IS NULL OR valid_from <= ?3) AND (valid_until IS NULL OR valid_until > ?3) AND id IN ( \
                 SELECT id FROM non_provision WHERE person IN (SELECT unhex(value) FROM json_each(?1)) \
                 UNION SELECT id FROM non_provision WHERE register IN (SELECT unhex(value) FROM json_each(?2)))",
         )

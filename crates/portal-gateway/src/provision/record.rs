@@ -33,8 +33,9 @@ impl Provision {
         answered: Answered,
         sent: Duration,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
-        let now = self.clock.now();
         let mut gate = self.store.enter().await?;
+        // Behind the gate: what is judged by time is judged at the release.
+        let now = self.clock.now();
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
         let conditions = self.conditions(suspensions);

@@ -1,0 +1,325 @@
+//! Stores with something in front of them: what a test wants to happen at one exact place of a release transaction.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use common::{
+    card::Card,
+    clock::Timestamp,
+    evidence::{Committed, Epoch},
+    identity::PeerIdentity,
+    lines::Outcome,
+    store::{ActError, SideStore, StoreError},
+    suspension::Suspensions,
+    terms::{ActId, LinkageHandle, RequestId},
+};
+use koseki_proto::koseki::evidence::v1::Entry;
+use koseki_provider::{
+    non_provision::NonProvisionRecord,
+    persons::PersonLine,
+    register::RegisterCopy,
+    store::{self as registry, ProviderStore},
+};
+use portal_gateway::{
+    conditions::Guards,
+    linkage::LinkageLine,
+    provision::Asked,
+    store::{self as portal, Block, Challenge, GatewayStore, NewConsent, RequesterError, SessionBounds},
+};
+use tonic::async_trait;
+
+/// Something that is done once, at a place.
+pub type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The places of a release transaction at which something can be done. Each deed is done once.
+#[derive(Clone, Default)]
+pub struct Places(Arc<Mutex<Deeds>>);
+
+#[derive(Default)]
+struct Deeds {
+    before_gate: Option<Deed>,
+    behind_gate: Option<Deed>,
+    commit_fails: bool,
+}
+
+impl Places {
+    /// Does something right before the next release takes the gate.
+    pub fn before_gate(&self, deed: impl Future<Output = ()> + Send + 'static) {
+        self.0.lock().unwrap().before_gate = Some(Box::pin(deed));
+    }
+
+    /// Does something in the next release, after it has read and before it commits.
+    pub fn behind_gate(&self, deed: impl Future<Output = ()> + Send + 'static) {
+        self.0.lock().unwrap().behind_gate = Some(Box::pin(deed));
+    }
+
+    /// Lets commits of releases fail, or work again.
+    pub fn let_commits_fail(&self, fail: bool) {
+        self.0.lock().unwrap().commit_fails = fail;
+    }
+
+    /// Whether every deed was done.
+    pub fn all_done(&self) -> bool {
+        let deeds = self.0.lock().unwrap();
+        deeds.before_gate.is_none() && deeds.behind_gate.is_none()
+    }
+
+    async fn arrive(&self, place: impl FnOnce(&mut Deeds) -> Option<Deed>) {
+        let deed = place(&mut self.0.lock().unwrap());
+        if let Some(deed) = deed {
+            deed.await;
+        }
+    }
+
+    fn check_commit(&self) -> Result<(), StoreError> {
+        if self.0.lock().unwrap().commit_fails {
+            return Err(StoreError::OutcomeUnknown(sqlx::Error::PoolClosed));
+        }
+        Ok(())
+    }
+}
+
+/// A gateway's store with places.
+pub struct HookedGateway {
+    /// The real one.
+    pub store: Arc<dyn GatewayStore>,
+    /// The places.
+    pub places: Places,
+}
+
+struct HookedPortalRelease {
+    tx: Box<dyn portal::ReleaseTx>,
+    places: Places,
+}
+
+#[async_trait]
+impl portal::ReleaseTx for HookedPortalRelease {
+    async fn use_request_ids(
+        &mut self,
+        asked: &[Asked],
+        now: Timestamp,
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(asked, now).await
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        self.tx.read(asked).await
+    }
+
+    async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {
+        // The first step after everything was read and decided.
+        self.places.arrive(|deeds| deeds.behind_gate.take()).await;
+        self.tx.spend(consents).await
+    }
+
+    async fn touch(&mut self, asked: &[Asked], now: Timestamp) -> Result<(), StoreError> {
+        self.tx.touch(asked, now).await
+    }
+
+    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+        self.places.check_commit()?;
+        self.tx.commit(entries, now).await
+    }
+}
+
+#[async_trait]
+impl GatewayStore for HookedGateway {
+    fn side(&self) -> &dyn SideStore {
+        self.store.side()
+    }
+
+    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        self.store.read(asked).await
+    }
+
+    async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx>, StoreError> {
+        self.places.arrive(|deeds| deeds.before_gate.take()).await;
+        let tx = self.store.enter().await?;
+        Ok(Box::new(HookedPortalRelease {
+            tx,
+            places: self.places.clone(),
+        }))
+    }
+
+    async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError> {
+        self.store.add_challenge(challenge).await
+    }
+
+    async fn take_challenge(
+        &self,
+        id: &[u8],
+        frontend: &str,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.take_challenge(id, frontend, now).await
+    }
+
+    async fn open_session(
+        &self,
+        token_sha256: [u8; 32],
+        card: &Card,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.store.open_session(token_sha256, card, frontend, now).await
+    }
+
+    async fn end_session(
+        &self,
+        token_sha256: [u8; 32],
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.store.end_session(token_sha256, frontend, now).await
+    }
+
+    async fn grant_consent(
+        &self,
+        token_sha256: [u8; 32],
+        consent: NewConsent,
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), RequesterError> {
+        self.store
+            .grant_consent(token_sha256, consent, bounds, frontend, now)
+            .await
+    }
+
+    async fn withdraw_consent(
+        &self,
+        token_sha256: [u8; 32],
+        consent: ActId,
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), RequesterError> {
+        self.store
+            .withdraw_consent(token_sha256, consent, bounds, frontend, now)
+            .await
+    }
+
+    async fn store_linkages(
+        &self,
+        lines: Vec<LinkageLine>,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.store.store_linkages(lines, operator, now).await
+    }
+
+    async fn set_block(
+        &self,
+        block: Block,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Epoch, ActError> {
+        self.store.set_block(block, operator, now).await
+    }
+
+    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.forget_challenges(now).await
+    }
+}
+
+/// A provider's store with places.
+pub struct HookedProvider {
+    /// The real one.
+    pub store: Arc<dyn ProviderStore>,
+    /// The places.
+    pub places: Places,
+}
+
+struct HookedRegistryRelease {
+    tx: Box<dyn registry::ReleaseTx>,
+    places: Places,
+}
+
+#[async_trait]
+impl registry::ReleaseTx for HookedRegistryRelease {
+    async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {
+        self.tx.use_sequences(sequences).await
+    }
+
+    async fn use_request_ids(
+        &mut self,
+        ids: &[RequestId],
+        now: Timestamp,
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids, now).await
+    }
+
+    async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
+        self.tx.suspensions().await
+    }
+
+    async fn read(
+        &mut self,
+        handles: &[LinkageHandle],
+        now: Timestamp,
+    ) -> Result<Vec<registry::ItemFacts>, StoreError> {
+        let facts = self.tx.read(handles, now).await?;
+        self.places.arrive(|deeds| deeds.behind_gate.take()).await;
+        Ok(facts)
+    }
+
+    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+        self.places.check_commit()?;
+        self.tx.commit(entries, now).await
+    }
+}
+
+#[async_trait]
+impl ProviderStore for HookedProvider {
+    fn side(&self) -> &dyn SideStore {
+        self.store.side()
+    }
+
+    fn log(&self) -> &str {
+        self.store.log()
+    }
+
+    async fn enter(&self) -> Result<Box<dyn registry::ReleaseTx>, StoreError> {
+        self.places.arrive(|deeds| deeds.before_gate.take()).await;
+        let tx = self.store.enter().await?;
+        Ok(Box::new(HookedRegistryRelease {
+            tx,
+            places: self.places.clone(),
+        }))
+    }
+
+    async fn highest_sequence(&self, gateway: &str) -> Result<u64, StoreError> {
+        self.store.highest_sequence(gateway).await
+    }
+
+    async fn store_copies(
+        &self,
+        copies: Vec<RegisterCopy>,
+        sender: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.store.store_copies(copies, sender, now).await
+    }
+
+    async fn store_persons(
+        &self,
+        lines: Vec<PersonLine>,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<registry::Loaded, StoreError> {
+        self.store.store_persons(lines, operator, now).await
+    }
+
+    async fn record_non_provision(
+        &self,
+        record: NonProvisionRecord,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Epoch, ActError> {
+        self.store.record_non_provision(record, operator, now).await
+    }
+}
