@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use common::{clock::SystemClock, identity::Role};
 use devkit::{
     client::{Access, Reach},
@@ -64,6 +64,12 @@ async fn play(options: &Options) -> Result<Played> {
         .tempdir()
         .context("no temporary directory")?;
     let dir = options.dir.as_deref().unwrap_or(temporary.path());
+    if Deployment::at(dir).gateway_config().exists() {
+        bail!(
+            "{} holds a deployment already: name a new directory",
+            dir.display()
+        );
+    }
     let Data { registers, seed } = options.data;
     println!("Making certificates, cards and {registers} registers (seed {seed}) ...");
     let addresses = Addresses::loopback();
