@@ -116,8 +116,8 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.spend(consents).await
     }
 
-    async fn touch(&mut self, asked: &[Asked], now: Timestamp) -> Result<(), StoreError> {
-        self.tx.touch(asked, now).await
+    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
+        self.tx.touch(sessions, now).await
     }
 
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {

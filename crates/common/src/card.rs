@@ -32,6 +32,12 @@ use crate::{
 /// Length of a certificate at most, in bytes.
 pub const MAX_CERTIFICATE_BYTES: usize = 4_096;
 
+/// `AlgorithmIdentifier` of sha256WithRSAEncryption (RFC 4055 §5), and the header of a BIT STRING of 256 bytes.
+const SHA256_WITH_RSA_2048: [u8; 20] = [
+    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00, 0x03, 0x82,
+    0x01, 0x01, 0x00,
+];
+
 /// Why a card's certificate does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CardFault {
@@ -151,10 +157,9 @@ impl CardRoots {
         if certificate.version() != X509Version::V3 {
             return Err(NotAccepted("not version 3"));
         }
-        let sha256_rsa = &oid_registry::OID_PKCS1_SHA256WITHRSA;
-        if certificate.signature_algorithm.algorithm != *sha256_rsa
-            || certificate.tbs_certificate.signature.algorithm != *sha256_rsa
-        {
+        // What stands around the signed part must be just this: the parser reads some other spellings as well.
+        let signed = certificate.tbs_certificate.as_ref();
+        if !der.ends_with(&[signed, &SHA256_WITH_RSA_2048, &certificate.signature_value.data].concat()) {
             return Err(NotAccepted("not signed with SHA-256 and RSA"));
         }
         let issuer = self

@@ -5,7 +5,7 @@ mod side;
 mod sqlite;
 
 pub use side::{ActError, SideStore, forget_request_ids};
-pub use sqlite::{Database, OpenError, WriteTx, migration, suspensions};
+pub use sqlite::{Database, OpenError, WriteTx, hex_array, migration, suspensions};
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]

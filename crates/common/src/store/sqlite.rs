@@ -250,17 +250,14 @@ impl WriteTx {
     /// Uses request ids up; returns those that had not been used.
     pub async fn use_request_ids(
         &mut self,
-        ids: impl Iterator<Item = RequestId>,
+        ids: &[RequestId],
         now: Timestamp,
     ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        let ids: Vec<String> = ids
-            .map(|id| data_encoding::HEXLOWER.encode(id.as_bytes()))
-            .collect();
         let rows: Vec<(Vec<u8>,)> = sqlx::query_as(
             "INSERT INTO used_request_id (id, used_at) SELECT unhex(value), ?2 FROM json_each(?1) WHERE true \
              ON CONFLICT DO NOTHING RETURNING id",
         )
-        .bind(serde_json::Value::from(ids).to_string())
+        .bind(hex_array(ids.iter().map(|id| id.as_bytes().as_slice())))
         .bind(now.unix_ms())
         .fetch_all(&mut *self.tx)
         .await?;
@@ -332,6 +329,14 @@ impl WriteTx {
     pub async fn commit_unrecorded(self) -> Result<(), StoreError> {
         self.tx.commit().await.map_err(StoreError::OutcomeUnknown)
     }
+}
+
+/// Blobs as a JSON array of hexadecimal text: how a batch travels in one parameter, for `json_each` and `unhex`.
+pub fn hex_array<'a>(values: impl Iterator<Item = &'a [u8]>) -> String {
+    let hex: Vec<String> = values
+        .map(|value| data_encoding::HEXLOWER.encode(value))
+        .collect();
+    serde_json::Value::from(hex).to_string()
 }
 
 /// The kinds that are suspended, as this connection sees them.

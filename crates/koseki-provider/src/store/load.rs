@@ -10,7 +10,7 @@ use common::{
     keyring::{Keyring, Lookup},
     lines::{LineFault, Outcome},
     sealing::Place,
-    store::{StoreError, WriteTx},
+    store::{StoreError, WriteTx, hex_array},
     terms::{LinkageCode, LinkageState, RegisterKind},
 };
 use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
@@ -18,9 +18,7 @@ use sqlx::Row as _;
 
 use super::{
     Loaded,
-    sqlite::{
-        body_place, handle_lookup, hex_array, lookup_column, member_lookup, person_lookup, register_lookup,
-    },
+    sqlite::{body_place, handle_lookup, lookup_column, member_lookup, person_lookup, register_lookup},
 };
 use crate::{
     persons::PersonLine,
@@ -78,7 +76,7 @@ async fn stored_revisions(
     let rows = sqlx::query(
         "SELECT key, revision, digest FROM register_copy WHERE key IN (SELECT unhex(value) FROM json_each(?1))",
     )
-    .bind(hex_array(keys.iter()))
+    .bind(hex_array(keys.iter().map(Lookup::as_slice)))
     .fetch_all(tx.connection())
     .await?;
     rows.iter()
@@ -235,7 +233,7 @@ async fn store_person(
         "SELECT person_id FROM person_member WHERE reference IN (SELECT unhex(value) FROM json_each(?1)) \
          AND person_id IS NOT ?2 LIMIT 1",
     )
-    .bind(hex_array(members.iter()))
+    .bind(hex_array(members.iter().map(Lookup::as_slice)))
     .bind(known.as_ref().map(|(id, _)| *id))
     .fetch_optional(tx.connection())
     .await?;
@@ -261,7 +259,7 @@ async fn store_person(
     sqlx::query(
         "INSERT INTO person_member (reference, person_id) SELECT unhex(value), ?2 FROM json_each(?1)",
     )
-    .bind(hex_array(members.iter()))
+    .bind(hex_array(members.iter().map(Lookup::as_slice)))
     .bind(id)
     .execute(tx.connection())
     .await?;

@@ -14,7 +14,7 @@ use common::{
     keyring::{Keyring, Lookup},
     lines::Outcome,
     sealing::Place,
-    store::{ActError, Database, OpenError, SideStore, StoreError, WriteTx, migration},
+    store::{ActError, Database, OpenError, SideStore, StoreError, WriteTx, hex_array, migration},
     suspension::Suspensions,
     terms::{LinkageHandle, RegisterKind, RequestId},
 };
@@ -83,14 +83,6 @@ pub(super) fn body_place(key: &Lookup, revision: u64) -> Place<'_> {
         row: key,
         revision,
     }
-}
-
-/// Blobs as a JSON array of hexadecimal text: how a batch travels in one SQLite parameter.
-pub(super) fn hex_array<'a>(values: impl Iterator<Item = &'a Lookup>) -> String {
-    let hex: Vec<String> = values
-        .map(|value| data_encoding::HEXLOWER.encode(value))
-        .collect();
-    serde_json::Value::from(hex).to_string()
 }
 
 pub(super) fn lookup_column(row: &SqliteRow, at: usize) -> Result<Lookup, StoreError> {
@@ -255,7 +247,7 @@ impl ReleaseTx for SqliteRelease {
         ids: &[RequestId],
         now: Timestamp,
     ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids.iter().copied(), now).await
+        self.tx.use_request_ids(ids, now).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
@@ -279,7 +271,7 @@ impl ReleaseTx for SqliteRelease {
             "SELECT j.key, linkage.state = 'ACTIVE', person.id, person.person FROM json_each(?1) AS j \
              JOIN linkage ON linkage.handle = unhex(j.value) JOIN person ON person.id = linkage.person_id",
         )
-        .bind(hex_array(lookups.iter()))
+        .bind(hex_array(lookups.iter().map(Lookup::as_slice)))
         .fetch_all(self.tx.connection())
         .await?;
         for row in rows {
@@ -363,13 +355,13 @@ impl SqliteRelease {
             items
                 .iter()
                 .filter_map(|item| item.linkage.as_ref())
-                .map(|linkage| &linkage.person),
+                .map(|linkage| linkage.person.as_slice()),
         );
         let registers = hex_array(
             items
                 .iter()
                 .flat_map(|item| &item.registers)
-                .map(|register| &register.key),
+                .map(|register| register.key.as_slice()),
         );
         let rows = sqlx::query(
             "SELECT person, register FROM non_provision \

@@ -27,12 +27,17 @@ pub struct SessionFacts {
 }
 
 impl SessionFacts {
-    /// Whether the session is open, for this frontend, at this moment.
-    pub fn is_open(&self, frontend: &str, session: Duration, idle: Duration, now: Timestamp) -> bool {
+    /// Whether the session is open, for the frontend that asks, at this moment.
+    pub fn is_open(&self, asked: &Asked, conditions: &Conditions<'_>) -> bool {
+        let login = &conditions.policy.login;
+        let (absolute, idle) = (
+            Duration::from_secs(login.session_seconds),
+            Duration::from_secs(login.session_idle_seconds),
+        );
         !self.ended
-            && self.frontend == frontend
-            && now <= self.logged_in_at.after(session)
-            && now <= self.last_used_at.after(idle)
+            && self.frontend == asked.peer.name()
+            && conditions.now <= self.logged_in_at.after(absolute)
+            && conditions.now <= self.last_used_at.after(idle)
     }
 }
 
@@ -49,15 +54,9 @@ impl LoggedIn {
         asked: &Asked,
         conditions: &Conditions<'_>,
     ) -> Result<Self, Reason> {
-        let login = &conditions.policy.login;
-        let session = session.ok_or(Reason::SessionInvalid)?;
-        let (absolute, idle) = (
-            Duration::from_secs(login.session_seconds),
-            Duration::from_secs(login.session_idle_seconds),
-        );
-        if !session.is_open(asked.peer.name(), absolute, idle, conditions.now) {
-            return Err(Reason::SessionInvalid);
-        }
+        let session = session
+            .filter(|session| session.is_open(asked, conditions))
+            .ok_or(Reason::SessionInvalid)?;
         let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
         conditions
             .cards

@@ -40,6 +40,20 @@ impl Provision {
         let (suspensions, mut guards) = gate.read(asked).await?;
         let conditions = self.conditions(suspensions);
 
+        // A session that has ended is not brought back by being asked with.
+        let open = |(asked, guards): &(&Asked, &Guards)| {
+            guards
+                .session
+                .as_ref()
+                .is_some_and(|session| session.is_open(asked, &conditions))
+        };
+        let used = asked
+            .iter()
+            .zip(&guards)
+            .filter(open)
+            .map(|(asked, _)| asked.session)
+            .collect();
+
         let mut decided = Vec::with_capacity(asked.len());
         for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answered.answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
@@ -52,7 +66,7 @@ impl Provision {
         let one_time = decided.iter().filter_map(Decision::spends).collect();
         let spent = gate.spend(one_time).await?;
         spend(&mut decided, spent);
-        gate.touch(asked, now).await?;
+        gate.touch(used, now).await?;
 
         let entry = |(asked, decision): (&Asked, &Decision)| {
             ProvisionEntry {

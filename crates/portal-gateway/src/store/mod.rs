@@ -182,8 +182,8 @@ pub trait ReleaseTx: Send {
     /// Spends one-time consents; those that could be.
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError>;
 
-    /// Marks the sessions as used now.
-    async fn touch(&mut self, asked: &[Asked], now: Timestamp) -> Result<(), StoreError>;
+    /// Marks open sessions, by the hashes of their tokens, as used now.
+    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError>;
 
     /// Appends the bundle and commits: the release.
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;

@@ -1,10 +1,6 @@
 //! The store on SQLite: the one writer connection is the gate.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use common::{
@@ -15,7 +11,9 @@ use common::{
     keyring::{Keyring, Lookup},
     lines::Outcome,
     sealing::Place,
-    store::{ActError, Database, OpenError, SideStore, StoreError, WriteTx, migration, suspensions},
+    store::{
+        ActError, Database, OpenError, SideStore, StoreError, WriteTx, hex_array, migration, suspensions,
+    },
     suspension::Suspensions,
     terms::{ActId, LinkageCode, RequestId},
 };
@@ -91,10 +89,6 @@ async fn read(
 ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
     let suspensions = suspensions(connection).await?;
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
-    let tokens: Vec<String> = asked
-        .iter()
-        .map(|asked| data_encoding::HEXLOWER.encode(&asked.session))
-        .collect();
     let rows = sqlx::query(
         "SELECT j.key, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
                 last_used_at, ended, linkage.code, linkage.sealed_code, linkage.state = 'ACTIVE', \
@@ -103,7 +97,7 @@ async fn read(
          LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
          LEFT JOIN block ON block.card_key = session.card_key",
     )
-    .bind(serde_json::Value::from(tokens).to_string())
+    .bind(hex_array(asked.iter().map(|asked| asked.session.as_slice())))
     .fetch_all(&mut *connection)
     .await?;
     let mut wanted = Vec::new();
@@ -309,7 +303,7 @@ impl ReleaseTx for SqliteRelease {
         now: Timestamp,
     ) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(ids.into_iter(), now).await
+        self.tx.use_request_ids(&ids, now).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
@@ -320,38 +314,25 @@ impl ReleaseTx for SqliteRelease {
         if consents.is_empty() {
             return Ok(HashSet::new());
         }
-        let ids: Vec<String> = consents
-            .iter()
-            .map(|id| data_encoding::HEXLOWER.encode(id))
-            .collect();
         let rows = sqlx::query(
             "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time = 1 \
              AND id IN (SELECT unhex(value) FROM json_each(?1)) RETURNING id",
         )
-        .bind(serde_json::Value::from(ids).to_string())
+        .bind(hex_array(consents.iter().map(<[u8; 16]>::as_slice)))
         .fetch_all(self.tx.connection())
         .await?;
         rows.iter().map(|row| bytes(row, 0)).collect()
     }
 
-    async fn touch(&mut self, asked: &[Asked], now: Timestamp) -> Result<(), StoreError> {
-        // Bound to the frontend: another one's guess must not keep a session alive.
-        let mut by_frontend: HashMap<&str, Vec<String>> = HashMap::new();
-        for asked in asked {
-            let token = data_encoding::HEXLOWER.encode(&asked.session);
-            by_frontend.entry(asked.peer.name()).or_default().push(token);
-        }
-        for (frontend, tokens) in by_frontend {
-            sqlx::query(
-                "UPDATE session SET last_used_at = ?1 WHERE ended = 0 AND frontend = ?2 \
-                 AND token IN (SELECT unhex(value) FROM json_each(?3))",
-            )
-            .bind(now.unix_ms())
-            .bind(frontend)
-            .bind(serde_json::Value::from(tokens).to_string())
-            .execute(self.tx.connection())
-            .await?;
-        }
+    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE session SET last_used_at = ?1 WHERE ended = 0 \
+             AND token IN (SELECT unhex(value) FROM json_each(?2))",
+        )
+        .bind(now.unix_ms())
+        .bind(hex_array(sessions.iter().map(<[u8; 32]>::as_slice)))
+        .execute(self.tx.connection())
+        .await?;
         Ok(())
     }
 

@@ -1,0 +1,74 @@
+//! Consent (clause 4.3.1): to one kind and one text, until a date, withdrawable by whom it belongs to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::time::Duration;
+
+use common::terms::RequestKind;
+use devkit::{client::Term, registers::Scenario};
+use integration_tests::Pair;
+
+const KIND: RequestKind = RequestKind::CertificateRequest;
+const OTHER: RequestKind = RequestKind::ProvisionCodeRequest;
+
+#[tokio::test]
+async fn it_is_to_one_kind_one_text_and_one_requester() {
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let frontend = &cast.frontend;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let session = frontend.login(&card).await.unwrap();
+    let text = frontend.consent_text(KIND).await.unwrap();
+
+    let mut changed = text.clone();
+    changed.text_sha256.reverse();
+    let refused = frontend
+        .consent(&session, &changed, Term::OneTime)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_TEXT_UNKNOWN"));
+    let mut for_another_kind = text.clone();
+    for_another_kind.kind = OTHER.to_proto().into();
+    let refused = frontend
+        .consent(&session, &for_another_kind, Term::OneTime)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_TEXT_UNKNOWN"));
+    let too_long = Term::For(Duration::from_secs(86_400 * 91));
+    let refused = frontend.consent(&session, &text, too_long).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("MALFORMED"));
+
+    let consent = frontend
+        .consent(&session, &text, Term::For(Duration::from_secs(600)))
+        .await
+        .unwrap();
+    frontend.copy_info(&session, KIND, "").await.unwrap();
+    let refused = frontend.copy_info(&session, OTHER, "").await.unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_REQUIRED"));
+
+    // Another requester has neither the consent nor a say in it.
+    let (_, other_card) = cast.person(Scenario::Plane2).unwrap();
+    let other = frontend.login(&other_card).await.unwrap();
+    let refused = frontend.copy_info(&other, KIND, "").await.unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_REQUIRED"));
+    let refused = frontend.withdraw(&other, &consent).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_UNKNOWN"));
+    frontend.copy_info(&session, KIND, "").await.unwrap();
+
+    // It outlives the session, not its date.
+    let again = frontend.login(&card).await.unwrap();
+    frontend.copy_info(&again, KIND, "").await.unwrap();
+    pair.clock.advance(Duration::from_secs(599));
+    frontend.wait_until_providing().await.unwrap();
+    let later = frontend.login(&card).await.unwrap();
+    pair.clock.advance(Duration::from_secs(2));
+    frontend.wait_until_providing().await.unwrap();
+    let refused = frontend.copy_info(&later, KIND, "").await.unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_REQUIRED"));
+
+    frontend.withdraw(&later, &consent).await.unwrap();
+    frontend.withdraw(&later, &consent).await.unwrap();
+}
