@@ -259,13 +259,27 @@ impl Frontend {
     /// # Errors
     /// When it takes too long; the last state or error is in it.
     pub async fn wait_until_providing(&self) -> Result<(), CallError> {
+        self.wait_until_all(|state| state == ProvisionState::Providing)
+            .await
+    }
+
+    /// Waits until every kind is decided about again: provided, or suspended by an operator.
+    ///
+    /// # Errors
+    /// When it takes too long; the last state or error is in it.
+    pub async fn wait_until_decided(&self) -> Result<(), CallError> {
+        self.wait_until_all(|state| matches!(state, ProvisionState::Providing | ProvisionState::Suspended))
+            .await
+    }
+
+    async fn wait_until_all(&self, good: impl Fn(ProvisionState) -> bool) -> Result<(), CallError> {
         let mut last = String::new();
         let providing = async {
             let mut looks = interval(LOOK_EVERY);
             loop {
                 looks.tick().await;
                 match self.status().await {
-                    Ok(kinds) if kinds.iter().all(|kind| kind.state() == ProvisionState::Providing) => return,
+                    Ok(kinds) if kinds.iter().all(|kind| good(kind.state())) => return,
                     Ok(kinds) => {
                         last = format!("{:?}", kinds.iter().map(KindStatus::state).collect::<Vec<_>>())
                     }

@@ -115,10 +115,11 @@ pub(super) fn send<R: AsyncBufRead + Unpin + Send + 'static>(
     (ReceiverStream::new(stream), Reader(reader))
 }
 
-/// Takes the results until the stream ends or breaks.
+/// Takes the results until the stream ends or breaks, and shows each as soon as it is there.
 pub(super) async fn take_results(
     answered: Result<Response<Streaming<LineResult>>, Status>,
     reader: Reader,
+    mut seen: impl FnMut(&LineReport),
 ) -> Loaded {
     let mut lines = Vec::new();
     let mut broken = None;
@@ -127,7 +128,11 @@ pub(super) async fn take_results(
             let mut results = results.into_inner();
             while let Some(result) = results.next().await {
                 match result {
-                    Ok(result) => lines.push(LineReport::from(result)),
+                    Ok(result) => {
+                        let report = LineReport::from(result);
+                        seen(&report);
+                        lines.push(report);
+                    }
                     Err(status) => broken = Some(status.into()),
                 }
             }

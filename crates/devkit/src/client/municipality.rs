@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use super::{
     Access, AccessError,
-    lines::{self, Loaded},
+    lines::{self, LineReport, Loaded},
 };
 use crate::deployment::OFFICER;
 
@@ -44,7 +44,17 @@ impl Municipality {
 
     /// Sends register copies.
     pub async fn send<R: AsyncBufRead + Unpin + Send + 'static>(&self, file: R) -> Loaded {
+        self.send_watched(file, |_| {}).await
+    }
+
+    /// Sends register copies, and shows each result as soon as it is there.
+    pub async fn send_watched<R: AsyncBufRead + Unpin + Send + 'static>(
+        &self,
+        file: R,
+        seen: impl FnMut(&LineReport),
+    ) -> Loaded {
         let (stream, reader) = lines::send(file);
-        lines::take_results(self.client.clone().send_copies(stream).await, reader).await
+        let answered = self.client.clone().send_copies(stream).await;
+        lines::take_results(answered, reader, seen).await
     }
 }

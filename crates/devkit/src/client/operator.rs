@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 
 use super::{
     Access, AccessError, CallError, Ids,
-    lines::{self, Loaded},
+    lines::{self, LineReport, Loaded},
     request,
 };
 
@@ -68,8 +68,18 @@ impl RegistryOperator {
 
     /// Loads persons and linkages.
     pub async fn load<R: AsyncBufRead + Unpin + Send + 'static>(&self, file: R) -> Loaded {
+        self.load_watched(file, |_| {}).await
+    }
+
+    /// Loads persons and linkages, and shows each result as soon as it is there.
+    pub async fn load_watched<R: AsyncBufRead + Unpin + Send + 'static>(
+        &self,
+        file: R,
+        seen: impl FnMut(&LineReport),
+    ) -> Loaded {
         let (stream, reader) = lines::send(file);
-        lines::take_results(self.client.clone().load_persons(stream).await, reader).await
+        let answered = self.client.clone().load_persons(stream).await;
+        lines::take_results(answered, reader, seen).await
     }
 
     /// Records non-provision of a person, a register, or one requester against a register. The act's id is the caller's,
@@ -163,8 +173,18 @@ impl PortalOperator {
 
     /// Loads linkages.
     pub async fn load<R: AsyncBufRead + Unpin + Send + 'static>(&self, file: R) -> Loaded {
+        self.load_watched(file, |_| {}).await
+    }
+
+    /// Loads linkages, and shows each result as soon as it is there.
+    pub async fn load_watched<R: AsyncBufRead + Unpin + Send + 'static>(
+        &self,
+        file: R,
+        seen: impl FnMut(&LineReport),
+    ) -> Loaded {
         let (stream, reader) = lines::send(file);
-        lines::take_results(self.client.clone().load_linkages(stream).await, reader).await
+        let answered = self.client.clone().load_linkages(stream).await;
+        lines::take_results(answered, reader, seen).await
     }
 
     /// Blocks a card.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use common::{clock::SystemClock, identity::Role};
 use devkit::{
     client::{Access, Reach},
@@ -10,6 +10,7 @@ use devkit::{
     process::{Binaries, Pair},
     story::{self, Cast, Offices, Teller},
 };
+use tempfile::TempDir;
 
 use crate::{Data, conclude};
 
@@ -25,37 +26,59 @@ pub(crate) struct Options {
     dir: Option<PathBuf>,
 }
 
+/// Both services after the story. Dropped, it kills them and removes their files.
+struct Played {
+    pair: Pair,
+    reach: Reach,
+    deployment: Deployment,
+    teller: Teller,
+    _temporary: TempDir,
+}
+
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
-    // Services and files are cleaned up when this function is left, whichever way.
-    tokio::select! {
-        outcome = play_here(options) => outcome,
+    let played = tokio::select! {
+        played = play(options) => played?,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("Ctrl-C cannot be waited for")?;
             println!("\ninterrupted");
-            Ok(ExitCode::FAILURE)
+            return Ok(ExitCode::FAILURE);
         }
+    };
+    let verdict = conclude(&played.teller);
+    if options.serve && played.teller.failed().next().is_none() {
+        describe(&played.deployment, &played.reach);
+        tokio::signal::ctrl_c()
+            .await
+            .context("Ctrl-C cannot be waited for")?;
+        println!("\nstopping");
     }
+    played.pair.stop().await?;
+    Ok(verdict)
 }
 
-async fn play_here(options: &Options) -> Result<ExitCode> {
+async fn play(options: &Options) -> Result<Played> {
     println!("Building the services ...");
     let binaries = Binaries::locate()?;
     let temporary = tempfile::Builder::new()
         .prefix("koseki-demo-")
         .tempdir()
         .context("no temporary directory")?;
-    let dir = match &options.dir {
-        Some(dir) => dir.clone(),
-        None => temporary.path().to_owned(),
-    };
+    let dir = options.dir.as_deref().unwrap_or(temporary.path());
+    if Deployment::at(dir).gateway_config().exists() {
+        bail!(
+            "{} holds a deployment already: name a new directory",
+            dir.display()
+        );
+    }
     let Data { registers, seed } = options.data;
     println!("Making certificates, cards and {registers} registers (seed {seed}) ...");
+    let addresses = Addresses::loopback();
     let plan = Plan {
         seed,
         registers,
-        addresses: Addresses::loopback(),
+        addresses,
     };
-    let deployment = Deployment::create(&dir, &plan)?;
+    let deployment = Deployment::create(dir, &plan)?;
     println!("Starting koseki-provider (registry side) and portal-gateway (portal side) ...");
     let pair = Pair::start(&binaries, &deployment).await?;
     let reach = pair.reach()?;
@@ -65,16 +88,13 @@ async fn play_here(options: &Options) -> Result<ExitCode> {
     let offices = Offices::new(&deployment, &access, &reach)?;
     let mut teller = Teller::new(|line| println!("{line}"));
     story::play(&cast, &offices, &mut teller).await?;
-    let verdict = conclude(&teller);
-    if options.serve && teller.failed().next().is_none() {
-        describe(&deployment, &reach);
-        tokio::signal::ctrl_c()
-            .await
-            .context("Ctrl-C cannot be waited for")?;
-        println!("\nstopping");
-    }
-    pair.stop().await?;
-    Ok(verdict)
+    Ok(Played {
+        pair,
+        reach,
+        deployment,
+        teller,
+        _temporary: temporary,
+    })
 }
 
 fn describe(deployment: &Deployment, reach: &Reach) {

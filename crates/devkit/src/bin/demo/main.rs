@@ -33,7 +33,7 @@ enum Command {
     Prepare(prepare::Options),
     /// Play one scene against running services
     Play(play::Options),
-    /// Try to connect: exit code 0 when it works, 3 when the name does not resolve, 4 when nothing answers
+    /// Try to connect: exit code 0 when one answers, 4 when none does, 3 when no name resolves
     Probe(probe::Options),
 }
 

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -14,32 +15,48 @@ const DOES_NOT_ANSWER: u8 = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// host:port
-    #[arg(long)]
-    address: String,
+    /// host:port; given several times, all are tried at once
+    #[arg(long = "address", required = true)]
+    addresses: Vec<String>,
+}
+
+/// What became of one address, the best first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Answers,
+    DoesNotAnswer,
+    DoesNotResolve,
 }
 
 pub(crate) async fn run(options: &Options) -> ExitCode {
-    let address = &options.address;
-    let found: Vec<_> = match lookup_host(address).await {
-        Ok(found) => found.collect(),
+    let found = join_all(options.addresses.iter().map(|address| probe(address))).await;
+    match found.into_iter().min() {
+        Some(Found::Answers) => ExitCode::SUCCESS,
+        Some(Found::DoesNotAnswer) => DOES_NOT_ANSWER.into(),
+        Some(Found::DoesNotResolve) | None => DOES_NOT_RESOLVE.into(),
+    }
+}
+
+async fn probe(address: &str) -> Found {
+    let resolved: Vec<_> = match lookup_host(address).await {
+        Ok(resolved) => resolved.collect(),
         Err(error) => {
             println!("{address} does not resolve: {error}");
-            return DOES_NOT_RESOLVE.into();
+            return Found::DoesNotResolve;
         }
     };
-    match timeout(WITHIN, TcpStream::connect(found.as_slice())).await {
+    match timeout(WITHIN, TcpStream::connect(resolved.as_slice())).await {
         Ok(Ok(_)) => {
             println!("{address} answers");
-            ExitCode::SUCCESS
+            Found::Answers
         }
         Ok(Err(error)) => {
             println!("{address} does not answer: {error}");
-            DOES_NOT_ANSWER.into()
+            Found::DoesNotAnswer
         }
         Err(_) => {
             println!("{address} does not answer within {} s", WITHIN.as_secs());
-            DOES_NOT_ANSWER.into()
+            Found::DoesNotAnswer
         }
     }
 }
