@@ -8,6 +8,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod raw;
+
 use std::sync::Arc;
 
 use common::{authorisation::Listener, clock::ShiftedClock, process::Service as _, server::Server};

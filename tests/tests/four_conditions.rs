@@ -12,5 +12,9 @@ async fn every_step_of_the_story_comes_out_as_it_must() {
     story::play(&cast, &offices, &mut teller).await.unwrap();
     let failed: Vec<_> = teller.failed().collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(teller.steps().len() > 70, "the story has become short: {} steps", teller.steps().len());
+    assert!(
+        teller.steps().len() > 70,
+        "the story has become short: {} steps",
+        teller.steps().len()
+    );
 }
