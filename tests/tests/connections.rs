@@ -52,7 +52,7 @@ impl Bounded {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
-        let mut config: koseki_provider::Config =
+        let mut config: koseki_provider::config::Config =
             common::config::load(&deployment.provider_config()).unwrap();
         config.limits.handshake_timeout_ms = handshake_timeout_ms;
         config.limits.max_connections = max_connections;
