@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use common::{
-    json,
+    json::{self, Object, Word},
     lines::LineFault,
     terms::{LinkageCode, LinkageState, MunicipalityCode, RuleBroken},
 };
@@ -38,13 +38,13 @@ pub enum PersonLine {
 enum Line {
     Person {
         person_id: String,
-        members: Vec<MemberRef>,
+        members: Vec<Object<MemberRef>>,
     },
     Linkage {
         linkage_code: String,
         person_id: String,
         card_key_sha256: String,
-        state: LinkageState,
+        state: Word<LinkageState>,
     },
 }
 
@@ -68,7 +68,7 @@ pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
             }
             let mut seen = HashSet::new();
             let mut checked = Vec::with_capacity(members.len());
-            for (at, member) in members.into_iter().enumerate() {
+            for (at, Object(member)) in members.into_iter().enumerate() {
                 let code = MunicipalityCode::parse(&member.municipality_code).map_err(|_| {
                     invalid(
                         &format!("members[{at}].municipality_code"),
@@ -102,7 +102,7 @@ pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
                 person_id,
                 card_key_sha256: common::terms::parse_sha256_text(&card_key_sha256)
                     .map_err(|rule| invalid("card_key_sha256", rule.0))?,
-                state,
+                state: state.0,
             })
         }
     }

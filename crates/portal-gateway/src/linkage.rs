@@ -1,7 +1,7 @@
 //! Linkages on the portal side: a code and the card that it is bound to (docs/linkage-file-format.md).
 
 use common::{
-    json,
+    json::{self, Word},
     lines::LineFault,
     terms::{LinkageCode, LinkageState, parse_sha256_text},
 };
@@ -24,7 +24,7 @@ enum Line {
     Linkage {
         linkage_code: String,
         card_key_sha256: String,
-        state: LinkageState,
+        state: Word<LinkageState>,
     },
 }
 
@@ -44,6 +44,6 @@ pub fn parse_line(line: &[u8]) -> Result<LinkageLine, LineFault> {
     Ok(LinkageLine {
         code: LinkageCode::parse_text(&linkage_code).map_err(invalid("linkage_code"))?,
         card_key_sha256: parse_sha256_text(&card_key_sha256).map_err(invalid("card_key_sha256"))?,
-        state,
+        state: state.0,
     })
 }
