@@ -34,6 +34,17 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
     Ok(parsed)
 }
 
+/// Which of a format's records a line is: the word of its member `type`. (serde's tagged enums would lose the path of a
+/// field at fault.)
+pub fn type_of<W: DeserializeOwned>(line: &[u8]) -> Result<W, LineFault> {
+    #[derive(Deserialize)]
+    #[serde(bound(deserialize = "W: DeserializeOwned"))]
+    struct Typed<W> {
+        r#type: Word<W>,
+    }
+    Ok(parse::<Typed<W>>(line)?.r#type.0)
+}
+
 /// What serde says, without the values that it quotes. Names of fields that are missing or given twice are ours.
 fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
     let message = error.to_string();
