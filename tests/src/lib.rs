@@ -9,6 +9,9 @@
 )]
 
 pub mod raw;
+mod stored;
+
+pub use stored::stored;
 
 use std::sync::Arc;
 
