@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at the operations port.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Name of the operations port in a service's log.
+const OPS: &str = "ops";
 /// Lines of a log that are shown when a service fails.
 const LAST_WORDS: usize = 15;
 
@@ -49,6 +51,14 @@ impl Program {
         match self {
             Self::Provider => "koseki-provider",
             Self::Gateway => "portal-gateway",
+        }
+    }
+
+    /// What it opens, the operations port included.
+    fn listeners(self) -> &'static [&'static str] {
+        match self {
+            Self::Provider => &[OPS, "linkage", "ingest", "koseki-admin"],
+            Self::Gateway => &[OPS, "portal", "portal-admin"],
         }
     }
 }
@@ -150,10 +160,12 @@ impl Service {
     /// When it ends before, or is not ready in time.
     pub async fn wait_until_ready(&mut self) -> Result<(), ProcessError> {
         let mut addresses = self.addresses.clone();
+        let program = self.program;
         let ready = async {
             // The sender is gone when the process is: the arm below tells that.
-            let told = addresses.wait_for(|told| told.contains_key("ops")).await.ok();
-            let Some(ops) = told.and_then(|told| told.get("ops").copied()) else {
+            let all = |told: &Told| program.listeners().iter().all(|name| told.contains_key(*name));
+            let told = addresses.wait_for(all).await.ok();
+            let Some(ops) = told.and_then(|told| told.get(OPS).copied()) else {
                 return std::future::pending().await;
             };
             let mut looks = interval(LOOK_EVERY);
