@@ -68,6 +68,11 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
             while waiting.recv_many(&mut jobs, limits.batch).await > 0 {
+                // Nobody waits for these any more: no work is done for them.
+                jobs.retain(|(_, caller)| !caller.is_closed());
+                if jobs.is_empty() {
+                    continue;
+                }
                 let (items, callers): (Vec<I>, Vec<oneshot::Sender<O>>) = jobs.drain(..).unzip();
                 let run = run.clone();
                 // A panic in a batch loses that batch and not the batcher; its callers see `Lost`.

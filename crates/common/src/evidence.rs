@@ -60,15 +60,17 @@ pub struct Released<T> {
 pub struct Withheld;
 
 impl<T> Released<T> {
-    /// Joins an answer to the commit of its entry.
-    pub fn new(answer: T, _: Committed, clock: &dyn Clock) -> Self {
+    /// Joins an answer to the commit of its entry. `decided_at` is when the guards were judged, by the monotonic clock: a
+    /// commit that takes long takes it from the time that is left.
+    pub fn new(answer: T, _: Committed, decided_at: Duration) -> Self {
         Self {
             answer,
-            at: clock.monotonic(),
+            at: decided_at,
         }
     }
 
-    /// Hands the answer to the transport, unless more than `max_hand_off` has passed since the commit (I3).
+    /// Hands the answer to the transport, unless more than `max_hand_off` has passed since it was decided, which is no
+    /// later than its commit (I3).
     pub fn hand_off(self, clock: &dyn Clock, max_hand_off: Duration) -> Result<T, Withheld> {
         if clock.monotonic().saturating_sub(self.at) <= max_hand_off {
             Ok(self.answer)

@@ -14,13 +14,22 @@ impl RequestId {
 
     /// Takes an id whose time is within [`Self::WINDOW`] of `now`.
     pub fn parse(text: &str, now: Timestamp) -> Result<Self, RuleBroken> {
+        Self::parse_within(text, now, Self::WINDOW)
+    }
+
+    /// Takes an id that another service took before, `slack` ago at most and by another clock.
+    pub fn parse_forwarded(text: &str, now: Timestamp, slack: Duration) -> Result<Self, RuleBroken> {
+        Self::parse_within(text, now, Self::WINDOW + slack)
+    }
+
+    fn parse_within(text: &str, now: Timestamp, window: Duration) -> Result<Self, RuleBroken> {
         let id = parse_uuid(text)?;
         let made = match id.get_timestamp() {
             Some(made) if id.get_version_num() == 7 => made.to_unix(),
             _ => return Err(RuleBroken("a UUID of version 7")),
         };
         let made_ms = i64::try_from(made.0).unwrap_or(i64::MAX).saturating_mul(1_000);
-        let window_ms = i64::try_from(Self::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         if made_ms.abs_diff(now.unix_ms()) > window_ms.unsigned_abs() {
             return Err(RuleBroken(
                 "a UUID whose time is within 10 minutes of the server's",

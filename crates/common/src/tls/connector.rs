@@ -84,7 +84,12 @@ impl Connector {
     /// A channel that connects when it is first used.
     pub fn channel(self) -> Channel {
         // The authority is only a label: the connector dials its own address.
-        Endpoint::from_static("http://peer").connect_with_connector_lazy(self)
+        Endpoint::from_static("http://peer")
+            // A peer that vanished without a word is noticed, and dialled anew.
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(self)
     }
 
     async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {

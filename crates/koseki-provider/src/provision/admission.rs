@@ -107,7 +107,12 @@ impl Admission<'_> {
         })?;
         let consent_id = self.vouched(&eligible, kind)?;
         Ok(Item {
-            request_id: RequestId::parse(&eligible.request_id, self.now).map_err(at("items.request_id"))?,
+            request_id: RequestId::parse_forwarded(
+                &eligible.request_id,
+                self.now,
+                self.policy.exchange.eligibility_age(),
+            )
+            .map_err(at("items.request_id"))?,
             kind,
             procedure,
             handle,
@@ -144,7 +149,7 @@ impl Admission<'_> {
             .any(|hash| hash.as_slice() == consent.text_sha256);
         if !text_in_force
             || given_at > latest
-            || self.now > expires_at.after(self.policy.exchange.max_clock_skew())
+            || self.now > expires_at.after(self.policy.exchange.eligibility_age())
         {
             return Err(refused());
         }

@@ -105,6 +105,7 @@ impl Releaser {
         let suspensions = gate.suspensions().await?;
         let facts = gate.read(&handles, now).await?;
 
+        let decided_at = self.clock.monotonic();
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
         for ((call, item), facts) in items.iter().zip(&facts) {
@@ -131,7 +132,7 @@ impl Releaser {
         }
 
         let committed = gate.commit(entries, now).await?;
-        let mut released = Released::new(answers, committed, &*self.clock).each();
+        let mut released = Released::new(answers, committed, decided_at).each();
         Ok(calls
             .iter()
             .zip(used_once)

@@ -79,8 +79,7 @@ impl Clearance {
 
     /// The consent, when releasing an answer spends it.
     pub fn spends(&self) -> Option<[u8; 16]> {
-        let consent = self.consent();
-        consent.one_time.then(|| *consent.id.as_bytes())
+        self.consent().spends()
     }
 
     /// Id of the consent.
@@ -95,7 +94,12 @@ pub enum Cleared {
     Clear(Clearance),
     /// Not linked or suppressed. It goes on as a cover item and ends as the register refusal, so that nobody can tell
     /// it from a refusal of the registry side (I6); the cause is for this side's restricted audit.
-    Cover(&'static str),
+    Cover {
+        /// Why, as a stable name.
+        cause: &'static str,
+        /// The one-time consent that a release would have spent.
+        spends: Option<[u8; 16]>,
+    },
     /// Refused for a reason that the caller may know.
     Refused(Reason),
 }
@@ -111,7 +115,10 @@ pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cle
                 (Ok(not_suppressed), Ok(linked)) => {
                     Cleared::Clear(Clearance::new(logged_in, consented, linked, not_suppressed))
                 }
-                (Err(cause), _) | (_, Err(cause)) => Cleared::Cover(cause),
+                (Err(cause), _) | (_, Err(cause)) => Cleared::Cover {
+                    cause,
+                    spends: consented.0.spends(),
+                },
             }
         }
     }

@@ -18,6 +18,13 @@ pub struct ConsentFacts {
     pub one_time: bool,
 }
 
+impl ConsentFacts {
+    /// Its id, when one answer spends it.
+    pub fn spends(&self) -> Option<[u8; 16]> {
+        self.one_time.then(|| *self.id.as_bytes())
+    }
+}
+
 /// That the requester has consented to this kind of request, to a text that is in force (clause 4.3.1).
 pub struct Consented(pub(super) ConsentFacts);
 

@@ -51,7 +51,7 @@ impl Answered {
     pub(super) fn none(cleared: Vec<Cleared>) -> Self {
         let answers = cleared.into_iter().map(|cleared| match cleared {
             Cleared::Refused(reason) => Answer::Refused(reason),
-            Cleared::Clear(_) | Cleared::Cover(_) => Answer::Refused(Reason::Unavailable),
+            Cleared::Clear(_) | Cleared::Cover { .. } => Answer::Refused(Reason::Unavailable),
         });
         Self {
             answers: answers.collect(),
@@ -65,14 +65,14 @@ impl<'a> Forwarded<'a> {
     pub(super) fn new(asked: &'a [Asked], cleared: Vec<Cleared>) -> Result<Self, Vec<Cleared>> {
         let covers = cleared
             .iter()
-            .filter(|one| matches!(one, Cleared::Cover(_)))
+            .filter(|one| matches!(one, Cleared::Cover { .. }))
             .map(|_| LinkageCode::random());
         let Ok(mut covers) = covers.collect::<Result<Vec<_>, RandomFailed>>() else {
             return Err(cleared);
         };
         let lines = cleared.into_iter().map(|one| match one {
             Cleared::Clear(clearance) => Line::Clear(clearance),
-            Cleared::Cover(cause) => match covers.pop() {
+            Cleared::Cover { cause, .. } => match covers.pop() {
                 Some(code) => Line::Cover(code, cause),
                 None => Line::Refused(Reason::Unavailable),
             },
@@ -140,15 +140,16 @@ impl<'a> Forwarded<'a> {
         }
     }
 
-    /// No answer came: whatever was sent is not decided, cover items like all others.
-    pub(super) fn unanswered(self) -> Answered {
+    /// No answer came: whatever was sent is not decided, cover items like all others. The eligibility is given when one
+    /// was signed: the registry side may have recorded it.
+    pub(super) fn unanswered(self, eligibility_sha256: Option<[u8; 32]>) -> Answered {
         let answers = self.lines.into_iter().map(|line| match line {
             Line::Refused(reason) => Answer::Refused(reason),
             Line::Clear(_) | Line::Cover(..) => Answer::Refused(Reason::Unavailable),
         });
         Answered {
             answers: answers.collect(),
-            eligibility_sha256: None,
+            eligibility_sha256,
         }
     }
 
@@ -165,16 +166,18 @@ impl<'a> Forwarded<'a> {
                 .all(|((asked, ..), result)| result.request_id == asked.request_id.to_string());
         if !in_order {
             tracing::error!("the registry side's results do not fit the batch");
-            return self.unanswered();
+            return self.unanswered(Some(eligibility_sha256));
         }
         let mut results = response.results.into_iter();
         let answers = self.lines.into_iter().map(|line| match line {
             Line::Refused(reason) => Answer::Refused(reason),
             Line::Clear(clearance) => match results.next().and_then(|result| result.outcome) {
-                Some(ItemOutcome::Provided(info)) => Answer::Provided(info, clearance),
+                Some(ItemOutcome::Provided(info)) if !info.registers.is_empty() => {
+                    Answer::Provided(info, clearance)
+                }
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
                 Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
-                None => Answer::Refused(Reason::Unavailable),
+                Some(ItemOutcome::Provided(_)) | None => Answer::Refused(Reason::Unavailable),
             },
             // This side's verdict stays; but what would have stopped any other request stops this one too.
             Line::Cover(_, cause) => match results.next().and_then(|result| result.outcome) {

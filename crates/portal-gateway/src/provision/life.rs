@@ -54,12 +54,18 @@ impl Provision {
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &mut Guards)| {
+            if self.age(asked.arrived) > self.policy.exchange.refusal_after() {
+                return Cleared::Refused(Reason::Unavailable);
+            }
             guards
                 .consents
                 .retain(|consent| !taken.contains(consent.id.as_bytes()));
             let cleared = clear(asked, guards, &conditions);
-            if let Cleared::Clear(clearance) = &cleared {
-                taken.extend(clearance.spends());
+            match &cleared {
+                Cleared::Clear(clearance) => taken.extend(clearance.spends()),
+                // A cover item takes what any other request would take (I6).
+                Cleared::Cover { spends, .. } => taken.extend(*spends),
+                Cleared::Refused(_) => {}
             }
             cleared
         };
@@ -76,7 +82,7 @@ impl Provision {
             Err(cleared) => return Answered::none(cleared),
         };
         if forwarded.is_empty() {
-            return forwarded.unanswered();
+            return forwarded.unanswered(None);
         }
         let eligibility = forwarded.eligibility(self, &provider.log);
         let (envelope, sha256) = self.signer.sign(&eligibility);
@@ -84,7 +90,7 @@ impl Provision {
             Ok(answer) => forwarded.answered(answer, sha256),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
-                forwarded.unanswered()
+                forwarded.unanswered(Some(sha256))
             }
         }
     }

@@ -54,10 +54,11 @@ impl Provision {
             .map(|(asked, _)| asked.session)
             .collect();
 
+        let decided_at = self.clock.monotonic();
         let mut decided = Vec::with_capacity(asked.len());
         for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answered.answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
-                self.decide(asked, guards, answer, &conditions, sent)
+                self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
                 Decision::refused(Reason::RequestIdUsed)
             };
@@ -91,7 +92,7 @@ impl Provision {
         let entries = asked.iter().zip(&decided).map(entry).collect();
         let committed = gate.commit(entries, now).await?;
         let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
-        Ok(Released::new(verdicts, committed, &*self.clock))
+        Ok(Released::new(verdicts, committed, decided_at))
     }
 
     /// What one answer comes to, by the guards as they are behind the gate.
@@ -101,12 +102,18 @@ impl Provision {
         guards: &mut Guards,
         answer: Answer,
         conditions: &Conditions<'_>,
-        sent: Duration,
+        (sent, decided_at): (Duration, Duration),
     ) -> Decision {
         let account = guards.session.as_ref().map(|session| session.account);
         let decision = match answer {
             Answer::Refused(reason) => Decision::refused(reason),
-            Answer::NotProvided(cause) => Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE")),
+            Answer::NotProvided(cause) => match clear(asked, guards, conditions) {
+                // What would refuse any other request refuses this one, too (I6).
+                Cleared::Refused(reason) => Decision::refused(reason),
+                Cleared::Clear(_) | Cleared::Cover { .. } => {
+                    Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE"))
+                }
+            },
             Answer::Provided(info, forwarded) => {
                 // Only the consent that the registry side was told of carries this answer.
                 guards
@@ -114,8 +121,11 @@ impl Provision {
                     .retain(|consent| consent.id == forwarded.consent_id());
                 match clear(asked, guards, conditions) {
                     Cleared::Refused(reason) => Decision::refused(reason),
-                    Cleared::Cover(cause) => Decision::not_provided(cause),
-                    Cleared::Clear(_) if self.is_late(asked, sent) => Decision::refused(Reason::Unavailable),
+                    Cleared::Cover { cause, .. } => Decision::not_provided(cause),
+                    // The linkage was replaced meanwhile: this answer is another code's.
+                    Cleared::Clear(again) if again.code() != forwarded.code() => {
+                        Decision::not_provided("LINKAGE_CHANGED")
+                    }
                     Cleared::Clear(again) => Decision {
                         verdict: Verdict::Provided(info),
                         cause: "PROVIDED",
@@ -125,13 +135,21 @@ impl Provision {
                 }
             }
         };
+        let late = self.is_late(asked, sent, decided_at)
+            && !matches!(decision.verdict, Verdict::Refused(reason) if reason != Reason::NotProvided);
+        let decision = if late {
+            Decision::refused(Reason::Unavailable)
+        } else {
+            decision
+        };
         Decision { account, ..decision }
     }
 
     /// Whether the answer is older than a conforming gateway releases, or nobody waits for it any more.
-    fn is_late(&self, asked: &Asked, sent: Duration) -> bool {
+    fn is_late(&self, asked: &Asked, sent: Duration, decided_at: Duration) -> bool {
         let exchange = &self.policy.exchange;
-        self.age(sent) > exchange.max_answer_age() || self.age(asked.arrived) > exchange.refusal_after()
+        decided_at.saturating_sub(sent) > exchange.max_answer_age()
+            || decided_at.saturating_sub(asked.arrived) > exchange.refusal_after()
     }
 }
 
