@@ -233,7 +233,7 @@ fn registry_act(pair: &Pair, act: RegistryAct, person: &ScenarioPerson) -> Act {
     Box::pin(async move {
         match act {
             RegistryAct::Record(_) => {
-                let record = NonProvisionRecord::parse(&record_of(&person)).unwrap();
+                let record = NonProvisionRecord::parse(&record_of(&person), clock.now()).unwrap();
                 store
                     .record_non_provision(record, &operator, clock.now())
                     .await

@@ -7,6 +7,12 @@ CREATE TABLE gate (
 ) STRICT;
 INSERT INTO gate (one, epoch) VALUES (1, 0);
 
+-- What the look-up key makes of nothing: with another key nothing here would be found, suppressions among it.
+CREATE TABLE lookup_key (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    fingerprint BLOB    NOT NULL
+) STRICT;
+
 CREATE TABLE log_head (
     log        TEXT    PRIMARY KEY,
     generation INTEGER NOT NULL,

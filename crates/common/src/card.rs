@@ -27,6 +27,7 @@ use crate::{
     clock::Timestamp,
     digest,
     files::{self, FileError},
+    refusal::Reason,
 };
 
 /// Length of a certificate at most, in bytes.
@@ -53,6 +54,17 @@ pub enum CardFault {
     /// Whether it is revoked cannot be told: there is no fresh list of its issuer (I4).
     #[error("no fresh revocation list")]
     RevocationUnknown,
+}
+
+impl From<CardFault> for Reason {
+    fn from(fault: CardFault) -> Self {
+        match fault {
+            CardFault::NotAccepted(_) => Self::CardNotAccepted,
+            CardFault::Expired => Self::CardExpired,
+            CardFault::Revoked => Self::CardRevoked,
+            CardFault::RevocationUnknown => Self::Unavailable,
+        }
+    }
 }
 
 /// A verified certificate.

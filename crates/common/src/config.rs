@@ -1,6 +1,6 @@
 //! Configuration: TOML, strict, wholly checked before a port opens. Secrets are paths.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -145,13 +145,4 @@ impl ListenerLimits {
     pub fn max_call(&self) -> Duration {
         Duration::from_millis(self.max_call_ms)
     }
-}
-
-/// The plain-HTTP port for liveness and readiness. It must not be reachable from outside: loopback or the operations
-/// network.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OpsConfig {
-    /// Where it listens.
-    pub address: SocketAddr,
 }

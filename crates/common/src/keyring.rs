@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits); the first is used, the others still open what was made with them.
+/// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and the other sealing keys still open
+/// what was made with them; of `lookup` and `pseudonym` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -82,18 +83,22 @@ impl Keyring {
             }
             Ok(keys)
         };
-        let first = |purpose: &'static str, keys: Vec<(String, Key)>| {
-            keys.into_iter()
-                .next()
-                .map(|(_, key)| key)
-                .ok_or_else(|| FileError::content(path, format!("{purpose}: at least one key")))
+        // Rows are found by what these keys make of a value: with another key they would not be found, a non-provision
+        // record among them. So there is exactly one until keys can be rotated.
+        let only = |purpose: &'static str, keys: Vec<(String, Key)>| {
+            let rule = || FileError::content(path, format!("{purpose}: exactly one key"));
+            let mut keys = keys.into_iter();
+            match (keys.next(), keys.next()) {
+                (Some((_, key)), None) => Ok(key),
+                _ => Err(rule()),
+            }
         };
         let sealing = Sealer::new(keys("sealing", file.sealing)?)
             .ok_or_else(|| FileError::content(path, "sealing: at least one key"))?;
         Ok(Self {
             sealer: sealing,
-            lookup: LookupKey(hmac_key(&first("lookup", keys("lookup", file.lookup)?)?)),
-            pseudonym: PseudonymKey(hmac_key(&first("pseudonym", keys("pseudonym", file.pseudonym)?)?)),
+            lookup: LookupKey(hmac_key(&only("lookup", keys("lookup", file.lookup)?)?)),
+            pseudonym: PseudonymKey(hmac_key(&only("pseudonym", keys("pseudonym", file.pseudonym)?)?)),
             beacon: keys("beacon", file.beacon)?
                 .first()
                 .map(|(_, key)| BeaconKey(hmac_key(key))),
@@ -139,6 +144,11 @@ pub struct LookupKey(hmac::Key);
 pub type Lookup = [u8; 32];
 
 impl LookupKey {
+    /// What a store keeps to know the key again: with another one nothing would be found in it.
+    pub fn fingerprint(&self) -> Lookup {
+        self.lookup("fingerprint", &[])
+    }
+
     /// The value for `parts`, apart from that of any other label.
     pub fn lookup(&self, label: &str, parts: &[&[u8]]) -> Lookup {
         mac(&self.0, label, parts)

@@ -238,6 +238,17 @@ impl Policy {
         }
 
         let exchange = &file.exchange;
+        let bounds = [
+            exchange.max_answer_age_ms,
+            exchange.max_hand_off_ms,
+            exchange.refusal_after_ms,
+            exchange.forward_deadline_ms,
+            exchange.max_clock_skew_ms,
+            exchange.eligibility_fresh_ms,
+        ];
+        if !bounds.iter().all(|bound| (1..=60_000).contains(bound)) {
+            return Err(bad("every bound of the exchange is 1 to 60,000 ms".to_owned()));
+        }
         if exchange.refusal_after_ms < exchange.forward_deadline_ms {
             return Err(bad("refusal_after_ms is at least forward_deadline_ms".to_owned()));
         }

@@ -54,6 +54,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     background: JoinSet<()>,
+    ops: JoinSet<()>,
     addresses: BTreeMap<&'static str, SocketAddr>,
 }
 
@@ -68,10 +69,11 @@ impl Server {
             stop: watch::Sender::new(false),
             tasks: JoinSet::new(),
             background: JoinSet::new(),
+            ops: JoinSet::new(),
             addresses: BTreeMap::new(),
         };
         let socket = this.bind("ops", ops).await?;
-        this.background.spawn(ops::serve(socket, this.readiness.clone()));
+        this.ops.spawn(ops::serve(socket, this.readiness.clone()));
         Ok(this)
     }
 
@@ -102,6 +104,7 @@ impl Server {
             .layer(Authorise::new(listener, self.base.clock.clone()));
         let routes = services(self.health.clone());
         let mut stopped = self.stop.subscribe();
+        let readiness = self.readiness.clone();
         self.tasks.spawn(async move {
             let stopped = async move {
                 // A closed channel means that the service is gone: stop as well.
@@ -113,6 +116,7 @@ impl Server {
                 .await;
             if let Err(error) = served {
                 tracing::error!(listener = listener.name(), %error, "a listener stopped");
+                readiness.set(false).await;
             }
         });
         Ok(())
@@ -148,7 +152,8 @@ impl Server {
 
     /// Stops: no new call is taken, calls in flight may end, and after `deadline` whatever is left is cut off.
     pub async fn drain(mut self, deadline: Duration) {
-        // First what could say that the service is ready again.
+        self.readiness.set(false).await;
+        // What could say that the service is ready again ends first.
         self.background.shutdown().await;
         self.readiness.set(false).await;
         self.stop.send_replace(true);

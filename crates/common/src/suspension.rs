@@ -56,13 +56,12 @@ pub struct Suspend {
 impl Suspend {
     /// Digest of what the act says: the same id with another digest is another act.
     pub(crate) fn content(&self) -> [u8; 32] {
-        digest::sha256(&[
-            b"suspend",
-            format!("{:?}", self.kind).as_bytes(),
-            b"\0",
-            self.reason.as_bytes(),
-        ])
+        digest::sha256(&[b"suspend", &kind_bytes(self.kind), self.reason.as_bytes()])
     }
+}
+
+fn kind_bytes(kind: Option<RequestKind>) -> [u8; 4] {
+    kind.map_or(0, |kind| i32::from(kind.to_proto())).to_be_bytes()
 }
 
 /// An operator's wish to lift a suspension.
@@ -77,6 +76,11 @@ pub struct Resume {
 impl Resume {
     /// How long the first operator's wish waits for the second's.
     pub const PROPOSAL_HOLDS: Duration = Duration::from_secs(600);
+
+    /// Digest of what the act says about the suspension of this epoch.
+    pub(crate) fn content(&self, suspended: i64) -> [u8; 32] {
+        digest::sha256(&[b"resume", &kind_bytes(self.kind), &suspended.to_be_bytes()])
+    }
 }
 
 /// Takes an operator's words for the audit log.

@@ -1,6 +1,9 @@
 //! Administration of the registry side (clause 4.4.3): persons and linkages, non-provision records, suspension.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use common::{
     authorisation::{Permit, permit},
@@ -13,7 +16,7 @@ use common::{
 use koseki_proto::koseki::{
     admin::v1::{RecordNonProvisionRequest, RecordNonProvisionResponse, koseki_admin_server::KosekiAdmin},
     common::v1::{
-        FileLine, ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest,
+        FileLine, LineOutcome, ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest,
         SuspendProvisionResponse,
     },
 };
@@ -30,9 +33,21 @@ pub struct AdminService {
     pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    last_forbidding: Arc<Mutex<Duration>>,
 }
 
 impl AdminService {
+    /// The service on this store.
+    pub fn new(store: Arc<dyn ProviderStore>, policy: Arc<Policy>, clock: Arc<dyn Clock>) -> Self {
+        let last_forbidding = Arc::new(Mutex::new(clock.monotonic()));
+        Self {
+            store,
+            policy,
+            clock,
+            last_forbidding,
+        }
+    }
+
     async fn load(&self, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
         let parsed = batch.iter().map(|line| persons::parse_line(line)).collect();
         lines::store_parsed(parsed, |lines| async move {
@@ -40,8 +55,10 @@ impl AdminService {
                 .store
                 .store_persons(lines, permit.peer(), self.clock.now())
                 .await?;
-            if loaded.forbids {
-                self.guard_wait().await;
+            // A line that changes nothing may repeat one whose result was lost: what that one forbade holds by now only
+            // when its wait is over.
+            if loaded.forbids || loaded.outcomes.contains(&Ok(LineOutcome::Unchanged)) {
+                self.guard_wait(loaded.forbids).await;
             }
             Ok(loaded.outcomes)
         })
@@ -53,21 +70,33 @@ impl AdminService {
         permit: &Permit,
         request: &RecordNonProvisionRequest,
     ) -> Result<RecordNonProvisionResponse, Refusal> {
-        let record =
-            NonProvisionRecord::parse(request).map_err(|(field, rule)| Refusal::malformed(field, rule))?;
+        let record = NonProvisionRecord::parse(request, self.clock.now())
+            .map_err(|(field, rule)| Refusal::malformed(field, rule))?;
         let act_id = record.act_id;
         let epoch = self
             .store
             .record_non_provision(record, permit.peer(), self.clock.now())
             .await?;
-        self.guard_wait().await;
-        tracing::info!(operator = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record is in force");
+        self.guard_wait(true).await;
+        tracing::info!(operator = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record was made");
         Ok(RecordNonProvisionResponse { epoch: epoch.0 })
     }
 
-    /// A forbidding act returns only when no conforming gateway can release an earlier answer any more (I3).
-    async fn guard_wait(&self) {
-        tokio::time::sleep(self.policy.exchange.guard_wait()).await;
+    /// A forbidding act returns only when no conforming gateway can release an earlier answer any more (I3): so long after
+    /// the last one, the start of the process counting as one.
+    async fn guard_wait(&self, forbids: bool) {
+        let now = self.clock.monotonic();
+        let last = match self.last_forbidding.lock() {
+            Ok(mut last) => {
+                if forbids {
+                    *last = now;
+                }
+                *last
+            }
+            Err(_) => now,
+        };
+        let passed = now.saturating_sub(last);
+        tokio::time::sleep(self.policy.exchange.guard_wait().saturating_sub(passed)).await;
     }
 }
 
@@ -102,7 +131,7 @@ impl KosekiAdmin for AdminService {
         let permit = permit(&request)?;
         let now = self.clock.now();
         let response = suspension::suspend(self.store.side(), &permit, request.into_inner(), now).await?;
-        self.guard_wait().await;
+        self.guard_wait(true).await;
         Ok(Response::new(response))
     }
 

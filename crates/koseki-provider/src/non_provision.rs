@@ -64,7 +64,7 @@ pub type Malformed = (&'static str, RuleBroken);
 
 impl NonProvisionRecord {
     /// Takes a request.
-    pub fn parse(request: &RecordNonProvisionRequest) -> Result<Self, Malformed> {
+    pub fn parse(request: &RecordNonProvisionRequest, now: Timestamp) -> Result<Self, Malformed> {
         let at = |field: &'static str| move |rule| (field, rule);
         let act_id = ActId::parse(&request.act_id).map_err(at("act_id"))?;
         let person = (!request.person_id.is_empty()).then(|| request.person_id.clone());
@@ -103,10 +103,10 @@ impl NonProvisionRecord {
         };
         let valid_from = moment(&request.valid_from, "valid_from")?;
         let valid_until = moment(&request.valid_until, "valid_until")?;
-        if let (Some(from), Some(until)) = (valid_from, valid_until)
-            && until <= from
-        {
-            return Err(("valid_until", RuleBroken("after valid_from")));
+        // One that is over before it begins would forbid nothing and look as if it did.
+        let begins = valid_from.map_or(now, |from| from.max(now));
+        if valid_until.is_some_and(|until| until <= begins) {
+            return Err(("valid_until", RuleBroken("later than now and than valid_from")));
         }
         text(&request.authority, 256).map_err(at("authority"))?;
         text(&request.document_number, 128).map_err(at("document_number"))?;

@@ -6,7 +6,7 @@ use common::{
     authorisation::{Listener, check_table},
     batch::Batcher,
     clock::Clock,
-    config::LogConfig,
+    config::{ConfigError, LogConfig},
     eligibility::Verifier,
     identity::TrustDomain,
     keyring::Keyring,
@@ -56,9 +56,15 @@ impl Parts {
         }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
+        let policy = Policy::load(&config.policy_file)?;
+        // A forbidding act waits before it returns: a call that is cut before then would always look as if it had failed.
+        if config.limits.max_call() < policy.exchange.guard_wait() + Duration::from_secs(3) {
+            let rule = "must be 3,000 above the policy's max_answer_age_ms and max_hand_off_ms together";
+            return Err(ConfigError::value("limits.max_call_ms", rule).into());
+        }
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            policy: Policy::load(&config.policy_file)?,
+            policy,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
             tls,
@@ -149,7 +155,7 @@ impl Provider {
             clock: clock.clone(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
-        let admin = AdminService { store, policy, clock };
+        let admin = AdminService::new(store, policy, clock);
         let admin = KosekiAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
             .listen(Listener::Linkage, config.listen.linkage, |routes| {

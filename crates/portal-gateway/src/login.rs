@@ -97,18 +97,18 @@ impl Login {
             .await
             .map_err(Reason::from)?
             .ok_or(Reason::ChallengeInvalid)?;
-        let card = self.cards.verify(certificate).map_err(|fault| {
+        let not_accepted = |fault: CardFault| {
             tracing::info!(%frontend, %fault, "a card was not accepted");
-            match fault {
-                CardFault::Expired => Reason::CardExpired,
-                CardFault::Revoked => Reason::CardRevoked,
-                CardFault::NotAccepted(_) => Reason::CardNotAccepted,
-                CardFault::RevocationUnknown => Reason::Unavailable,
-            }
-        })?;
+            Reason::from(fault)
+        };
+        let card = self.cards.read(certificate).map_err(not_accepted)?;
+        // Whether a certificate is revoked is told only to who has its key.
         if !card.has_signed(&text, signature) {
             return Err(Reason::SignatureInvalid.into());
         }
+        self.cards
+            .check(&card.issuer, &card.serial, card.not_after)
+            .map_err(not_accepted)?;
         let token: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
         let token_sha256 = digest::sha256(&[&token]);

@@ -6,7 +6,7 @@ use common::{
     authorisation::{Listener, check_table},
     batch::Batcher,
     clock::Clock,
-    config::LogConfig,
+    config::{ConfigError, LogConfig},
     eligibility::Signer,
     identity::{Role, TrustDomain},
     keyring::Keyring,
@@ -59,6 +59,11 @@ impl Parts {
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
+        // A refusal that the call's own limit cut off would not look like the others (I6).
+        if config.limits.max_call() < policy.exchange.refusal_after() + Duration::from_secs(3) {
+            let rule = "must be 3,000 above the policy's refusal_after_ms";
+            return Err(ConfigError::value("limits.max_call_ms", rule).into());
+        }
         Ok(Self {
             trust_domain: config.trust_domain()?,
             keys: Keyring::load(&config.keyring_file)?,

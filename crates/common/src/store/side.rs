@@ -98,8 +98,12 @@ impl SideStore for Database {
     async fn suspend(&self, act: Suspend, actor: &PeerIdentity, now: Timestamp) -> Result<Epoch, ActError> {
         let mut tx = self.begin().await?;
         let content = act.content();
-        if let Some(epoch) = tx.done_before(act.act_id, &content).await? {
-            return Ok(epoch);
+        let suspended = suspension_epoch(&mut tx, act.kind).await?;
+        match tx.done_before(act.act_id, &content).await? {
+            Some(epoch) if suspended.is_some() => return Ok(epoch),
+            // It was done, and lifted since: to say that it is in force would be untrue.
+            Some(_) => return Err(ActError::IdUsed),
+            None => {}
         }
         let epoch = tx.advance_epoch().await?;
         sqlx::query("INSERT INTO suspension (kind, epoch, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
@@ -133,12 +137,13 @@ impl SideStore for Database {
     ) -> Result<ResumeState, ActError> {
         let mut tx = self.begin().await?;
         let kind = kind_number(act.kind);
-        let suspended: Option<(i64,)> = sqlx::query_as("SELECT epoch FROM suspension WHERE kind = ?1")
-            .bind(kind)
-            .fetch_optional(tx.connection())
-            .await?;
-        if suspended.is_none() {
+        let Some(suspended) = suspension_epoch(&mut tx, act.kind).await? else {
             return Ok(ResumeState::NotSuspended);
+        };
+        // Bound to this suspension: an act that is sent again must not open a later one.
+        let content = act.content(suspended);
+        if tx.done_before(act.act_id, &content).await?.is_some() {
+            return Ok(ResumeState::Proposed);
         }
         let proposal: Option<(String,)> =
             sqlx::query_as("SELECT proposer FROM resume_proposal WHERE kind = ?1 AND expires_at > ?2")
@@ -155,6 +160,7 @@ impl SideStore for Database {
                 ] {
                     sqlx::query(statement).bind(kind).execute(tx.connection()).await?;
                 }
+                tx.remember_act(act.act_id.as_bytes(), &content).await?;
                 let entry = GuardActEntry {
                     act_id: Some(act.act_id),
                     act: "RESUME_PROVISION",
@@ -177,6 +183,7 @@ impl SideStore for Database {
                 .bind(now.after(Resume::PROPOSAL_HOLDS).unix_ms())
                 .execute(tx.connection())
                 .await?;
+                tx.remember_act(act.act_id.as_bytes(), &content).await?;
                 let entry = ordinary_act("PROPOSE_RESUME", actor, 0, None, &act.act_id.to_string());
                 let _ = tx.commit(vec![entry], now).await?;
                 Ok(ResumeState::Proposed)
@@ -191,6 +198,15 @@ impl SideStore for Database {
     async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
         Database::forget_request_ids(self, now).await
     }
+}
+
+/// The epoch of the suspension of a kind, or of all kinds, if there is one.
+async fn suspension_epoch(tx: &mut WriteTx, kind: Option<RequestKind>) -> Result<Option<i64>, StoreError> {
+    let row: Option<(i64,)> = sqlx::query_as("SELECT epoch FROM suspension WHERE kind = ?1")
+        .bind(kind_number(kind))
+        .fetch_optional(tx.connection())
+        .await?;
+    Ok(row.map(|(epoch,)| epoch))
 }
 
 fn kind_number(kind: Option<RequestKind>) -> i32 {

@@ -4,6 +4,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,10 +17,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::StoreError;
 use crate::{
     clock::Timestamp,
     evidence::{Committed, Epoch},
+    keyring::LookupKey,
     suspension::Suspensions,
     terms::{RequestId, RequestKind},
 };
@@ -38,6 +42,12 @@ pub enum OpenError {
     /// Another process owns it.
     #[error("{path}: another process owns this database; one process at a time may")]
     Owned {
+        /// The database.
+        path: PathBuf,
+    },
+    /// It was made with another look-up key.
+    #[error("{path}: was made with another look-up key; give the keyring that belongs to it")]
+    OtherKey {
         /// The database.
         path: PathBuf,
     },
@@ -74,6 +84,7 @@ pub fn migration(version: i64, name: &'static str, sql: &'static str) -> Migrati
 /// The process owns the file for as long as this lives.
 pub struct Database {
     writer: SqlitePool,
+    ordinary: Arc<Semaphore>,
     reader: SqlitePool,
     log: String,
     generation: i64,
@@ -84,9 +95,16 @@ impl Database {
     /// How long a write waits for the gate; then it fails loudly.
     const GATE_TIMEOUT: Duration = Duration::from_secs(2);
     const READERS: u32 = 4;
+    /// Ordinary writers that may wait for the gate at a time, so that releases and forbidding acts wait for few.
+    const ORDINARY_WRITERS: usize = 2;
 
     /// Opens or makes the database, takes its log over (the owner generation rises) and brings the schema up to date.
-    pub async fn open(path: &Path, log: &str, mut migrations: Vec<Migration>) -> Result<Self, OpenError> {
+    pub async fn open(
+        path: &Path,
+        log: &str,
+        lookup: &LookupKey,
+        mut migrations: Vec<Migration>,
+    ) -> Result<Self, OpenError> {
         let owner = own(path)?;
         let failed = |source| OpenError::Sqlite {
             path: path.to_owned(),
@@ -123,6 +141,19 @@ impl Database {
             .connect_with(options.read_only(true))
             .await
             .map_err(failed)?;
+        let (fingerprint,): (Vec<u8>,) = sqlx::query_as(
+            "INSERT INTO lookup_key (one, fingerprint) VALUES (1, ?1) \
+             ON CONFLICT (one) DO UPDATE SET one = 1 RETURNING fingerprint",
+        )
+        .bind(lookup.fingerprint().as_slice())
+        .fetch_one(&writer)
+        .await
+        .map_err(failed)?;
+        if fingerprint != lookup.fingerprint() {
+            return Err(OpenError::OtherKey {
+                path: path.to_owned(),
+            });
+        }
         let (generation,): (i64,) = sqlx::query_as(
             "INSERT INTO log_head (log, generation, size, bundles) VALUES (?1, 1, 0, 0) \
              ON CONFLICT (log) DO UPDATE SET generation = generation + 1 RETURNING generation",
@@ -133,6 +164,7 @@ impl Database {
         .map_err(failed)?;
         Ok(Self {
             writer,
+            ordinary: Arc::new(Semaphore::new(Self::ORDINARY_WRITERS)),
             reader,
             log: log.to_owned(),
             generation,
@@ -148,6 +180,17 @@ impl Database {
     /// A connection for reads that decide nothing.
     pub async fn reader(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         Ok(self.reader.acquire().await?)
+    }
+
+    /// Takes the gate for a write that is neither a release nor a forbidding act: logins, consents given, files loaded.
+    /// However many there are, they do not hold up the others (I4).
+    pub async fn begin_ordinary(&self) -> Result<WriteTx, StoreError> {
+        let turn = tokio::time::timeout(Self::GATE_TIMEOUT, self.ordinary.clone().acquire_owned());
+        let turn = turn.await.ok().and_then(Result::ok);
+        let turn = turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?;
+        let mut tx = self.begin().await?;
+        tx._turn = Some(turn);
+        Ok(tx)
     }
 
     /// Takes the gate: from here to the commit nothing else is written, so everything that is read stays true.
@@ -170,6 +213,7 @@ impl Database {
             epoch: row.try_get(0)?,
             size: row.try_get(2)?,
             bundles: row.try_get(3)?,
+            _turn: None,
         })
     }
 
@@ -221,6 +265,7 @@ pub struct WriteTx {
     epoch: i64,
     size: i64,
     bundles: i64,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl WriteTx {

@@ -2,6 +2,7 @@
 
 use common::{evidence::Outcome, keyring::Lookup, suspension::Suspensions};
 use koseki_proto::koseki::common::v1::RequesterCopyInfo;
+use prost::Message as _;
 
 use super::release::Item;
 use crate::{
@@ -9,6 +10,9 @@ use crate::{
     register::{self, NotSpecified},
     store::ItemFacts,
 };
+
+/// Length of one item's answer at most, in bytes: 256 of them fit into the message limit of 4 MiB.
+const MAX_INFO_BYTES: usize = 15 * 1024;
 
 /// What is decided about an item.
 pub(super) enum Decision {
@@ -58,6 +62,8 @@ pub(super) enum Cause {
     Suppressed(Suppressed),
     /// A stored copy cannot be read.
     Unreadable,
+    /// The items are more than an answer can carry.
+    TooLarge,
 }
 
 impl Cause {
@@ -77,6 +83,7 @@ impl Cause {
                 "NON_PROVISION_REQUESTER_AGAINST_REGISTER"
             }
             Self::Unreadable => "UNREADABLE",
+            Self::TooLarge => "TOO_LARGE",
         }
     }
 }
@@ -111,5 +118,9 @@ fn provide(item: &Item, facts: &ItemFacts) -> Result<RequesterCopyInfo, Cause> {
     let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
     let providable =
         non_provision::check(specified, &linkage.person, &facts.non_provision).map_err(Cause::Suppressed)?;
-    register::extract(&providable, &item.provision).ok_or(Cause::Unreadable)
+    let info = register::extract(&providable, &item.provision).ok_or(Cause::Unreadable)?;
+    if info.encoded_len() > MAX_INFO_BYTES {
+        return Err(Cause::TooLarge);
+    }
+    Ok(info)
 }

@@ -56,7 +56,9 @@ impl LinkageService {
             log: self.store.log(),
             now: self.clock.now(),
         };
-        let call = admission.admit(permit.peer(), request)?;
+        let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
+            tracing::warn!(peer = %permit.peer(), reason = refusal.reason().name(), "a batch was refused");
+        })?;
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
             BatchError::Lost => Reason::Unavailable,

@@ -1,5 +1,5 @@
-//! Automatic specification (自動的に特定; clauses 1, 4.2, 4.3.3): exactly one current register, text, nothing in motion,
-//! the person not removed from it; the closed registers that the procedure asks for, text only; all or nothing.
+//! Automatic specification (自動的に特定; clauses 1, 4.2, 4.3.3): exactly one current register from which the person has not
+//! been removed, text, nothing in motion; the closed registers that the procedure asks for, text only; all or nothing.
 
 use common::{clock::Timestamp, keyring::Lookup, policy::Provision, terms::RegisterKind};
 use zeroize::Zeroizing;
@@ -58,17 +58,20 @@ pub fn specify<'a>(
     registers: &'a [RegisterFacts],
     provision: &Provision,
 ) -> Result<Specified<'a>, NotSpecified> {
+    let is_current = |register: &&RegisterFacts| register.kind == RegisterKind::Current;
+    // Who married out of the parents' register is still written there, as removed: that register is not theirs.
     let mut current = registers
         .iter()
-        .filter(|register| register.kind == RegisterKind::Current);
+        .filter(is_current)
+        .filter(|register| !register.removed);
     let one = match (current.next(), current.next()) {
+        (None, _) if registers.iter().any(|register| is_current(&register)) => {
+            return Err(NotSpecified::PersonRemoved);
+        }
         (None, _) => return Err(NotSpecified::NoCurrentRegister),
         (Some(_), Some(_)) => return Err(NotSpecified::SeveralCurrentRegisters),
         (Some(one), None) => one,
     };
-    if one.removed {
-        return Err(NotSpecified::PersonRemoved);
-    }
     let mut specified = vec![one];
     // From closed registers the person may well have been removed: that is how they were closed.
     specified.extend(registers.iter().filter(|register| {
@@ -155,6 +158,13 @@ mod tests {
         assert_eq!(
             one(|register| register.removed = true),
             Err(NotSpecified::PersonRemoved)
+        );
+        let mut parents = register(Current);
+        parents.removed = true;
+        assert_eq!(
+            count(&[parents, register(Current)], &plain),
+            Ok(1),
+            "married out of the parents' register"
         );
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::{card::CardFault, clock::Timestamp, refusal::Reason};
+use common::{clock::Timestamp, refusal::Reason};
 
 use super::Conditions;
 use crate::provision::Asked;
@@ -60,13 +60,7 @@ impl LoggedIn {
         let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
         conditions
             .cards
-            .check(&session.card_issuer, serial, session.card_expires)
-            .map_err(|fault| match fault {
-                CardFault::Expired => Reason::CardExpired,
-                CardFault::Revoked => Reason::CardRevoked,
-                CardFault::NotAccepted(_) => Reason::CardNotAccepted,
-                CardFault::RevocationUnknown => Reason::Unavailable,
-            })?;
+            .check(&session.card_issuer, serial, session.card_expires)?;
         Ok(Self {
             at: session.logged_in_at,
         })

@@ -4,7 +4,6 @@
 use common::{
     card::Card,
     clock::Timestamp,
-    digest,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Pseudonym,
@@ -33,7 +32,7 @@ pub(super) async fn open_session(
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut tx = store.database.begin().await?;
+    let mut tx = store.database.begin_ordinary().await?;
     let certificate = store.keys.lookup.lookup("card", &[&card.id]);
     let known: Option<(i64,)> = sqlx::query_as("SELECT account_id FROM card WHERE card = ?1")
         .bind(certificate.as_slice())
@@ -110,7 +109,7 @@ pub(super) async fn grant_consent(
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), RequesterError> {
-    let mut tx = store.database.begin().await?;
+    let mut tx = store.database.begin_ordinary().await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
     let ConsentFacts {
         id,
@@ -197,7 +196,7 @@ async fn account_of(
     let ms = |bound: std::time::Duration| i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
     let row: Option<(i64,)> = sqlx::query_as(
         "UPDATE session SET last_used_at = ?1 WHERE token = ?2 AND frontend = ?3 AND ended = 0 \
-         AND card_expires >= ?1 AND logged_in_at >= ?4 AND last_used_at >= ?5 RETURNING account_id",
+         AND logged_in_at >= ?4 AND last_used_at >= ?5 RETURNING account_id",
     )
     .bind(now.unix_ms())
     .bind(token_sha256.as_slice())
@@ -314,7 +313,11 @@ pub(super) async fn set_block(
     now: Timestamp,
 ) -> Result<Epoch, ActError> {
     let mut tx = store.database.begin().await?;
-    let content = digest::sha256(&[b"block", &block.card_key_sha256, block.reason.as_bytes()]);
+    // Under a key: a bare digest would let a guess be confirmed.
+    let content = store
+        .keys
+        .lookup
+        .lookup("act", &[&block.card_key_sha256, block.reason.as_bytes()]);
     if let Some(epoch) = tx.done_before(block.act_id, &content).await? {
         return Ok(epoch);
     }

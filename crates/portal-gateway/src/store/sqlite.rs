@@ -42,7 +42,7 @@ impl SqliteStore {
             include_str!("../../migrations/1001_portal.sql"),
         )];
         Ok(Self {
-            database: Database::open(path, log, migrations).await?,
+            database: Database::open(path, log, &keys.lookup, migrations).await?,
             keys,
         })
     }
@@ -186,7 +186,7 @@ impl GatewayStore for SqliteStore {
     }
 
     async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.begin_ordinary().await?;
         sqlx::query("INSERT INTO challenge (id, frontend, text, expires_at) VALUES (?1, ?2, ?3, ?4)")
             .bind(challenge.id.as_slice())
             .bind(challenge.frontend)
@@ -203,7 +203,7 @@ impl GatewayStore for SqliteStore {
         frontend: &str,
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.begin_ordinary().await?;
         let row: Option<(Vec<u8>, i64)> = sqlx::query_as(
             "DELETE FROM challenge WHERE id = ?1 AND frontend = ?2 RETURNING text, expires_at",
         )
@@ -277,7 +277,7 @@ impl GatewayStore for SqliteStore {
     }
 
     async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.begin_ordinary().await?;
         let done = sqlx::query(
             "DELETE FROM challenge WHERE id IN \
              (SELECT id FROM challenge WHERE expires_at < ?1 ORDER BY expires_at LIMIT 1000)",
