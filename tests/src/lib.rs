@@ -10,6 +10,10 @@
 
 pub mod hooks;
 pub mod log;
+pub mod raw;
+mod stored;
+
+pub use stored::stored;
 
 use std::sync::Arc;
 

@@ -129,6 +129,11 @@ impl Forger {
     }
 }
 
+/// What is lied about, the reason that must come back, and the lie.
+type Lie = (&'static str, &'static str, fn(&mut Eligibility, Timestamp));
+/// What is altered after signing, and how.
+type Alteration = (&'static str, fn(&mut ProvideCopyInfoRequest));
+
 fn is_provided(results: &[ItemResult]) -> bool {
     matches!(
         results,
@@ -152,7 +157,7 @@ async fn what_is_not_the_gateways_fresh_word_is_refused() {
 
     let now = forger.pair.clock.now();
     let earlier = |by| Some(Timestamp::from_unix_ms(now.unix_ms() - by).to_proto());
-    let lies: [(&str, &str, fn(&mut Eligibility, Timestamp)); 12] = [
+    let lies: [Lie; 12] = [
         ("another gateway's name", "ELIGIBILITY_REFUSED", |lie, _| {
             lie.gateway_instance = "gateway-2".to_owned()
         }),
@@ -220,7 +225,7 @@ async fn what_is_not_the_gateways_fresh_word_is_refused() {
     );
 
     let eligibility = forger.honest();
-    let altered: [(&str, fn(&mut ProvideCopyInfoRequest)); 5] = [
+    let altered: [Alteration; 5] = [
         ("no eligibility's signature", |request| {
             request.eligibility.as_mut().unwrap().signature.clear()
         }),

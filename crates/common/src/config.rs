@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::files::{self, FileError};
+use crate::{
+    files::{self, FileError},
+    identity::TrustDomain,
+};
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,12 @@ impl ConfigError {
             rule: rule.to_string(),
         }
     }
+}
+
+/// Takes a trust domain.
+pub fn trust_domain(key: &'static str, name: &str) -> Result<TrustDomain, ConfigError> {
+    let rule = "must be 1 to 255 of a-z, 0-9, -, _ and .";
+    TrustDomain::parse(name).map_err(|_| ConfigError::value(key, rule))
 }
 
 /// Reads a configuration file.

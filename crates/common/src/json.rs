@@ -1,8 +1,16 @@
 //! Strict JSON for the file formats: unknown fields, fields given twice and `null` are refused, and what is told of an
 //! error never has a value in it.
 
+use std::{fmt, marker::PhantomData, ops::Deref};
+
 use koseki_proto::koseki::common::v1::LineReason;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{
+        DeserializeOwned, Error, IntoDeserializer as _, MapAccess, Visitor,
+        value::{MapAccessDeserializer, StrDeserializer},
+    },
+};
 
 use crate::{digest, lines::LineFault};
 
@@ -10,7 +18,7 @@ use crate::{digest, lines::LineFault};
 pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
     let text = std::str::from_utf8(line).map_err(|_| LineFault::new(LineReason::NotUtf8, "", "UTF-8"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Object(parsed) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let (field, rule) = describe(&inner, &path);
@@ -24,6 +32,17 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
         )
     })?;
     Ok(parsed)
+}
+
+/// Which of a format's records a line is: the word of its member `type`. (serde's tagged enums would lose the path of a
+/// field at fault.)
+pub fn type_of<W: DeserializeOwned>(line: &[u8]) -> Result<W, LineFault> {
+    #[derive(Deserialize)]
+    #[serde(bound(deserialize = "W: DeserializeOwned"))]
+    struct Typed<W> {
+        r#type: Word<W>,
+    }
+    Ok(parse::<Typed<W>>(line)?.r#type.0)
 }
 
 /// What serde says, without the values that it quotes. Names of fields that are missing or given twice are ours.
@@ -72,6 +91,65 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
+/// A record that is written as an object: serde would also take an array of the fields' values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Object<T>(pub T);
+
+impl<T> Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// A word of a closed list that is written as a string: serde would also take `{"word": null}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Word<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Word<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Text<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a word")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+                let word: StrDeserializer<'_, E> = text.into_deserializer();
+                T::deserialize(word)
+            }
+        }
+
+        deserializer.deserialize_str(Text(PhantomData)).map(Self)
+    }
+}
+
 /// SHA-256 of a value in the JSON Canonicalization Scheme (RFC 8785), for values with ASCII member names and no
 /// fractions: then it is `serde_json` with members sorted.
 pub fn canonical_sha256<T: serde::Serialize>(value: &T) -> Result<[u8; 32], serde_json::Error> {
@@ -94,7 +172,16 @@ mod tests {
         kana: Option<String>,
         #[serde(default)]
         #[expect(dead_code, reason = "only its presence counts")]
-        inner: Vec<Inner>,
+        inner: Vec<Object<Inner>>,
+        #[serde(default)]
+        #[expect(dead_code, reason = "only its presence counts")]
+        colour: Option<Word<Colour>>,
+    }
+
+    #[derive(Deserialize, Debug)]
+    #[serde(rename_all = "lowercase")]
+    enum Colour {
+        Red,
     }
 
     #[derive(Deserialize, Debug)]
@@ -136,6 +223,22 @@ mod tests {
             ),
             (r#"PLANTED"#, "", "one JSON object"),
             ("[]", "", "of the type that the format says"),
+            (r#"["PLANTED"]"#, "", "of the type that the format says"),
+            (
+                r#"{"name":"a","inner":[[1]]}"#,
+                "inner[0]",
+                "of the type that the format says",
+            ),
+            (
+                r#"{"name":"a","colour":{"red":null}}"#,
+                "colour",
+                "of the type that the format says",
+            ),
+            (
+                r#"{"name":"a","colour":"PLANTED"}"#,
+                "colour",
+                "one of the words of the format",
+            ),
         ] {
             let fault = parse::<Record>(line.as_bytes()).unwrap_err();
             assert_eq!((fault.field.as_str(), fault.rule), (field, rule), "{line}");
@@ -145,7 +248,8 @@ mod tests {
             parse::<Record>(b"{\"name\":\"\xff\"}").unwrap_err().reason,
             LineReason::NotUtf8
         );
-        parse::<Record>(r#"{"name":"a","kana":"b"}"#.as_bytes()).unwrap();
+        let whole = r#"{"name":"a","kana":"b","inner":[{"size":1}],"colour":"red"}"#;
+        parse::<Record>(whole.as_bytes()).unwrap();
     }
 
     #[test]

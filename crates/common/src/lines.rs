@@ -79,7 +79,8 @@ pub fn too_long() -> LineFault {
 pub type Results = ReceiverStream<Result<LineResult, Status>>;
 
 /// Takes lines in: whatever has come in is handed to `store` together, and its outcomes are sent before more is read, so
-/// that a fast sender waits and fills nothing.
+/// that a fast sender waits and fills nothing. A message that is no numbered line ends the stream with `MALFORMED`, after
+/// the outcomes of the lines before it.
 pub fn take_in<F, Fut>(mut incoming: Streaming<FileLine>, store: F) -> Results
 where
     F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
@@ -89,38 +90,75 @@ where
     tokio::spawn(async move {
         let mut last = 0;
         loop {
-            let mut numbers = Vec::new();
-            let mut lines = Vec::new();
-            let mut next = tokio::time::timeout(IDLE, incoming.next()).await.ok().flatten();
-            // The stream's own end and an idle sender look alike from here on: nothing more comes.
-            while let Some(message) = next.take() {
-                let line = match message {
-                    Ok(line) if line.line_number > last => line,
-                    Ok(_) => {
-                        let refusal = Refusal::malformed("line_number", RuleBroken("rising, from 1"));
-                        let _ = results.send(Err(refusal.into())).await;
+            let Gathered { numbers, lines, then } = gather(&mut incoming, &mut last).await;
+            if !lines.is_empty() {
+                for (number, outcome) in numbers.into_iter().zip(store(lines).await) {
+                    if results.send(Ok(to_proto(number, outcome))).await.is_err() {
                         return;
                     }
-                    Err(_) => return,
-                };
-                last = line.line_number;
-                numbers.push(line.line_number);
-                lines.push(line.line);
-                if lines.len() < BATCH_LINES {
-                    next = incoming.next().now_or_never().flatten();
                 }
             }
-            if lines.is_empty() {
-                return;
-            }
-            for (number, outcome) in numbers.into_iter().zip(store(lines).await) {
-                if results.send(Ok(to_proto(number, outcome))).await.is_err() {
+            match then {
+                Then::More => {}
+                Then::End => return,
+                Then::Refuse(refusal) => {
+                    // A receiver that is gone needs no answer.
+                    let _ = results.send(Err(refusal.into())).await;
                     return;
                 }
             }
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// What has come in, and what is to be done after it.
+struct Gathered {
+    numbers: Vec<u64>,
+    lines: Vec<Vec<u8>>,
+    then: Then,
+}
+
+enum Then {
+    More,
+    End,
+    Refuse(Refusal),
+}
+
+/// Waits for a line and takes those that are there already.
+async fn gather(incoming: &mut Streaming<FileLine>, last: &mut u64) -> Gathered {
+    let mut gathered = Gathered {
+        numbers: Vec::new(),
+        lines: Vec::new(),
+        then: Then::More,
+    };
+    // An idle sender is treated as one that has ended.
+    let mut next = tokio::time::timeout(IDLE, incoming.next()).await.ok().flatten();
+    loop {
+        match next {
+            None => gathered.then = Then::End,
+            Some(Err(_)) => {
+                let rule = RuleBroken("messages of at most 131,072 bytes, each one line");
+                gathered.then = Then::Refuse(Refusal::malformed("line", rule));
+            }
+            Some(Ok(line)) if line.line_number <= *last => {
+                let rule = RuleBroken("rising, from 1");
+                gathered.then = Then::Refuse(Refusal::malformed("line_number", rule));
+            }
+            Some(Ok(line)) => {
+                *last = line.line_number;
+                gathered.numbers.push(line.line_number);
+                gathered.lines.push(line.line);
+                if gathered.lines.len() < BATCH_LINES
+                    && let Some(more) = incoming.next().now_or_never()
+                {
+                    next = more;
+                    continue;
+                }
+            }
+        }
+        return gathered;
+    }
 }
 
 /// Stores the lines of a batch that parsed, together, and puts the outcomes back in order. When the store fails, each of

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use common::{
     batch::BatchLimits,
-    config::{ConfigError, ListenerLimits, LogConfig},
+    config::{self, ConfigError, ListenerLimits, LogConfig},
+    identity::TrustDomain,
     tls::TlsFiles,
 };
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,11 @@ pub struct Listen {
 }
 
 impl Config {
+    /// The trust domain of all identities.
+    pub fn trust_domain(&self) -> Result<TrustDomain, ConfigError> {
+        config::trust_domain("trust_domain", &self.trust_domain)
+    }
+
     /// Checks the values that can be checked by themselves.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.instance.is_empty() || self.instance.len() > 64 {

@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use common::{
-    json,
+    json::{self, Object, Word},
     lines::LineFault,
     terms::{LinkageCode, LinkageState, MunicipalityCode, RuleBroken},
 };
 use koseki_proto::koseki::common::v1::LineReason;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// A checked line.
 pub enum PersonLine {
@@ -34,18 +34,30 @@ pub enum PersonLine {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Line {
-    Person {
-        person_id: String,
-        members: Vec<MemberRef>,
-    },
-    Linkage {
-        linkage_code: String,
-        person_id: String,
-        card_key_sha256: String,
-        state: LinkageState,
-    },
+#[serde(rename_all = "snake_case")]
+enum LineType {
+    Person,
+    Linkage,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PersonRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    person_id: String,
+    members: Vec<Object<MemberRef>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkageRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    person_id: String,
+    card_key_sha256: String,
+    state: Word<LinkageState>,
 }
 
 #[derive(Deserialize)]
@@ -60,52 +72,55 @@ pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
     if line.len() > common::lines::MAX_LINE_BYTES {
         return Err(common::lines::too_long());
     }
-    match json::parse(line)? {
-        Line::Person { person_id, members } => {
-            check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
-            if members.len() > 64 {
-                return Err(invalid("members", "at most 64"));
-            }
-            let mut seen = HashSet::new();
-            let mut checked = Vec::with_capacity(members.len());
-            for (at, member) in members.into_iter().enumerate() {
-                let code = MunicipalityCode::parse(&member.municipality_code).map_err(|_| {
-                    invalid(
-                        &format!("members[{at}].municipality_code"),
-                        "six digits, the sixth the check digit",
-                    )
-                })?;
-                let reference = member.reference;
-                if reference.is_empty() || reference.len() > 64 || !seen.insert((code, reference.clone())) {
-                    return Err(invalid(
-                        &format!("members[{at}].reference"),
-                        "1 to 64 bytes, each once",
-                    ));
-                }
-                checked.push((code, reference));
-            }
-            Ok(PersonLine::Person {
-                person_id,
-                members: checked,
-            })
-        }
-        Line::Linkage {
-            linkage_code,
-            person_id,
-            card_key_sha256,
-            state,
-        } => {
-            check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
-            Ok(PersonLine::Linkage {
-                code: LinkageCode::parse_text(&linkage_code)
-                    .map_err(|rule| invalid("linkage_code", rule.0))?,
-                person_id,
-                card_key_sha256: common::terms::parse_sha256_text(&card_key_sha256)
-                    .map_err(|rule| invalid("card_key_sha256", rule.0))?,
-                state,
-            })
-        }
+    match json::type_of(line)? {
+        LineType::Person => person(json::parse(line)?),
+        LineType::Linkage => linkage(json::parse(line)?),
     }
+}
+
+fn person(record: PersonRecord) -> Result<PersonLine, LineFault> {
+    let PersonRecord {
+        person_id, members, ..
+    } = record;
+    check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
+    if members.len() > 64 {
+        return Err(invalid("members", "at most 64"));
+    }
+    let mut seen = HashSet::new();
+    let mut checked = Vec::with_capacity(members.len());
+    for (at, Object(member)) in members.into_iter().enumerate() {
+        let code = MunicipalityCode::parse(&member.municipality_code).map_err(|_| {
+            invalid(
+                &format!("members[{at}].municipality_code"),
+                "six digits, the sixth the check digit",
+            )
+        })?;
+        let reference = member.reference;
+        if reference.is_empty() || reference.len() > 64 || !seen.insert((code, reference.clone())) {
+            return Err(invalid(
+                &format!("members[{at}].reference"),
+                "1 to 64 bytes, each once",
+            ));
+        }
+        checked.push((code, reference));
+    }
+    Ok(PersonLine::Person {
+        person_id,
+        members: checked,
+    })
+}
+
+fn linkage(record: LinkageRecord) -> Result<PersonLine, LineFault> {
+    let person_id = record.person_id;
+    check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
+    Ok(PersonLine::Linkage {
+        code: LinkageCode::parse_text(&record.linkage_code)
+            .map_err(|rule| invalid("linkage_code", rule.0))?,
+        person_id,
+        card_key_sha256: common::terms::parse_sha256_text(&record.card_key_sha256)
+            .map_err(|rule| invalid("card_key_sha256", rule.0))?,
+        state: record.state.0,
+    })
 }
 
 /// The rule of a person's id.

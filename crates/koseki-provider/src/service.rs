@@ -57,7 +57,7 @@ impl Parts {
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         Ok(Self {
-            trust_domain: TrustDomain::parse(&config.trust_domain)?,
+            trust_domain: config.trust_domain()?,
             policy: Policy::load(&config.policy_file)?,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,

@@ -60,7 +60,7 @@ impl Parts {
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
         Ok(Self {
-            trust_domain: TrustDomain::parse(&config.trust_domain)?,
+            trust_domain: config.trust_domain()?,
             keys: Keyring::load(&config.keyring_file)?,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
             cards: Cards::load(&config.card, &policy.login, clock)?,

@@ -1,7 +1,7 @@
 //! The certificate authority and what it issues.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, fs};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -9,6 +9,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 use time::macros::datetime;
+use x509_parser::pem::parse_x509_pem;
 
 use super::{PkiError, Subject};
 use crate::{crl, files};
@@ -49,18 +50,35 @@ impl Ca {
     /// When a key or the certificate cannot be made.
     pub fn new(common_name: &str) -> Result<Self, PkiError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(common_name);
-        params.not_before = CA_NOT_BEFORE;
-        params.not_after = CA_NOT_AFTER;
+        let mut params = authority(common_name);
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
         Ok(Self {
             certificate_pem: certificate.pem(),
             certificate_der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// One that [`Ca::write_to`] has written.
+    ///
+    /// # Errors
+    /// When its files cannot be read or are not those of an authority.
+    pub fn read_from(directory: &Path, name: &str) -> Result<Self, PkiError> {
+        let certificate_pem = fs::read_to_string(directory.join(format!("{name}.pem")))?;
+        let key = fs::read_to_string(directory.join(format!("{name}-key.pem")))?;
+        let (_, pem) =
+            parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let certificate = pem
+            .parse_x509()
+            .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let common_name = certificate.subject().iter_common_name().next();
+        let common_name = common_name.and_then(|name| name.as_str().ok());
+        let params = authority(common_name.ok_or(rcgen::Error::CouldNotParseCertificate)?);
+        Ok(Self {
+            certificate_der: pem.contents.clone(),
+            certificate_pem,
+            issuer: Issuer::new(params, KeyPair::from_pem(&key)?),
         })
     }
 
@@ -161,6 +179,16 @@ impl fmt::Debug for Issued {
             .field("certificate_pem", &self.certificate_pem)
             .finish_non_exhaustive()
     }
+}
+
+fn authority(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(common_name);
+    params.not_before = CA_NOT_BEFORE;
+    params.not_after = CA_NOT_AFTER;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -296,6 +324,29 @@ mod tests {
         );
         let key = tool::run("openssl", &["pkey", "-noout", "-in", &path("alice-key.pem")], b"");
         assert!(key.success, "{}", key.text);
+    }
+
+    #[test]
+    fn an_authority_that_was_written_goes_on_issuing() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Ca::new("test").unwrap();
+        made.write_to(dir.path(), "ca").unwrap();
+        let read = Ca::read_from(dir.path(), "ca").unwrap();
+        assert_eq!(read.certificate_der(), made.certificate_der());
+        let issued = read
+            .issue(&Subject::identity("koseki.test", "operator/alice"))
+            .unwrap();
+        issued.write_to(dir.path(), "alice").unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let arguments = [
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            &path("ca.pem"),
+            &path("alice.pem"),
+        ];
+        let verified = tool::run("openssl", &arguments, b"");
+        assert!(verified.success, "{}", verified.text);
     }
 
     #[test]

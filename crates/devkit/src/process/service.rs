@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at the operations port.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Name of the operations port in a service's log.
+const OPS: &str = "ops";
 /// Lines of a log that are shown when a service fails.
 const LAST_WORDS: usize = 15;
 
@@ -49,6 +51,14 @@ impl Program {
         match self {
             Self::Provider => "koseki-provider",
             Self::Gateway => "portal-gateway",
+        }
+    }
+
+    /// What it opens, the operations port included.
+    fn listeners(self) -> &'static [&'static str] {
+        match self {
+            Self::Provider => &[OPS, "linkage", "ingest", "koseki-admin"],
+            Self::Gateway => &[OPS, "portal", "portal-admin"],
         }
     }
 }
@@ -81,7 +91,16 @@ impl Service {
         Ok(this)
     }
 
-    fn spawn(binaries: &Binaries, program: Program, config: &Path, log: &Path) -> Result<Self, ProcessError> {
+    /// Starts a service and does not wait for anything.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        binaries: &Binaries,
+        program: Program,
+        config: &Path,
+        log: &Path,
+    ) -> Result<Self, ProcessError> {
         let failed = |doing| {
             move |source| ProcessError::Io {
                 program: program.name(),
@@ -118,12 +137,35 @@ impl Service {
         })
     }
 
-    async fn wait_until_ready(&mut self) -> Result<(), ProcessError> {
+    /// Waits until it has opened a listener.
+    ///
+    /// # Errors
+    /// When it ends before, or does not in time.
+    pub async fn wait_until_listening(&mut self, listener: &str) -> Result<SocketAddr, ProcessError> {
         let mut addresses = self.addresses.clone();
+        let told = addresses.wait_for(|told| told.contains_key(listener));
+        match timeout(READY_WITHIN, told).await {
+            Ok(Ok(_)) => self.address(listener),
+            Ok(Err(_)) => {
+                let status = self.child.wait().await;
+                Err(self.ended(status).await)
+            }
+            Err(_) => Err(self.late("listening", READY_WITHIN)),
+        }
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends before, or is not ready in time.
+    pub async fn wait_until_ready(&mut self) -> Result<(), ProcessError> {
+        let mut addresses = self.addresses.clone();
+        let program = self.program;
         let ready = async {
             // The sender is gone when the process is: the arm below tells that.
-            let told = addresses.wait_for(|told| told.contains_key("ops")).await.ok();
-            let Some(ops) = told.and_then(|told| told.get("ops").copied()) else {
+            let all = |told: &Told| program.listeners().iter().all(|name| told.contains_key(*name));
+            let told = addresses.wait_for(all).await.ok();
+            let Some(ops) = told.and_then(|told| told.get(OPS).copied()) else {
                 return std::future::pending().await;
             };
             let mut looks = interval(LOOK_EVERY);
@@ -189,7 +231,10 @@ impl Service {
             kill_process(pid, Signal::TERM).map_err(|error| self.io("cannot be stopped", error.into()))?;
         }
         match timeout(STOPPED_WITHIN, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) if status.success() => {
+                self.log_is_whole().await;
+                Ok(())
+            }
             Ok(status) => Err(self.ended(status).await),
             Err(_) => Err(self.late("stopped", STOPPED_WITHIN)),
         }
@@ -201,7 +246,9 @@ impl Service {
     /// When it cannot be signalled.
     pub async fn kill(mut self) -> Result<(), ProcessError> {
         let killed = self.child.kill().await;
-        killed.map_err(|source| self.io("cannot be killed", source))
+        killed.map_err(|source| self.io("cannot be killed", source))?;
+        self.log_is_whole().await;
+        Ok(())
     }
 
     fn io(&self, doing: &'static str, source: std::io::Error) -> ProcessError {
@@ -222,9 +269,14 @@ impl Service {
         }
     }
 
-    async fn ended(&mut self, status: std::io::Result<ExitStatus>) -> ProcessError {
-        // The log is complete when its task has dropped the sender.
+    /// After the process has ended: waits until the rest of what it said is in its log.
+    async fn log_is_whole(&mut self) {
+        // The task that keeps the log drops the sender then.
         while self.addresses.changed().await.is_ok() {}
+    }
+
+    async fn ended(&mut self, status: std::io::Result<ExitStatus>) -> ProcessError {
+        self.log_is_whole().await;
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last_words = lines.iter().skip(lines.len().saturating_sub(LAST_WORDS)).copied();

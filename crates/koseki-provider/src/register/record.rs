@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use common::{
-    json,
+    json::{self, Object, Word},
     lines::{LineFault, MAX_LINE_BYTES, too_long},
     terms::{MunicipalityCode, MunicipalityCodeError, RegisterKind},
 };
@@ -22,19 +22,19 @@ struct Record {
     municipality_code: String,
     local_number: String,
     revision: u64,
-    kind: RegisterKind,
-    medium: Medium,
-    state: State,
+    kind: Word<RegisterKind>,
+    medium: Word<Medium>,
+    state: Word<State>,
     registered_domicile: String,
     first_entered_person: String,
-    made_on: WrittenDate,
+    made_on: Object<WrittenDate>,
     #[serde(
         default,
         deserialize_with = "json::present",
         skip_serializing_if = "Option::is_none"
     )]
-    removed_on: Option<WrittenDate>,
-    members: Vec<MemberRecord>,
+    removed_on: Option<Object<WrittenDate>>,
+    members: Vec<Object<MemberRecord>>,
     #[serde(skip_serializing)]
     digest: String,
 }
@@ -69,8 +69,8 @@ struct MemberRecord {
         skip_serializing_if = "Option::is_none"
     )]
     name_kana: Option<String>,
-    name_kana_status: KanaStatus,
-    birth_date: WrittenDate,
+    name_kana_status: Word<KanaStatus>,
+    birth_date: Object<WrittenDate>,
     #[serde(
         default,
         deserialize_with = "json::present",
@@ -129,13 +129,13 @@ pub fn parse_line(line: &[u8]) -> Result<RegisterCopy, LineFault> {
             local_number: record.local_number,
         },
         revision: record.revision,
-        kind: record.kind,
-        medium: record.medium,
-        in_motion: record.state == State::InMotion,
+        kind: record.kind.0,
+        medium: record.medium.0,
+        in_motion: record.state.0 == State::InMotion,
         members: record
             .members
             .into_iter()
-            .map(|member| Member {
+            .map(|Object(member)| Member {
                 reference: member.reference,
                 removed: member.removed,
             })
@@ -153,7 +153,7 @@ fn check(record: &Record) -> Result<(), LineFault> {
     text("registered_domicile", &record.registered_domicile, 1_024)?;
     text("first_entered_person", &record.first_entered_person, 512)?;
     date("made_on", &record.made_on)?;
-    match (record.kind, &record.removed_on) {
+    match (record.kind.0, &record.removed_on) {
         (RegisterKind::Current, None) => {}
         (RegisterKind::Current, Some(_)) => {
             return Err(invalid("removed_on", "left out for a current register"));
@@ -177,7 +177,7 @@ fn check(record: &Record) -> Result<(), LineFault> {
             return Err(invalid(&field("reference"), "unique within the register"));
         }
         text(&field("name"), &member.name, 512)?;
-        match (member.name_kana_status, &member.name_kana) {
+        match (member.name_kana_status.0, &member.name_kana) {
             (KanaStatus::None, None) => {}
             (KanaStatus::None, Some(_)) => {
                 return Err(invalid(&field("name_kana"), "left out when its status is none"));
