@@ -42,8 +42,12 @@ impl Consented {
                     .text_hashes(asked.kind)
                     .any(|hash| *hash == consent.text_sha256)
         };
-        // A lasting consent before a one-time one: what need not be spent is not.
-        let lasting = consents.iter().filter(holds).find(|consent| !consent.one_time);
+        // A lasting consent before a one-time one: what need not be spent is not. Of several the one that holds longest: the
+        // answer is carried by the consent that the registry side is told of, which must not end on the way.
+        let lasting = consents
+            .iter()
+            .filter(|consent| !consent.one_time && holds(consent))
+            .max_by_key(|consent| consent.expires_at);
         let consent = lasting.or_else(|| consents.iter().find(holds));
         consent.cloned().map(Self).ok_or(Reason::ConsentRequired)
     }
