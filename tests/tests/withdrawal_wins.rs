@@ -399,3 +399,52 @@ async fn an_answer_that_is_too_old_is_withheld() {
         .unwrap();
     assert_eq!(there.outcome(), Outcome::Released);
 }
+
+/// A linkage that was replaced while the answer was on its way: the answer is another code's, although the card is linked.
+#[tokio::test]
+async fn an_answer_of_a_replaced_linkage_is_withheld() {
+    let places = Places::default();
+    let pair = Pair::start_hooked(&Places::default(), &places).await.load().await;
+    let requester = Requester::new(&pair, Scenario::Ordinary).await;
+    let linkages = std::fs::read_to_string(pair.deployment.linkages()).unwrap();
+    let card_key = data_encoding::HEXLOWER.encode(&requester.card_key_sha256);
+    let old = linkages.lines().find(|line| line.contains(&card_key)).unwrap();
+    let mut new: serde_json::Value = serde_json::from_str(old).unwrap();
+    new["linkage_code"] = data_encoding::BASE64URL_NOPAD.encode(&[7; 32]).into();
+    let replaced = format!("{}\n{new}\n", old.replace("\"ACTIVE\"", "\"REVOKED\""));
+    let operator = requester.operator.clone();
+    places.before_gate(async move {
+        let loaded = operator.load(std::io::Cursor::new(replaced.into_bytes())).await;
+        assert!(loaded.is_whole() && loaded.refused().next().is_none());
+    });
+    let id = requester.frontend.ids().next();
+    let asked = requester
+        .frontend
+        .copy_info_as(&id, &requester.session, KIND, "")
+        .await;
+    assert_eq!(asked.unwrap_err().reason(), Some("NOT_PROVIDED"));
+    let (_, entry) = provision(&pair.deployment.gateway_database(), &id).await.unwrap();
+    assert_eq!(entry.restricted.unwrap().cause, "LINKAGE_CHANGED");
+}
+
+/// Opening takes two persons, each asking anew: acts that are sent again, as after a lost reply, open nothing, and a
+/// suspension that was lifted is not said to be in force.
+#[tokio::test]
+async fn acts_that_are_sent_again_open_nothing() {
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let [alice, bob] = pair.offices().portal;
+    let first = cast.frontend.ids().next();
+    alice.suspend(&first, None).await.unwrap();
+    alice.suspend(&first, None).await.unwrap();
+    assert_eq!(
+        alice.resume(None).await.unwrap(),
+        common::suspension::ResumeState::Proposed
+    );
+    assert_eq!(
+        bob.resume(None).await.unwrap(),
+        common::suspension::ResumeState::Resumed
+    );
+    let again = alice.suspend(&first, None).await.unwrap_err();
+    assert_eq!(again.reason(), Some("ACT_ID_USED"));
+}

@@ -1,13 +1,13 @@
 //! Files that are loaded line by line over a stream: reading them on the sender's side, taking them in on the server's.
 //! One result per line, in order, after it is durable; a bad line leaves its neighbours alone.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use koseki_proto::koseki::common::v1::{FileLine, LineOutcome, LineReason, LineResult};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
@@ -24,6 +24,10 @@ pub const MAX_LINE_BYTES: usize = 65_536;
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// Lines that are stored together at most.
 const BATCH_LINES: usize = 256;
+/// Bytes that are stored together: no further line is added to as many.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Streams at the same time on a listener: with [`BATCH_BYTES`] the bound of what senders make us keep.
+const MAX_STREAMS: usize = 64;
 /// A stream ends after this long without a message.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -78,22 +82,47 @@ pub fn too_long() -> LineFault {
 /// The stream of results of a method that takes lines.
 pub type Results = ReceiverStream<Result<LineResult, Status>>;
 
-/// Takes lines in: whatever has come in is handed to `store` together, and its outcomes are sent before more is read, so
-/// that a fast sender waits and fills nothing. A message that is no numbered line ends the stream with `MALFORMED`, after
-/// the outcomes of the lines before it.
-pub fn take_in<F, Fut>(mut incoming: Streaming<FileLine>, store: F) -> Results
+/// How many streams of a listener are taken in at the same time; shared by its calls.
+#[derive(Clone)]
+pub struct Intake(Arc<Semaphore>);
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
+    }
+}
+
+impl Intake {
+    /// Takes lines in: whatever has come in is handed to `store` together, and its outcomes are sent before more is read,
+    /// so that a fast sender waits and fills nothing. One stream too many is refused.
+    pub fn take_in<F, Fut>(&self, incoming: Streaming<FileLine>, store: F) -> Result<Results, Status>
+    where
+        F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Vec<Outcome>> + Send,
+    {
+        match self.0.clone().try_acquire_owned() {
+            Ok(place) => Ok(take_in(incoming, store, place)),
+            Err(_) => Err(Refusal::new(Reason::Overloaded).into()),
+        }
+    }
+}
+
+fn take_in<F, Fut>(mut incoming: Streaming<FileLine>, store: F, place: OwnedSemaphorePermit) -> Results
 where
     F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
     Fut: Future<Output = Vec<Outcome>> + Send,
 {
     let (results, receiver) = mpsc::channel(BATCH_LINES);
     tokio::spawn(async move {
+        let _place = place;
         let mut last = 0;
         loop {
             let Gathered { numbers, lines, then } = gather(&mut incoming, &mut last).await;
             if !lines.is_empty() {
                 for (number, outcome) in numbers.into_iter().zip(store(lines).await) {
-                    if results.send(Ok(to_proto(number, outcome))).await.is_err() {
+                    // A sender that takes no results is treated as one that is gone.
+                    let told = results.send_timeout(Ok(to_proto(number, outcome)), IDLE);
+                    if told.await.is_err() {
                         return;
                     }
                 }
@@ -132,6 +161,7 @@ async fn gather(incoming: &mut Streaming<FileLine>, last: &mut u64) -> Gathered 
         lines: Vec::new(),
         then: Then::More,
     };
+    let mut bytes = 0;
     // An idle sender is treated as one that has ended.
     let mut next = tokio::time::timeout(IDLE, incoming.next()).await.ok().flatten();
     loop {
@@ -148,8 +178,10 @@ async fn gather(incoming: &mut Streaming<FileLine>, last: &mut u64) -> Gathered 
             Some(Ok(line)) => {
                 *last = line.line_number;
                 gathered.numbers.push(line.line_number);
+                bytes += line.line.len();
                 gathered.lines.push(line.line);
                 if gathered.lines.len() < BATCH_LINES
+                    && bytes < BATCH_BYTES
                     && let Some(more) = incoming.next().now_or_never()
                 {
                     next = more;

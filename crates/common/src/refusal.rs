@@ -46,6 +46,8 @@ pub enum Reason {
     ConsentTextUnknown,
     /// The requester has no such consent.
     ConsentUnknown,
+    /// The requester has as many consents to the kind as can hold at the same time.
+    TooManyConsents,
     /// The requester has not consented to this kind and the text in force.
     ConsentRequired,
     /// The register refusal: one for every cause in linkage, register and suppression (I6).
@@ -74,7 +76,7 @@ struct Public {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Malformed,
         Self::IdentityInvalid,
         Self::PermissionDenied,
@@ -90,6 +92,7 @@ impl Reason {
         Self::SignatureInvalid,
         Self::ConsentTextUnknown,
         Self::ConsentUnknown,
+        Self::TooManyConsents,
         Self::ConsentRequired,
         Self::NotProvided,
         Self::EligibilityRefused,
@@ -202,6 +205,12 @@ impl Reason {
                 "CONSENT_UNKNOWN",
                 "the requester has no such consent",
                 "該当する同意がありません。",
+            ),
+            Self::TooManyConsents => public(
+                Code::FailedPrecondition,
+                "TOO_MANY_CONSENTS",
+                "the requester has as many consents to this kind as can hold at a time; withdraw one",
+                "この請求等への同意が上限に達しています。不要な同意を撤回してください。",
             ),
             Self::ConsentRequired => public(
                 Code::FailedPrecondition,

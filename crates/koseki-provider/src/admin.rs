@@ -8,7 +8,7 @@ use std::{
 use common::{
     authorisation::{Permit, permit},
     clock::Clock,
-    lines::{self, Outcome, Results},
+    lines::{self, Intake, Outcome, Results},
     policy::Policy,
     refusal::Refusal,
     suspension,
@@ -33,6 +33,8 @@ pub struct AdminService {
     pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Bounds the files that are loaded at the same time.
+    pub intake: Intake,
     last_forbidding: Arc<Mutex<Duration>>,
 }
 
@@ -44,6 +46,7 @@ impl AdminService {
             store,
             policy,
             clock,
+            intake: Intake::default(),
             last_forbidding,
         }
     }
@@ -107,13 +110,11 @@ impl KosekiAdmin for AdminService {
     async fn load_persons(&self, request: Request<Streaming<FileLine>>) -> Result<Response<Results>, Status> {
         let permit = permit(&request)?;
         let this = self.clone();
-        Ok(Response::new(lines::take_in(
-            request.into_inner(),
-            move |batch| {
-                let (this, permit) = (this.clone(), permit.clone());
-                async move { this.load(&permit, batch).await }
-            },
-        )))
+        let results = self.intake.take_in(request.into_inner(), move |batch| {
+            let (this, permit) = (this.clone(), permit.clone());
+            async move { this.load(&permit, batch).await }
+        })?;
+        Ok(Response::new(results))
     }
 
     async fn record_non_provision(

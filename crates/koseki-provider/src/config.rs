@@ -66,12 +66,13 @@ impl Config {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
         self.limits.check()?;
+        self.provision
+            .check()
+            .map_err(|rule| ConfigError::value("provision", rule))?;
         // A commit's bundle holds the entries of all calls of a batch, up to 256 each.
         if self.provision.batch > 16 {
             return Err(ConfigError::value("provision.batch", "must be 1 to 16"));
         }
-        self.provision
-            .check()
-            .map_err(|rule| ConfigError::value("provision", rule))
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use common::{
     authorisation::permit,
     clock::Clock,
     identity::PeerIdentity,
-    lines::{self, LineFault, Outcome, Results},
+    lines::{self, Intake, LineFault, Outcome, Results},
     policy::Policy,
 };
 use koseki_proto::koseki::{
@@ -30,6 +30,8 @@ pub struct IngestService {
     pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Bounds the files that are loaded at the same time.
+    pub intake: Intake,
 }
 
 impl IngestService {
@@ -62,12 +64,10 @@ impl Ingest for IngestService {
     async fn send_copies(&self, request: Request<Streaming<FileLine>>) -> Result<Response<Results>, Status> {
         let permit = permit(&request)?;
         let this = self.clone();
-        Ok(Response::new(lines::take_in(
-            request.into_inner(),
-            move |batch| {
-                let (this, permit) = (this.clone(), permit.clone());
-                async move { this.store(permit.peer(), batch).await }
-            },
-        )))
+        let results = self.intake.take_in(request.into_inner(), move |batch| {
+            let (this, permit) = (this.clone(), permit.clone());
+            async move { this.store(permit.peer(), batch).await }
+        })?;
+        Ok(Response::new(results))
     }
 }

@@ -10,7 +10,7 @@ use common::{
     eligibility::Verifier,
     identity::TrustDomain,
     keyring::Keyring,
-    lines,
+    lines::{self, Intake},
     policy::Policy,
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -153,6 +153,7 @@ impl Provider {
             store: store.clone(),
             policy: policy.clone(),
             clock: clock.clone(),
+            intake: Intake::default(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         let admin = AdminService::new(store, policy, clock);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::{
     authorisation::{Permit, permit},
     clock::Clock,
-    lines::{self, Outcome, Results},
+    lines::{self, Intake, Outcome, Results},
     refusal::Refusal,
     suspension,
     terms::{ActId, RuleBroken},
@@ -31,6 +31,8 @@ pub struct AdminService {
     pub store: Arc<dyn GatewayStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Bounds the files that are loaded at the same time.
+    pub intake: Intake,
 }
 
 impl AdminService {
@@ -72,13 +74,11 @@ impl PortalAdmin for AdminService {
     ) -> Result<Response<Results>, Status> {
         let permit = permit(&request)?;
         let this = self.clone();
-        Ok(Response::new(lines::take_in(
-            request.into_inner(),
-            move |batch| {
-                let (this, permit) = (this.clone(), permit.clone());
-                async move { this.load(&permit, batch).await }
-            },
-        )))
+        let results = self.intake.take_in(request.into_inner(), move |batch| {
+            let (this, permit) = (this.clone(), permit.clone());
+            async move { this.load(&permit, batch).await }
+        })?;
+        Ok(Response::new(results))
     }
 
     async fn set_block(

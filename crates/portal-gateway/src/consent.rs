@@ -112,6 +112,7 @@ fn refusal(error: RequesterError) -> Refusal {
     match error {
         RequesterError::Session => Reason::SessionInvalid.into(),
         RequesterError::Consent => Reason::ConsentUnknown.into(),
+        RequesterError::TooManyConsents => Reason::TooManyConsents.into(),
         RequesterError::Store(error) => Reason::from(error).into(),
     }
 }

@@ -10,7 +10,7 @@ use common::{
     eligibility::Signer,
     identity::{Role, TrustDomain},
     keyring::Keyring,
-    lines,
+    lines::{self, Intake},
     ops::Readiness,
     policy::Policy,
     process::{Service, StartError},
@@ -188,7 +188,11 @@ impl Gateway {
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let admin = AdminService { store, clock };
+        let admin = AdminService {
+            store,
+            clock,
+            intake: Intake::default(),
+        };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
             .listen(Listener::Portal, config.listen.portal, |routes| {

@@ -101,6 +101,9 @@ pub(super) async fn end_session(
     Ok(true)
 }
 
+/// Consents of one requester to one kind that hold at the same time.
+const MAX_CONSENTS: i64 = 256;
+
 pub(super) async fn grant_consent(
     store: &SqliteStore,
     token_sha256: [u8; 32],
@@ -111,6 +114,17 @@ pub(super) async fn grant_consent(
 ) -> Result<(), RequesterError> {
     let mut tx = store.database.begin_ordinary().await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
+    let (held,): (i64,) = sqlx::query_as(
+        "SELECT count(*) FROM consent WHERE account_id = ?1 AND kind = ?2 AND state = 'GIVEN' AND expires_at >= ?3",
+    )
+    .bind(account)
+    .bind(i32::from(new.kind.to_proto()))
+    .bind(now.unix_ms())
+    .fetch_one(tx.connection())
+    .await?;
+    if held >= MAX_CONSENTS {
+        return Err(RequesterError::TooManyConsents);
+    }
     let ConsentFacts {
         id,
         text_sha256,

@@ -65,6 +65,9 @@ pub enum RequesterError {
     /// The requester has no such consent.
     #[error("no such consent")]
     Consent,
+    /// The requester has as many consents to the kind as can hold at the same time.
+    #[error("too many consents")]
+    TooManyConsents,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
