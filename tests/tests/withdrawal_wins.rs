@@ -213,7 +213,7 @@ impl RegistryAct {
             "NOT_PROVIDED",
         ),
         (Self::Suspend, "SUSPEND_PROVISION", "PROVISION_SUSPENDED"),
-        (Self::SuspendLinkage, "LOAD_LINKAGES", "NOT_PROVIDED"),
+        (Self::SuspendLinkage, "CHANGE_LINKAGE", "NOT_PROVIDED"),
     ];
 
     fn scenario(self) -> Scenario {

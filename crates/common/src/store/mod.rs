@@ -1,9 +1,11 @@
 //! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
 //! acts, used request ids (DESIGN §4, §5, §7).
 
+mod load;
 mod side;
 mod sqlite;
 
+pub use load::{Change, Load};
 pub use side::{ActError, SideStore, forget_request_ids};
 pub use sqlite::{Database, OpenError, WriteTx, hex_array, migration, suspensions};
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use common::{
     clock::Timestamp,
     digest,
-    evidence::{GuardActEntry, ordinary_act},
+    evidence::ordinary_act,
     identity::PeerIdentity,
     keyring::{Keyring, Lookup},
     lines::{LineFault, Outcome},
     sealing::Place,
-    store::{StoreError, WriteTx, hex_array},
+    store::{Change, Load, StoreError, WriteTx, hex_array},
     terms::{LinkageCode, LinkageState, RegisterKind},
 };
 use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
@@ -155,8 +155,7 @@ pub(super) async fn persons(
     now: Timestamp,
 ) -> Result<Loaded, StoreError> {
     let mut outcomes = Vec::with_capacity(lines.len());
-    let mut count = 0;
-    let mut forbids = false;
+    let mut load = Load::new(operator);
     for line in &lines {
         let change = match line {
             PersonLine::Person { person_id, members } => {
@@ -164,7 +163,7 @@ pub(super) async fn persons(
                     .iter()
                     .map(|(code, reference)| member_lookup(keys, code.as_str(), reference))
                     .collect();
-                store_person(&mut tx, &person_lookup(keys, person_id), &members).await?
+                store_person(&mut tx, keys, &person_lookup(keys, person_id), &members).await?
             }
             PersonLine::Linkage {
                 code,
@@ -181,42 +180,15 @@ pub(super) async fn persons(
                 store_linkage(&mut tx, keys, code, &linkage).await?
             }
         };
-        outcomes.push(change.map(|change| match change {
-            Change::None => LineOutcome::Unchanged,
-            Change::Made { forbids: this } => {
-                count += 1;
-                forbids |= this;
-                LineOutcome::Stored
-            }
-        }));
+        outcomes.push(change.map(|change| load.count(change)));
     }
-    if count > 0 {
-        let entry = if forbids {
-            tx.advance_epoch().await?;
-            GuardActEntry {
-                act_id: None,
-                act: "LOAD_LINKAGES",
-                actor: operator,
-                kind: None,
-                subject: None,
-                reason: "",
-            }
-            .to_entry()
-        } else {
-            ordinary_act("LOAD_PERSONS", operator, count, None, "")
-        };
-        let _ = tx.commit(vec![entry], now).await?;
-    }
+    let forbids = load.commit(tx, now).await?;
     Ok(Loaded { outcomes, forbids })
-}
-
-enum Change {
-    None,
-    Made { forbids: bool },
 }
 
 async fn store_person(
     tx: &mut WriteTx,
+    keys: &Keyring,
     person: &Lookup,
     members: &[Lookup],
 ) -> Result<Result<Change, LineFault>, StoreError> {
@@ -227,7 +199,7 @@ async fn store_person(
         .fetch_optional(tx.connection())
         .await?;
     if known.as_ref().is_some_and(|(_, stored)| *stored == content) {
-        return Ok(Ok(Change::None));
+        return Ok(Ok(Change::Nothing));
     }
     let taken: Option<(i64,)> = sqlx::query_as(
         "SELECT person_id FROM person_member WHERE reference IN (SELECT unhex(value) FROM json_each(?1)) \
@@ -264,9 +236,16 @@ async fn store_person(
     .execute(tx.connection())
     .await?;
     // Other registers may be specified from now on, or none.
-    Ok(Ok(Change::Made {
-        forbids: known.is_some(),
-    }))
+    Ok(Ok(change(keys, known.is_some(), person)))
+}
+
+/// What storing something about a person changed: what was known before may have allowed more.
+fn change(keys: &Keyring, known: bool, person: &Lookup) -> Change {
+    if known {
+        Change::Forbids(keys.pseudonym.pseudonym("subject", person))
+    } else {
+        Change::Added
+    }
 }
 
 struct Linkage {
@@ -308,7 +287,7 @@ async fn store_linkage(
             )));
         }
         if *state == linkage.state.as_str() && *card_key == linkage.card_key {
-            return Ok(Ok(Change::None));
+            return Ok(Ok(Change::Nothing));
         }
         if state == "REVOKED" {
             return Ok(Err(LineFault::new(
@@ -334,7 +313,5 @@ async fn store_linkage(
     .bind(linkage.state.as_str())
     .execute(tx.connection())
     .await?;
-    Ok(Ok(Change::Made {
-        forbids: known.is_some(),
-    }))
+    Ok(Ok(change(keys, known.is_some(), &linkage.person)))
 }

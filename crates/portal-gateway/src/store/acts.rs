@@ -8,10 +8,10 @@ use common::{
     identity::PeerIdentity,
     keyring::Pseudonym,
     lines::{LineFault, Outcome},
-    store::{ActError, StoreError, WriteTx},
+    store::{ActError, Change, Load, StoreError, WriteTx},
     terms::ActId,
 };
-use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
+use koseki_proto::koseki::common::v1::LineReason;
 
 use super::{
     Block, NewConsent, RequesterError, SessionBounds,
@@ -230,41 +230,13 @@ pub(super) async fn store_linkages(
 ) -> Result<Vec<Outcome>, StoreError> {
     let mut tx = store.database.begin().await?;
     let mut outcomes = Vec::with_capacity(lines.len());
-    let (mut count, mut forbids) = (0, false);
+    let mut load = Load::new(operator);
     for line in &lines {
-        let outcome = store_linkage(store, &mut tx, line).await?;
-        outcomes.push(outcome.map(|change| match change {
-            Change::None => LineOutcome::Unchanged,
-            Change::Made { forbids: this } => {
-                count += 1;
-                forbids |= this;
-                LineOutcome::Stored
-            }
-        }));
+        let change = store_linkage(store, &mut tx, line).await?;
+        outcomes.push(change.map(|change| load.count(change)));
     }
-    if count > 0 {
-        let entry = if forbids {
-            tx.advance_epoch().await?;
-            GuardActEntry {
-                act_id: None,
-                act: "LOAD_LINKAGES",
-                actor: operator,
-                kind: None,
-                subject: None,
-                reason: "",
-            }
-            .to_entry()
-        } else {
-            ordinary_act("LOAD_LINKAGES", operator, count, None, "")
-        };
-        let _ = tx.commit(vec![entry], now).await?;
-    }
+    load.commit(tx, now).await?;
     Ok(outcomes)
-}
-
-enum Change {
-    None,
-    Made { forbids: bool },
 }
 
 async fn store_linkage(
@@ -281,7 +253,7 @@ async fn store_linkage(
             .await?;
     if let Some((known_key, state)) = &known {
         if *known_key == card_key && *state == line.state.as_str() {
-            return Ok(Ok(Change::None));
+            return Ok(Ok(Change::Nothing));
         }
         if state == "REVOKED" {
             return Ok(Err(LineFault::new(
@@ -315,8 +287,9 @@ async fn store_linkage(
     .bind(line.state.as_str())
     .execute(tx.connection())
     .await?;
-    Ok(Ok(Change::Made {
-        forbids: known.is_some(),
+    Ok(Ok(match known {
+        Some(_) => Change::Forbids(store.keys.pseudonym.pseudonym("card-key", &card_key)),
+        None => Change::Added,
     }))
 }
 
