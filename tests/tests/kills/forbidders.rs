@@ -12,10 +12,11 @@ use common::{refusal::Reason, terms::RequestKind};
 use data_encoding::HEXLOWER;
 use devkit::{
     card::VirtualCard,
-    client::CallError,
+    client::{CallError, Frontend, Term},
     registers::{OperatorRecord, Scenario, ScenarioPerson},
-    story::{Cast, Offices, ask_once},
+    story::{Cast, Offices},
 };
+use koseki_proto::koseki::common::v1::RequesterCopyInfo;
 use tokio::{
     task::JoinSet,
     time::{interval, timeout},
@@ -209,10 +210,24 @@ pub(crate) async fn check(ledger: &Ledger, cast: &Cast) {
 }
 
 impl Watched {
+    /// Logs in, consents for one answer, asks; a consent that was not spent is withdrawn, or they would add up to as many
+    /// as a requester can have.
+    async fn consent_and_ask(&self, frontend: &Frontend) -> Result<RequesterCopyInfo, CallError> {
+        let session = frontend.login(&self.card).await?;
+        let text = frontend.consent_text(self.kind).await?;
+        let consent = frontend.consent(&session, &text, Term::OneTime).await?;
+        let answer = frontend.copy_info(&session, self.kind, self.procedure).await;
+        if answer.is_err() {
+            // The service may be down by now: then this one consent is left.
+            let _ = frontend.withdraw(&session, &consent).await;
+        }
+        answer
+    }
+
     /// The refusal's reason, empty for an answer with items, `None` for no answer.
     async fn ask(&self, ledger: &Ledger, cast: &Cast) -> Option<String> {
         let forbidden = self.forbidden.load(Ordering::SeqCst);
-        let reason = match ask_once(&cast.frontend, &self.card, self.kind, self.procedure).await {
+        let reason = match self.consent_and_ask(&cast.frontend).await {
             Ok(_) => String::new(),
             Err(error) => error.reason()?.to_owned(),
         };
