@@ -11,6 +11,7 @@ use serde::{
         value::{MapAccessDeserializer, StrDeserializer},
     },
 };
+use serde_path_to_error::{Path, Segment};
 
 use crate::{digest, lines::LineFault};
 
@@ -19,9 +20,9 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineFault> {
     let text = std::str::from_utf8(line).map_err(|_| LineFault::new(LineReason::NotUtf8, "", "UTF-8"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let Object(parsed) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
+        let (path, parent) = (error.path().to_string(), parent(error.path()));
         let inner = error.into_inner();
-        let (field, rule) = describe(&inner, &path);
+        let (field, rule) = describe(&inner, &path, parent);
         LineFault::new(LineReason::NotTheFormat, &field, rule)
     })?;
     deserializer.end().map_err(|_| {
@@ -45,8 +46,22 @@ pub fn type_of<W: DeserializeOwned>(line: &[u8]) -> Result<W, LineFault> {
     Ok(parse::<Typed<W>>(line)?.r#type.0)
 }
 
+/// A path without its last step, which may be a name of the sender's own with anything in it, dots too.
+fn parent(path: &Path) -> String {
+    let mut steps: Vec<&Segment> = path.iter().collect();
+    steps.pop();
+    let mut text = String::new();
+    for step in steps {
+        if !text.is_empty() && !matches!(step, Segment::Seq { .. }) {
+            text.push('.');
+        }
+        text.push_str(&step.to_string());
+    }
+    text
+}
+
 /// What serde says, without the values that it quotes. Names of fields that are missing or given twice are ours.
-fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
+fn describe(error: &serde_json::Error, path: &str, parent: String) -> (String, &'static str) {
     let message = error.to_string();
     let quoted = || message.split('`').nth(1).unwrap_or_default();
     let at = |name: &str| {
@@ -71,12 +86,7 @@ fn describe(error: &serde_json::Error, path: &str) -> (String, &'static str) {
         (at(quoted()), "given once")
     } else if message.starts_with("unknown field") {
         // The path ends in the unknown name, which is the sender's text.
-        (
-            path.rsplit_once('.')
-                .map(|(parent, _)| parent.to_owned())
-                .unwrap_or_default(),
-            "no field that the format does not have",
-        )
+        (parent, "no field that the format does not have")
     } else if message.starts_with("unknown variant") {
         (here(), "one of the words of the format")
     } else {
@@ -210,6 +220,16 @@ mod tests {
                 r#"{"name":"a","inner":[{"size":1},{"size":"PLANTED"}]}"#,
                 "inner[1].size",
                 "of the type that the format says",
+            ),
+            (
+                r#"{"name":"a","inner":[{"size":1,"PLANTED.x":2}]}"#,
+                "inner[0]",
+                "no field that the format does not have",
+            ),
+            (
+                r#"{"name":"a","PLANTED.x":1}"#,
+                "",
+                "no field that the format does not have",
             ),
             (
                 r#"{"name":"a","inner":[{"size":1,"PLANTED":2}]}"#,
