@@ -9,7 +9,9 @@ use prost::Message as _;
 
 const FILES: &[&str] = &[
     "koseki/admin/v1/admin.proto",
+    "koseki/common/v1/approval.proto",
     "koseki/common/v1/common.proto",
+    "koseki/common/v1/status.proto",
     "koseki/evidence/v1/evidence.proto",
     "koseki/ingest/v1/ingest.proto",
     "koseki/linkage/v1/linkage.proto",
