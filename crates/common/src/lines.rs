@@ -4,18 +4,20 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use koseki_proto::koseki::common::v1::{FileLine, LineOutcome, LineReason, LineResult};
+use koseki_proto::koseki::common::v1::{
+    FileLine, LineOutcome, LineReason, LineResult, LoadMessage, load_message::Part,
+};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
 use crate::{
     refusal::{Reason, Refusal},
     store::StoreError,
-    terms::RuleBroken,
+    terms::{ActId, RuleBroken},
 };
 
 /// Length of a line at most, in bytes, without its end.
@@ -95,8 +97,9 @@ impl Default for Intake {
 impl Intake {
     /// Takes lines in: whatever has come in is handed to `store` together, and its outcomes are sent before more is read,
     /// so that a fast sender waits and fills nothing. One stream too many is refused.
-    pub fn take_in<F, Fut>(&self, incoming: Streaming<FileLine>, store: F) -> Result<Results, Status>
+    pub fn take_in<S, F, Fut>(&self, incoming: S, store: F) -> Result<Results, Status>
     where
+        S: Stream<Item = Result<FileLine, Status>> + Send + Unpin + 'static,
         F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<Outcome>> + Send,
     {
@@ -107,8 +110,50 @@ impl Intake {
     }
 }
 
-fn take_in<F, Fut>(mut incoming: Streaming<FileLine>, store: F, place: OwnedSemaphorePermit) -> Results
+/// The start of a load on an administration's listener, and the lines after it.
+pub async fn start_load(
+    mut incoming: Streaming<LoadMessage>,
+) -> Result<
+    (
+        LoadStart,
+        impl Stream<Item = Result<FileLine, Status>> + Send + Unpin,
+    ),
+    Status,
+> {
+    let first = tokio::time::timeout(IDLE, incoming.next())
+        .await
+        .ok()
+        .flatten()
+        .transpose()?;
+    let Some(LoadMessage {
+        part: Some(Part::Start(start)),
+    }) = first
+    else {
+        return Err(Refusal::malformed("start", RuleBroken("the first message of a load")).into());
+    };
+    let start = LoadStart {
+        load_id: ActId::parse(&start.load_id).map_err(|rule| Refusal::malformed("start.load_id", rule))?,
+        dry_run: start.dry_run,
+    };
+    let lines = incoming.map(|message| match message?.part {
+        Some(Part::Line(line)) => Ok(line),
+        _ => Err(Refusal::malformed("line", RuleBroken("a line in each message after the first")).into()),
+    });
+    Ok((start, lines))
+}
+
+/// How a load begins.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadStart {
+    /// Its id: entries and closings that it makes carry it.
+    pub load_id: ActId,
+    /// Whether it only tells what it would do.
+    pub dry_run: bool,
+}
+
+fn take_in<S, F, Fut>(mut incoming: S, store: F, place: OwnedSemaphorePermit) -> Results
 where
+    S: Stream<Item = Result<FileLine, Status>> + Send + Unpin + 'static,
     F: Fn(Vec<Vec<u8>>) -> Fut + Send + 'static,
     Fut: Future<Output = Vec<Outcome>> + Send,
 {
@@ -155,7 +200,10 @@ enum Then {
 }
 
 /// Waits for a line and takes those that are there already.
-async fn gather(incoming: &mut Streaming<FileLine>, last: &mut u64) -> Gathered {
+async fn gather(
+    incoming: &mut (impl Stream<Item = Result<FileLine, Status>> + Unpin),
+    last: &mut u64,
+) -> Gathered {
     let mut gathered = Gathered {
         numbers: Vec::new(),
         lines: Vec::new(),

@@ -14,6 +14,7 @@ use crate::{
     config::{self, ConfigError, LogConfig},
     ops,
     server::Server,
+    store::{Database, DatabaseConfig, SchemaStep},
     telemetry,
 };
 
@@ -35,6 +36,8 @@ pub trait Service: Send + 'static {
     fn ops(config: &Self::Config) -> SocketAddr;
     /// How long a drain may take.
     fn drain_deadline(config: &Self::Config) -> Duration;
+    /// Its database, and the schema that it has on it.
+    fn database(config: &Self::Config) -> (&DatabaseConfig, &'static [SchemaStep]);
     /// Starts it.
     fn start(
         config: Self::Config,
@@ -64,6 +67,12 @@ struct Run {
 enum Command {
     /// Ask the running service's operations port whether it is ready: exit code 0 when it is
     Healthcheck,
+    /// Bring the PostgreSQL schema up to date, as the role that owns it; a SQLite file needs none of this
+    Migrate {
+        /// A file with the URL of the owner's role
+        #[arg(long)]
+        owner_url_file: PathBuf,
+    },
 }
 
 /// Runs a service until SIGTERM or SIGINT. Exit code 0 after a drain, 1 when it could not run, 2 for a wrong command line.
@@ -91,11 +100,21 @@ fn run<S: Service>(cli: Cli) -> Result<(), StartError> {
     let path = cli.run.config.ok_or("--config FILE is missing")?;
     let config: S::Config = config::load(&path)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    if let Some(Command::Healthcheck) = cli.command {
-        return match runtime.block_on(ops::is_ready(S::ops(&config)))? {
-            true => Ok(()),
-            false => Err("not ready".into()),
-        };
+    match cli.command {
+        Some(Command::Healthcheck) => {
+            return match runtime.block_on(ops::is_ready(S::ops(&config)))? {
+                true => Ok(()),
+                false => Err("not ready".into()),
+            };
+        }
+        Some(Command::Migrate { owner_url_file }) => {
+            let (DatabaseConfig::Postgres { .. }, steps) = S::database(&config) else {
+                return Err("database.kind is sqlite: its schema is brought up to date at the start".into());
+            };
+            runtime.block_on(Database::migrate(&owner_url_file, steps))?;
+            return Ok(());
+        }
+        None => {}
     }
     telemetry::check(S::log(&config))?;
     S::check(&config)?;

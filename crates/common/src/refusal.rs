@@ -64,6 +64,12 @@ pub enum Reason {
     UnknownReference,
     /// The act's id was used for another act.
     ActIdUsed,
+    /// Another person than the first has to do it.
+    AnotherPersonNeeded,
+    /// What is stored is not in the state that the act is for.
+    NotApplicable,
+    /// The municipality may not write for this register.
+    NotOwnRegister,
 }
 
 /// What a reason says to the outside.
@@ -76,7 +82,7 @@ struct Public {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Malformed,
         Self::IdentityInvalid,
         Self::PermissionDenied,
@@ -101,6 +107,9 @@ impl Reason {
         Self::SequenceUsed,
         Self::UnknownReference,
         Self::ActIdUsed,
+        Self::AnotherPersonNeeded,
+        Self::NotApplicable,
+        Self::NotOwnRegister,
     ];
 
     /// The stable name.
@@ -259,6 +268,24 @@ impl Reason {
                 "ACT_ID_USED",
                 "the act's id was used for another act",
                 "この番号は別の操作に使われています。",
+            ),
+            Self::AnotherPersonNeeded => public(
+                Code::FailedPrecondition,
+                "ANOTHER_PERSON_NEEDED",
+                "another person than the first has to do this",
+                "最初の操作者とは別の者が行う必要があります。",
+            ),
+            Self::NotApplicable => public(
+                Code::FailedPrecondition,
+                "NOT_APPLICABLE",
+                "what is stored is not in the state that the act is for, or the proposal is void",
+                "対象がこの操作を行える状態にありません。",
+            ),
+            Self::NotOwnRegister => public(
+                Code::PermissionDenied,
+                "NOT_OWN_REGISTER",
+                "the policy does not list this municipality code for the sender",
+                "この市区町村コードの戸籍は送信元のものではありません。",
             ),
         }
     }

@@ -1,13 +1,9 @@
-//! Suspending and resuming provision (clause 3.3): closing takes one operator and acts at once, opening takes two. The
-//! same on both sides.
+//! Suspending provision (clause 3.3), the same on both sides: it takes one operator and acts at once. Resuming takes two:
+//! [`crate::approval`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use koseki_proto::koseki::common::v1::{
-    ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest, SuspendProvisionResponse,
-};
-
-pub use koseki_proto::koseki::common::v1::ResumeState;
+use koseki_proto::koseki::common::v1::{SuspendProvisionRequest, SuspendProvisionResponse};
 
 use crate::{
     authorisation::Permit,
@@ -64,25 +60,6 @@ fn kind_bytes(kind: Option<RequestKind>) -> [u8; 4] {
     kind.map_or(0, |kind| i32::from(kind.to_proto())).to_be_bytes()
 }
 
-/// An operator's wish to lift a suspension.
-#[derive(Debug)]
-pub struct Resume {
-    /// Its id.
-    pub act_id: ActId,
-    /// Which suspension; `None` for the one of all kinds.
-    pub kind: Option<RequestKind>,
-}
-
-impl Resume {
-    /// How long the first operator's wish waits for the second's.
-    pub const PROPOSAL_HOLDS: Duration = Duration::from_secs(600);
-
-    /// Digest of what the act says about the suspension of this epoch.
-    pub(crate) fn content(&self, suspended: i64) -> [u8; 32] {
-        digest::sha256(&[b"resume", &kind_bytes(self.kind), &suspended.to_be_bytes()])
-    }
-}
-
 /// Takes an operator's words for the audit log.
 pub fn parse_reason(text: &str) -> Result<String, RuleBroken> {
     if (1..=256).contains(&text.len()) && !text.chars().any(char::is_control) {
@@ -104,23 +81,7 @@ pub async fn suspend(
         kind: RequestKind::parse_or_all(request.kind).map_err(|rule| Refusal::malformed("kind", rule))?,
         reason: parse_reason(&request.reason).map_err(|rule| Refusal::malformed("reason", rule))?,
     };
-    let epoch = store.suspend(act, permit.peer(), now).await?;
+    let epoch = store.database().suspend(act, permit.peer(), now).await?;
     tracing::warn!(operator = %permit.peer(), epoch = epoch.0, "provision was suspended");
     Ok(SuspendProvisionResponse { epoch: epoch.0 })
-}
-
-/// Serves `ResumeProvision`.
-pub async fn resume(
-    store: &dyn SideStore,
-    permit: &Permit,
-    request: ResumeProvisionRequest,
-    now: Timestamp,
-) -> Result<ResumeProvisionResponse, Refusal> {
-    let act = Resume {
-        act_id: ActId::parse(&request.act_id).map_err(|rule| Refusal::malformed("act_id", rule))?,
-        kind: RequestKind::parse_or_all(request.kind).map_err(|rule| Refusal::malformed("kind", rule))?,
-    };
-    let state = store.resume(act, permit.peer(), now).await?;
-    tracing::warn!(operator = %permit.peer(), state = state.as_str_name(), "resumption of provision was asked for");
-    Ok(ResumeProvisionResponse { state: state.into() })
 }

@@ -81,8 +81,28 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     ),
     (
         &[PortalAdmin],
-        "/portal.admin.v1.PortalAdmin/ResumeProvision",
+        "/portal.admin.v1.PortalAdmin/Propose",
         &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/Approve",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/Confirm",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/ListPending",
+        &[Operator, Auditor],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/GetStatus",
+        &[Operator, Auditor],
     ),
     (
         &[Linkage],
@@ -95,6 +115,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         &[PortalGateway],
     ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
+    (
+        &[Ingest],
+        "/koseki.ingest.v1.Ingest/RecordOwnNonProvision",
+        &[Municipality],
+    ),
     (
         &[KosekiAdmin],
         "/koseki.admin.v1.KosekiAdmin/LoadPersons",
@@ -112,8 +137,38 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     ),
     (
         &[KosekiAdmin],
-        "/koseki.admin.v1.KosekiAdmin/ResumeProvision",
+        "/koseki.admin.v1.KosekiAdmin/Propose",
         &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/Approve",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/Confirm",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/ListPending",
+        &[Operator, Auditor],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/ListNonProvision",
+        &[Operator, Auditor],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/ListMunicipalities",
+        &[Operator, Auditor],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/GetStatus",
+        &[Operator, Auditor],
     ),
     (&Listener::ALL, "/grpc.health.v1.Health/Check", ANY_ROLE),
     (&Listener::ALL, "/grpc.health.v1.Health/Watch", ANY_ROLE),

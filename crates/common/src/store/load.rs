@@ -1,11 +1,12 @@
 use koseki_proto::koseki::common::v1::LineOutcome;
 
-use super::{StoreError, sqlite::WriteTx};
+use super::{Access, Database, StoreError, WriteTx};
 use crate::{
     clock::Timestamp,
     evidence::{GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Pseudonym,
+    lines::LoadStart,
 };
 
 /// What a loaded line changed.
@@ -20,19 +21,43 @@ pub enum Change {
 
 /// What a batch of loaded lines changed, for its entries.
 pub struct Load<'a> {
+    start: LoadStart,
     operator: &'a PeerIdentity,
+    access: Access,
     added: u64,
     forbidding: Vec<Pseudonym>,
 }
 
+/// How a batch ended.
+pub enum LoadEnd {
+    /// It is stored; whether anything of it forbids.
+    Stored {
+        /// Whether one of its changes forbids releases.
+        forbids: bool,
+    },
+    /// Something forbids, and the transaction does not have the gate alone: nothing is stored, do it again with it.
+    NeedsGate,
+}
+
 impl<'a> Load<'a> {
-    /// A batch of this operator's.
-    pub fn new(operator: &'a PeerIdentity) -> Self {
-        Self {
+    /// How the gate is taken, one after the other: most batches forbid nothing, and releases go on beside them.
+    pub const ACCESSES: [Access; 2] = [Access::Load, Access::GuardLoad];
+
+    /// Begins a batch of this operator's.
+    pub async fn begin(
+        database: &Database,
+        access: Access,
+        start: LoadStart,
+        operator: &'a PeerIdentity,
+    ) -> Result<(Self, WriteTx), StoreError> {
+        let load = Self {
+            start,
             operator,
+            access,
             added: 0,
             forbidding: Vec::new(),
-        }
+        };
+        Ok((load, database.begin(access).await?))
     }
 
     /// Counts a change; what the line's sender is told.
@@ -45,16 +70,30 @@ impl<'a> Load<'a> {
         LineOutcome::Stored
     }
 
-    /// Commits the batch, if it changed anything: one entry for all that was added, and one for each change that forbids,
-    /// under a new epoch. Tells whether anything forbids.
-    pub async fn commit(self, mut tx: WriteTx, now: Timestamp) -> Result<bool, StoreError> {
+    /// Commits the batch, if it changed anything and is no dry run: one entry for all that was added, and one for each
+    /// change that forbids, under a new epoch.
+    pub async fn commit(self, mut tx: WriteTx, now: Timestamp) -> Result<LoadEnd, StoreError> {
+        let forbids = !self.forbidding.is_empty();
+        if self.start.dry_run {
+            return Ok(LoadEnd::Stored { forbids: false });
+        }
+        if forbids && !self.access.is_exclusive() {
+            return Ok(LoadEnd::NeedsGate);
+        }
         let mut entries = Vec::with_capacity(self.forbidding.len() + 1);
+        let id = self.start.load_id;
         if self.added > 0 {
-            entries.push(ordinary_act("LOAD_LINKAGES", self.operator, self.added, None, ""));
+            entries.push(ordinary_act(
+                "LOAD_LINKAGES",
+                self.operator,
+                self.added,
+                None,
+                &id.to_string(),
+            ));
         }
         for subject in &self.forbidding {
             let entry = GuardActEntry {
-                act_id: None,
+                act_id: Some(id),
                 act: "CHANGE_LINKAGE",
                 actor: self.operator,
                 kind: None,
@@ -63,13 +102,13 @@ impl<'a> Load<'a> {
             };
             entries.push(entry.to_entry());
         }
-        let forbids = !self.forbidding.is_empty();
         if forbids {
             tx.advance_epoch().await?;
+            tx.note_closing(id, "CHANGE_LINKAGES", self.operator, now).await?;
         }
         if !entries.is_empty() {
             let _ = tx.commit(entries, now).await?;
         }
-        Ok(forbids)
+        Ok(LoadEnd::Stored { forbids })
     }
 }

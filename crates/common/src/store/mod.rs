@@ -1,13 +1,25 @@
 //! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
-//! acts, used request ids (DESIGN §4, §5, §7).
+//! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
+mod commit_warning;
+mod database;
 mod load;
+mod open_error;
+mod postgres;
+mod query;
+mod schema;
 mod side;
 mod sqlite;
+mod write_tx;
 
-pub use load::{Change, Load};
+pub use database::{Access, Database, DatabaseConfig, Reader};
+pub use load::{Change, Load, LoadEnd};
+pub use open_error::OpenError;
+pub use query::{Column, Connection, Params, Row, Value};
+pub use schema::SchemaStep;
 pub use side::{ActError, SideStore, forget_request_ids};
-pub use sqlite::{Database, OpenError, WriteTx, hex_array, migration, suspensions};
+pub(crate) use side::{kind_number, suspension_epoch};
+pub use write_tx::{WriteTx, suspensions, table};
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +30,9 @@ pub enum StoreError {
     /// The commit failed: whether it counts is not known.
     #[error("the outcome of a commit is not known")]
     OutcomeUnknown(#[source] sqlx::Error),
+    /// The server warned at the commit: a synchronous standby may not have it, so whether it counts is not known.
+    #[error("the outcome of a commit is not known: the server warned that a standby may not have it")]
+    CommitWarning,
     /// Another process has taken the log: this one must not write any more.
     #[error("another process has taken this log")]
     Fenced,

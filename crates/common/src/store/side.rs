@@ -1,16 +1,15 @@
 use async_trait::async_trait;
 
-use super::{
-    StoreError,
-    sqlite::{self, Database, WriteTx},
-};
+use super::{Access, Database, StoreError, WriteTx};
 use crate::{
+    approval::{CONFIRM_WITHIN, Opening},
     clock::{Clock, Timestamp},
-    evidence::{Epoch, GuardActEntry, ordinary_act},
+    evidence::{Epoch, GuardActEntry},
     identity::PeerIdentity,
+    keyring::{Lookup, Pseudonym},
     refusal::{Reason, Refusal},
-    suspension::{Resume, ResumeState, Suspend, Suspensions},
-    terms::{ActId, RequestId, RequestKind},
+    suspension::Suspend,
+    terms::{ActId, RequestId, RequestKind, RuleBroken},
 };
 
 /// An act was not done.
@@ -22,15 +21,18 @@ pub enum ActError {
     /// What the act refers to is not stored.
     #[error("what the act refers to is not stored")]
     UnknownReference,
+    /// Another person than the first has to do it.
+    #[error("another person has to do it")]
+    AnotherPersonNeeded,
+    /// What is stored is not in the state that the act is for.
+    #[error("what is stored is not in the state that the act is for")]
+    NotApplicable,
+    /// A field breaks its rule.
+    #[error("{0}: {1}")]
+    Malformed(&'static str, RuleBroken),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for ActError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 impl From<ActError> for Refusal {
@@ -38,36 +40,33 @@ impl From<ActError> for Refusal {
         match error {
             ActError::IdUsed => Reason::ActIdUsed.into(),
             ActError::UnknownReference => Reason::UnknownReference.into(),
+            ActError::AnotherPersonNeeded => Reason::AnotherPersonNeeded.into(),
+            ActError::NotApplicable => Reason::NotApplicable.into(),
+            ActError::Malformed(field, rule) => Refusal::malformed(field, rule),
             ActError::Store(error) => Reason::from(error).into(),
         }
     }
 }
 
-/// What both sides' stores can do alike.
+/// A side's store, as the mechanisms of both sides see it.
 #[async_trait]
 pub trait SideStore: Send + Sync {
-    /// Suspends provision: in force when this returns.
-    async fn suspend(&self, act: Suspend, actor: &PeerIdentity, now: Timestamp) -> Result<Epoch, ActError>;
+    /// The database.
+    fn database(&self) -> &Database;
 
-    /// Asks to lift a suspension; the second of two different operators lifts it.
-    async fn resume(
+    /// Opens something of this side's own, in the transaction that two persons' approval commits: whom it concerns.
+    async fn open(
         &self,
-        act: Resume,
-        actor: &PeerIdentity,
+        tx: &mut WriteTx,
+        opening: &Opening,
         now: Timestamp,
-    ) -> Result<ResumeState, ActError>;
-
-    /// The kinds that are suspended, for telling; a release reads them in its own transaction.
-    async fn suspensions(&self) -> Result<Suspensions, StoreError>;
-
-    /// Forgets request ids that no fresh request can carry any more; some at a time, and how many it were.
-    async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError>;
+    ) -> Result<Option<Pseudonym>, ActError>;
 }
 
 /// Forgets used request ids for as long as the service runs, so that the store does not grow without bound.
-pub async fn forget_request_ids(store: &dyn SideStore, clock: &dyn Clock) {
+pub async fn forget_request_ids(database: &Database, clock: &dyn Clock) {
     loop {
-        match store.forget_request_ids(clock.now()).await {
+        match database.forget_request_ids(clock.now()).await {
             // There may be more: go on at once.
             Ok(forgotten) if forgotten > 0 => {}
             Ok(_) => tokio::time::sleep(RequestId::WINDOW / 10).await,
@@ -91,12 +90,51 @@ impl WriteTx {
             None => Ok(None),
         }
     }
+
+    /// Notes a closing, which another person has to confirm; the same one again changes nothing.
+    pub async fn note_closing(
+        &mut self,
+        id: ActId,
+        act: &'static str,
+        actor: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let params = [
+            ("id", id.as_bytes().into()),
+            ("act", act.into()),
+            ("actor", actor.to_string().into()),
+            ("now", now.unix_ms().into()),
+            ("due", now.after(CONFIRM_WITHIN).unix_ms().into()),
+        ];
+        self.execute(
+            "INSERT INTO closing (act_id, act, actor, at, due_at) VALUES ({id}, {act}, {actor}, {now}, {due}) \
+             ON CONFLICT DO NOTHING",
+            &params,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Makes proposals to open this void: it is closed anew.
+    pub async fn void_proposals(&mut self, target: &Lookup) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE proposal SET voided = {yes} WHERE target = {target} AND approved_by IS NULL",
+            &[("yes", true.into()), ("target", target.into())],
+        )
+        .await?;
+        Ok(())
+    }
 }
 
-#[async_trait]
-impl SideStore for Database {
-    async fn suspend(&self, act: Suspend, actor: &PeerIdentity, now: Timestamp) -> Result<Epoch, ActError> {
-        let mut tx = self.begin().await?;
+impl Database {
+    /// Suspends provision: in force when this returns.
+    pub async fn suspend(
+        &self,
+        act: Suspend,
+        actor: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Epoch, ActError> {
+        let mut tx = self.begin(Access::Guard).await?;
         let content = act.content();
         let suspended = suspension_epoch(&mut tx, act.kind).await?;
         match tx.done_before(act.act_id, &content).await? {
@@ -106,18 +144,21 @@ impl SideStore for Database {
             None => {}
         }
         let epoch = tx.advance_epoch().await?;
-        sqlx::query("INSERT INTO suspension (kind, epoch, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
-            .bind(kind_number(act.kind))
-            .bind(i64::try_from(epoch.0).unwrap_or(i64::MAX))
-            .bind(now.unix_ms())
-            .execute(tx.connection())
-            .await?;
-        // A proposal to open that was made before this is void.
-        sqlx::query("DELETE FROM resume_proposal WHERE kind = ?1")
-            .bind(kind_number(act.kind))
-            .execute(tx.connection())
+        let params = [
+            ("kind", kind_number(act.kind).into()),
+            ("epoch", i64::try_from(epoch.0).unwrap_or(i64::MAX).into()),
+            ("now", now.unix_ms().into()),
+        ];
+        tx.execute(
+            "INSERT INTO suspension (kind, epoch, since) VALUES ({kind}, {epoch}, {now}) ON CONFLICT DO NOTHING",
+            &params,
+        )
+        .await?;
+        tx.void_proposals(&Opening::ResumeProvision(act.kind).target(&self.keys.lookup))
             .await?;
         tx.remember_act(act.act_id.as_bytes(), &content).await?;
+        tx.note_closing(act.act_id, "SUSPEND_PROVISION", actor, now)
+            .await?;
         let entry = GuardActEntry {
             act_id: Some(act.act_id),
             act: "SUSPEND_PROVISION",
@@ -129,86 +170,52 @@ impl SideStore for Database {
         Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
     }
 
-    async fn resume(
-        &self,
-        act: Resume,
-        actor: &PeerIdentity,
-        now: Timestamp,
-    ) -> Result<ResumeState, ActError> {
-        let mut tx = self.begin().await?;
-        let kind = kind_number(act.kind);
-        let Some(suspended) = suspension_epoch(&mut tx, act.kind).await? else {
-            return Ok(ResumeState::NotSuspended);
+    /// Stops all provision when the database is another one than at the last start: a restored copy may lack what forbids.
+    /// Two persons resume it.
+    pub async fn suspend_if_moved(&self, own: &PeerIdentity, now: Timestamp) -> Result<(), ActError> {
+        if !self.moved() {
+            return Ok(());
+        }
+        let mut tx = self.begin(Access::Guard).await?;
+        let epoch = tx.advance_epoch().await?;
+        tx.execute(
+            "INSERT INTO suspension (kind, epoch, since) VALUES (0, {epoch}, {now}) ON CONFLICT DO NOTHING",
+            &[
+                ("epoch", i64::try_from(epoch.0).unwrap_or(i64::MAX).into()),
+                ("now", now.unix_ms().into()),
+            ],
+        )
+        .await?;
+        self.settle(&mut tx).await?;
+        let reason = "the database is another one than at the last start";
+        let entry = GuardActEntry {
+            act_id: None,
+            act: "DATABASE_MOVED",
+            actor: own,
+            kind: None,
+            subject: None,
+            reason,
         };
-        // Bound to this suspension: an act that is sent again must not open a later one.
-        let content = act.content(suspended);
-        if tx.done_before(act.act_id, &content).await?.is_some() {
-            return Ok(ResumeState::Proposed);
-        }
-        let proposal: Option<(String,)> =
-            sqlx::query_as("SELECT proposer FROM resume_proposal WHERE kind = ?1 AND expires_at > ?2")
-                .bind(kind)
-                .bind(now.unix_ms())
-                .fetch_optional(tx.connection())
-                .await?;
-        let name = actor.to_string();
-        match proposal {
-            Some((proposer,)) if proposer != name => {
-                for statement in [
-                    "DELETE FROM suspension WHERE kind = ?1",
-                    "DELETE FROM resume_proposal WHERE kind = ?1",
-                ] {
-                    sqlx::query(statement).bind(kind).execute(tx.connection()).await?;
-                }
-                tx.remember_act(act.act_id.as_bytes(), &content).await?;
-                let entry = GuardActEntry {
-                    act_id: Some(act.act_id),
-                    act: "RESUME_PROVISION",
-                    actor,
-                    kind: act.kind,
-                    subject: None,
-                    reason: "",
-                };
-                let _ = tx.commit(vec![entry.to_entry()], now).await?;
-                Ok(ResumeState::Resumed)
-            }
-            Some(_) => Ok(ResumeState::Proposed),
-            None => {
-                sqlx::query(
-                    "INSERT INTO resume_proposal (kind, proposer, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT (kind) \
-                     DO UPDATE SET proposer = excluded.proposer, expires_at = excluded.expires_at",
-                )
-                .bind(kind)
-                .bind(&name)
-                .bind(now.after(Resume::PROPOSAL_HOLDS).unix_ms())
-                .execute(tx.connection())
-                .await?;
-                tx.remember_act(act.act_id.as_bytes(), &content).await?;
-                let entry = ordinary_act("PROPOSE_RESUME", actor, 0, None, &act.act_id.to_string());
-                let _ = tx.commit(vec![entry], now).await?;
-                Ok(ResumeState::Proposed)
-            }
-        }
-    }
-
-    async fn suspensions(&self) -> Result<Suspensions, StoreError> {
-        sqlite::suspensions(&mut *self.reader().await?).await
-    }
-
-    async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
-        Database::forget_request_ids(self, now).await
+        let _ = tx.commit(vec![entry.to_entry()], now).await?;
+        tracing::error!("{reason}: provision is suspended until two operators resume it");
+        Ok(())
     }
 }
 
 /// The epoch of the suspension of a kind, or of all kinds, if there is one.
-async fn suspension_epoch(tx: &mut WriteTx, kind: Option<RequestKind>) -> Result<Option<i64>, StoreError> {
-    let row: Option<(i64,)> = sqlx::query_as("SELECT epoch FROM suspension WHERE kind = ?1")
-        .bind(kind_number(kind))
-        .fetch_optional(tx.connection())
+pub(crate) async fn suspension_epoch(
+    tx: &mut WriteTx,
+    kind: Option<RequestKind>,
+) -> Result<Option<i64>, StoreError> {
+    let row = tx
+        .optional(
+            "SELECT epoch FROM suspension WHERE kind = {kind}",
+            &[("kind", kind_number(kind).into())],
+        )
         .await?;
-    Ok(row.map(|(epoch,)| epoch))
+    row.map(|row| row.int(0)).transpose()
 }
 
-fn kind_number(kind: Option<RequestKind>) -> i32 {
+pub(crate) fn kind_number(kind: Option<RequestKind>) -> i32 {
     kind.map_or(0, |kind| kind.to_proto().into())
 }

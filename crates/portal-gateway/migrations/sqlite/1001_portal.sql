@@ -47,10 +47,11 @@ CREATE TABLE consent (
 CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
 
 CREATE TABLE linkage (
-    code        BLOB PRIMARY KEY,
-    sealed_code BLOB NOT NULL,
-    card_key    BLOB NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED'))
+    code         BLOB    PRIMARY KEY,
+    sealed_code  BLOB    NOT NULL,
+    card_key     BLOB    NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
+    confirmed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 -- A card has one linkage that is not revoked at most.
 CREATE UNIQUE INDEX linkage_card_key ON linkage (card_key) WHERE state <> 'REVOKED';

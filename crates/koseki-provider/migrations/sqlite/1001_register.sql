@@ -14,10 +14,14 @@ CREATE TABLE register_copy (
     body              BLOB    NOT NULL
 ) STRICT;
 
+CREATE INDEX register_copy_age ON register_copy (municipality_code, received_at);
+
+-- position: the member's place in the copy, from 0.
 CREATE TABLE member (
     register_id INTEGER NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
     reference   BLOB    NOT NULL,
     removed     INTEGER NOT NULL CHECK (removed IN (0, 1)),
+    position    INTEGER NOT NULL,
     PRIMARY KEY (reference, register_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_register ON member (register_id);
@@ -40,11 +44,13 @@ CREATE TABLE linkage (
     sealed_handle BLOB    NOT NULL,
     person_id     INTEGER NOT NULL REFERENCES person (id),
     card_key      BLOB    NOT NULL,
-    state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED'))
+    state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
+    confirmed_at  INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX linkage_card_key ON linkage (card_key);
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
--- of the gate, whatever two clocks say.
+-- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.
 CREATE TABLE non_provision (
     id              INTEGER PRIMARY KEY,
     act_id          BLOB    NOT NULL UNIQUE,
@@ -54,6 +60,9 @@ CREATE TABLE non_provision (
     valid_until     INTEGER,
     authority       BLOB    NOT NULL,
     document_number BLOB    NOT NULL,
+    recorded_at     INTEGER NOT NULL,
+    recorded_by     TEXT    NOT NULL,
+    released_at     INTEGER,
     CHECK (person IS NOT NULL OR register IS NOT NULL)
 ) STRICT;
 CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;

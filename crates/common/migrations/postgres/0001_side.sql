@@ -1,0 +1,90 @@
+-- What both sides have: the gate's epoch, the audit log, suspensions, acts and approvals, used request ids.
+-- Times are milliseconds since 1970-01-01T00:00:00Z.
+
+-- policy_effective_at: when the newest policy that any instance has taken came into force; an instance whose own is older
+-- releases nothing.
+CREATE TABLE gate (
+    one                 BIGINT  PRIMARY KEY CHECK (one = 1),
+    epoch               BIGINT  NOT NULL,
+    policy_effective_at BIGINT  NOT NULL
+);
+INSERT INTO gate (one, epoch, policy_effective_at) VALUES (1, 0, 0);
+
+-- What the look-up key makes of nothing: with another key nothing here would be found, suppressions among it.
+CREATE TABLE lookup_key (
+    one         BIGINT  PRIMARY KEY CHECK (one = 1),
+    fingerprint BYTEA   NOT NULL
+);
+
+CREATE TABLE log_head (
+    log        TEXT    PRIMARY KEY,
+    generation BIGINT  NOT NULL,
+    size       BIGINT  NOT NULL,
+    bundles    BIGINT  NOT NULL
+);
+
+CREATE TABLE bundle (
+    log         TEXT    NOT NULL,
+    number      BIGINT  NOT NULL,
+    first_index BIGINT  NOT NULL,
+    epoch       BIGINT  NOT NULL,
+    body        BYTEA   NOT NULL,
+    PRIMARY KEY (log, number)
+);
+
+-- kind 0 stands for all kinds.
+CREATE TABLE suspension (
+    kind  BIGINT  PRIMARY KEY,
+    epoch BIGINT  NOT NULL,
+    since BIGINT  NOT NULL
+);
+
+-- Acts that were done, so that one sent again changes nothing.
+CREATE TABLE act (
+    id      BYTEA   PRIMARY KEY,
+    content BYTEA   NOT NULL,
+    epoch   BIGINT  NOT NULL
+);
+
+-- Closings: in force at once, to be confirmed by another person.
+CREATE TABLE closing (
+    act_id       BYTEA   PRIMARY KEY,
+    act          TEXT    NOT NULL,
+    actor        TEXT    NOT NULL,
+    at           BIGINT  NOT NULL,
+    due_at       BIGINT  NOT NULL,
+    confirmed_by TEXT,
+    confirmed_at BIGINT
+);
+CREATE INDEX closing_unconfirmed ON closing (at) WHERE confirmed_by IS NULL;
+
+-- Openings: proposed by one person, done when another approves. target is an HMAC of what is opened: a new closing of the
+-- same makes its proposals void. The act itself is sealed.
+CREATE TABLE proposal (
+    id          BYTEA   PRIMARY KEY,
+    target      BYTEA   NOT NULL,
+    act_sha256  BYTEA   NOT NULL,
+    sealed_act  BYTEA   NOT NULL,
+    proposer    TEXT    NOT NULL,
+    reason      TEXT    NOT NULL,
+    proposed_at BIGINT  NOT NULL,
+    expires_at  BIGINT  NOT NULL,
+    voided      BOOLEAN NOT NULL,
+    approved_by TEXT,
+    epoch       BIGINT
+);
+CREATE INDEX proposal_target ON proposal (target);
+CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
+
+CREATE TABLE used_request_id (
+    id      BYTEA   PRIMARY KEY,
+    used_at BIGINT  NOT NULL
+);
+CREATE INDEX used_request_id_at ON used_request_id (used_at);
+
+-- Which database this is: after a promotion or a restore, provision stops until two persons resume it.
+CREATE TABLE database_identity (
+    one               BIGINT PRIMARY KEY CHECK (one = 1),
+    system_identifier TEXT   NOT NULL,
+    timeline          TEXT   NOT NULL
+);

@@ -1,0 +1,83 @@
+-- What both sides have: the gate's epoch, the audit log, suspensions, acts and approvals, used request ids.
+-- Times are milliseconds since 1970-01-01T00:00:00Z.
+
+-- policy_effective_at: when the newest policy that any instance has taken came into force; an instance whose own is older
+-- releases nothing.
+CREATE TABLE gate (
+    one                 INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch               INTEGER NOT NULL,
+    policy_effective_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO gate (one, epoch, policy_effective_at) VALUES (1, 0, 0);
+
+-- What the look-up key makes of nothing: with another key nothing here would be found, suppressions among it.
+CREATE TABLE lookup_key (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    fingerprint BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE log_head (
+    log        TEXT    PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    bundles    INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE bundle (
+    log         TEXT    NOT NULL,
+    number      INTEGER NOT NULL,
+    first_index INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL,
+    body        BLOB    NOT NULL,
+    PRIMARY KEY (log, number)
+) STRICT;
+
+-- kind 0 stands for all kinds.
+CREATE TABLE suspension (
+    kind  INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    since INTEGER NOT NULL
+) STRICT;
+
+-- Acts that were done, so that one sent again changes nothing.
+CREATE TABLE act (
+    id      BLOB    PRIMARY KEY,
+    content BLOB    NOT NULL,
+    epoch   INTEGER NOT NULL
+) STRICT;
+
+-- Closings: in force at once, to be confirmed by another person.
+CREATE TABLE closing (
+    act_id       BLOB    PRIMARY KEY,
+    act          TEXT    NOT NULL,
+    actor        TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    due_at       INTEGER NOT NULL,
+    confirmed_by TEXT,
+    confirmed_at INTEGER
+) STRICT;
+CREATE INDEX closing_unconfirmed ON closing (at) WHERE confirmed_by IS NULL;
+
+-- Openings: proposed by one person, done when another approves. target is an HMAC of what is opened: a new closing of the
+-- same makes its proposals void. The act itself is sealed.
+CREATE TABLE proposal (
+    id          BLOB    PRIMARY KEY,
+    target      BLOB    NOT NULL,
+    act_sha256  BLOB    NOT NULL,
+    sealed_act  BLOB    NOT NULL,
+    proposer    TEXT    NOT NULL,
+    reason      TEXT    NOT NULL,
+    proposed_at INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    voided      INTEGER NOT NULL CHECK (voided IN (0, 1)),
+    approved_by TEXT,
+    epoch       INTEGER
+) STRICT;
+CREATE INDEX proposal_target ON proposal (target);
+CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
+
+CREATE TABLE used_request_id (
+    id      BLOB    PRIMARY KEY,
+    used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_request_id_at ON used_request_id (used_at);

@@ -1,0 +1,19 @@
+//! Opening takes two persons (DESIGN §3): one proposes the exact act, another approves it by its hash, and it is done in the
+//! transaction that records the approval. Closing takes one and acts at once; another person confirms it.
+//!
+//! The one mechanism for every kind of act on both sides. What is opened beside provision is each side's own
+//! ([`SideStore::open`]).
+
+mod opening;
+mod pending;
+mod serve;
+
+use std::time::Duration;
+
+pub use opening::Opening;
+pub use serve::{approve, confirm, list_pending, propose};
+
+/// How long a proposal waits for another person.
+pub const PROPOSAL_HOLDS: Duration = Duration::from_secs(24 * 3_600);
+/// Within which a closing should be confirmed; later it is told as overdue, and stays in force.
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(24 * 3_600);

@@ -1,0 +1,319 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Postgres, Sqlite, Transaction, pool::PoolConnection};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    OpenError, StoreError,
+    postgres::{self, PostgresPools},
+    query::{Connection, Params, Row},
+    schema::SchemaStep,
+    sqlite::{self, SqlitePools},
+    write_tx::{Head, WriteTx},
+};
+use crate::{clock::Timestamp, keyring::Keyring, terms::RequestId};
+
+/// Which database a service stands on: the section `[database]` of its configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum DatabaseConfig {
+    /// Embedded: one file, one instance, nothing to install.
+    Sqlite {
+        /// The file; made when it is not there.
+        file: PathBuf,
+    },
+    /// A server: several instances on one database. Its schema is made by `migrate`.
+    Postgres {
+        /// A file with the URL of the service's role: `postgres://ROLE:PASSWORD@HOST/DATABASE?sslmode=verify-full`.
+        url_file: PathBuf,
+    },
+}
+
+/// What a write is for: it decides how the gate is taken, and on which connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A release: shares the gate with other releases.
+    Release,
+    /// An act that forbids releases or lifts such an act: has the gate alone.
+    Guard,
+    /// Everything else that is recorded: logins, consents given. However many there are, releases and guards do not wait
+    /// for more than a few of them (I4).
+    Ordinary,
+    /// Persons and linkages that forbid nothing: one load at a time.
+    Load,
+    /// Persons and linkages that forbid something.
+    GuardLoad,
+    /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
+    Copies,
+}
+
+impl Access {
+    /// Whether it may advance the epoch: nothing else is written while it has the gate.
+    pub(super) fn is_exclusive(self) -> bool {
+        matches!(self, Self::Guard | Self::GuardLoad)
+    }
+}
+
+enum Pools {
+    Sqlite(SqlitePools),
+    Postgres(PostgresPools),
+}
+
+/// A side's database, and the audit log that this process writes in it.
+pub struct Database {
+    pools: Pools,
+    log: String,
+    generation: i64,
+    /// The side's keys.
+    pub keys: Arc<Keyring>,
+    moved: bool,
+}
+
+pub(super) enum Tx {
+    Sqlite(Transaction<'static, Sqlite>, Option<OwnedSemaphorePermit>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    pub(super) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(tx, _) => Connection::Sqlite(tx),
+            Self::Postgres(tx) => Connection::Postgres(tx),
+        }
+    }
+}
+
+/// A connection for reads that decide nothing.
+pub enum Reader {
+    /// SQLite.
+    Sqlite(PoolConnection<Sqlite>),
+    /// PostgreSQL.
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    /// The connection.
+    pub fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(connection) => Connection::Sqlite(connection),
+            Self::Postgres(connection) => Connection::Postgres(connection),
+        }
+    }
+}
+
+impl Database {
+    /// Opens the database and takes the log over: its owner generation rises, and a process that wrote it before can write
+    /// no more. A SQLite file is made and brought up to date.
+    pub async fn open(
+        config: &DatabaseConfig,
+        log: &str,
+        keys: Arc<Keyring>,
+        steps: &[SchemaStep],
+    ) -> Result<Self, OpenError> {
+        let mut database = Self {
+            pools: match config {
+                DatabaseConfig::Sqlite { file } => Pools::Sqlite(sqlite::open(file, steps).await?),
+                DatabaseConfig::Postgres { url_file } => {
+                    Pools::Postgres(postgres::open(url_file, log, steps).await?)
+                }
+            },
+            log: log.to_owned(),
+            generation: 0,
+            keys,
+            moved: false,
+        };
+        database.check_lookup_key(config).await?;
+        database.moved = database.has_moved().await?;
+        let row = database
+            .write(
+                "INSERT INTO log_head (log, generation, size, bundles) VALUES ({log}, 1, 0, 0) \
+             ON CONFLICT (log) DO UPDATE SET generation = log_head.generation + 1 RETURNING generation",
+                &[("log", log.into())],
+            )
+            .await?;
+        database.generation = row.int(0)?;
+        Ok(database)
+    }
+
+    /// Brings a PostgreSQL schema up to date, as the role that owns it; SQLite's is made at the start of the service.
+    pub async fn migrate(owner_url_file: &Path, steps: &[SchemaStep]) -> Result<(), OpenError> {
+        postgres::migrate(owner_url_file, steps).await
+    }
+
+    async fn check_lookup_key(&self, config: &DatabaseConfig) -> Result<(), OpenError> {
+        let ours = self.keys.lookup.fingerprint();
+        let row = self
+            .write(
+                "INSERT INTO lookup_key (one, fingerprint) VALUES (1, {ours}) \
+             ON CONFLICT (one) DO UPDATE SET one = 1 RETURNING fingerprint",
+                &[("ours", ours.as_slice().into())],
+            )
+            .await?;
+        if row.bytes(0)? == ours {
+            return Ok(());
+        }
+        let database = match config {
+            DatabaseConfig::Sqlite { file } => file.display().to_string(),
+            DatabaseConfig::Postgres { .. } => "the PostgreSQL database".to_owned(),
+        };
+        Err(OpenError::OtherKey { database })
+    }
+
+    /// Whether this is another database than the one that the service stood on: a restored copy, or a promoted standby. The
+    /// first start tells it which one it is.
+    async fn has_moved(&self) -> Result<bool, OpenError> {
+        let Pools::Postgres(pools) = &self.pools else {
+            return Ok(false);
+        };
+        let row = self
+            .write(
+            "INSERT INTO database_identity (one, system_identifier, timeline) VALUES (1, {system}, {timeline}) \
+             ON CONFLICT (one) DO UPDATE SET one = 1 RETURNING system_identifier, timeline",
+            &[
+                ("system", pools.identity.system_identifier.as_str().into()),
+                ("timeline", pools.identity.timeline.as_str().into()),
+            ],
+        )
+        .await?;
+        Ok(row.text(0)? != pools.identity.system_identifier || row.text(1)? != pools.identity.timeline)
+    }
+
+    /// Whether the database is another one than at the last start: provision is to be stopped until two persons resume it.
+    pub fn moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Takes note, in a transaction that stops provision, of which database this is now.
+    pub(super) async fn settle(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        let Pools::Postgres(pools) = &self.pools else {
+            return Ok(());
+        };
+        tx.execute(
+            "UPDATE database_identity SET system_identifier = {system}, timeline = {timeline}",
+            &[
+                ("system", pools.identity.system_identifier.as_str().into()),
+                ("timeline", pools.identity.timeline.as_str().into()),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// One statement that commits by itself, on a connection that may write.
+    async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Row, StoreError> {
+        match &self.pools {
+            Pools::Sqlite(pools) => {
+                let mut connection = pools.writer.acquire().await?;
+                Connection::Sqlite(&mut connection).one(sql, params).await
+            }
+            Pools::Postgres(pools) => {
+                let mut connection = pools.ordinary.acquire().await?;
+                Connection::Postgres(&mut connection).one(sql, params).await
+            }
+        }
+    }
+
+    /// `SQLite` or `PostgreSQL`.
+    pub fn engine(&self) -> &'static str {
+        match self.pools {
+            Pools::Sqlite(_) => "SQLite",
+            Pools::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// Name of the log that this process writes.
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// A connection for reads that decide nothing.
+    pub async fn reader(&self) -> Result<Reader, StoreError> {
+        Ok(match &self.pools {
+            Pools::Sqlite(pools) => Reader::Sqlite(pools.reader.acquire().await?),
+            Pools::Postgres(pools) => Reader::Postgres(pools.ordinary.acquire().await?),
+        })
+    }
+
+    /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the
+    /// commit.
+    pub async fn begin(&self, access: Access) -> Result<WriteTx, StoreError> {
+        let mut tx = match &self.pools {
+            Pools::Sqlite(pools) => self.begin_sqlite(pools, access).await?,
+            Pools::Postgres(pools) => Tx::Postgres(begin_postgres(pools, access).await?),
+        };
+        // Whoever takes the gate late reads the log's head late, too.
+        let head = match (&self.pools, access) {
+            (Pools::Postgres(_), Access::Copies) => None,
+            _ => Some(Head::read(&mut tx.connection(), &self.log, self.generation).await?),
+        };
+        Ok(WriteTx::new(tx, head, access, self.log.clone(), self.generation))
+    }
+
+    async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
+        let turn = match access {
+            Access::Ordinary | Access::Copies => {
+                let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
+                let turn = turn.await.ok().and_then(Result::ok);
+                Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
+            }
+            Access::Release | Access::Guard | Access::Load | Access::GuardLoad => None,
+        };
+        Ok(Tx::Sqlite(
+            pools.writer.begin_with("BEGIN IMMEDIATE").await?,
+            turn,
+        ))
+    }
+
+    /// Forgets request ids that no fresh request can carry any more; in bounded batches.
+    pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let mut tx = self.begin(Access::Ordinary).await?;
+        let forgotten = tx
+            .execute(
+                "DELETE FROM used_request_id WHERE id IN \
+                 (SELECT id FROM used_request_id WHERE used_at < {before} ORDER BY used_at LIMIT 1000)",
+                &[(
+                    "before",
+                    now.unix_ms().saturating_sub(window_ms.saturating_mul(3)).into(),
+                )],
+            )
+            .await?;
+        tx.commit_unrecorded().await?;
+        Ok(forgotten)
+    }
+}
+
+/// A connection that broke while it was idle shows it here, where nothing has been done yet: another one is taken.
+async fn begin_postgres(
+    pools: &PostgresPools,
+    access: Access,
+) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let (pool, begin) = match access {
+        Access::Release => (&pools.releases, postgres::BEGIN_SHARED),
+        Access::Guard => (&pools.guards, postgres::BEGIN_GUARD),
+        Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
+        Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
+        Access::Load => (&pools.ordinary, postgres::BEGIN_SHARED_LOAD),
+        Access::Copies => (&pools.ordinary, postgres::BEGIN_UNGATED),
+    };
+    let mut tries = pool.size() + 1;
+    loop {
+        match pool.begin_with(begin).await {
+            Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) if tries > 0 => tries -= 1,
+            // What the server says when it ends a connection: by the operator, by a restart, for being idle too long.
+            Err(sqlx::Error::Database(error))
+                if tries > 0
+                    && error
+                        .code()
+                        .is_some_and(|code| code.starts_with("57P") || code == "25P03") =>
+            {
+                tries -= 1;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}

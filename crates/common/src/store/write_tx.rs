@@ -1,0 +1,274 @@
+use std::collections::HashSet;
+
+use koseki_proto::koseki::evidence::v1::{Bundle, Entry};
+use prost::Message as _;
+
+use super::{
+    StoreError, commit_warning,
+    database::{Access, Tx},
+    postgres,
+    query::{Column, Connection, Params, Row, Value},
+};
+use crate::{
+    clock::Timestamp,
+    evidence::{Committed, Epoch},
+    suspension::Suspensions,
+    terms::{RequestId, RequestKind},
+};
+
+/// What the gate and the log's head say, read behind the gate.
+pub(super) struct Head {
+    epoch: i64,
+    policy_effective_at: i64,
+    size: i64,
+    bundles: i64,
+}
+
+impl Head {
+    /// Reads it. On PostgreSQL the head's row is locked, which waits for a transaction of this log whose outcome is not known
+    /// yet: nothing is appended before it is.
+    pub(super) async fn read(
+        connection: &mut Connection<'_>,
+        log: &str,
+        generation: i64,
+    ) -> Result<Self, StoreError> {
+        let sql = match connection {
+            Connection::Sqlite(_) => {
+                "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, log_head.bundles \
+                 FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
+            }
+            Connection::Postgres(_) => {
+                "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, log_head.bundles \
+                 FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
+            }
+        };
+        let row = connection.one(sql, &[("log", log.into())]).await?;
+        if row.int(2)? != generation {
+            return Err(StoreError::Fenced);
+        }
+        Ok(Self {
+            epoch: row.int(0)?,
+            policy_effective_at: row.int(1)?,
+            size: row.int(3)?,
+            bundles: row.int(4)?,
+        })
+    }
+}
+
+/// A transaction that writes. While it is open only the database is awaited. Dropped, it changes nothing.
+pub struct WriteTx {
+    tx: Tx,
+    head: Option<Head>,
+    access: Access,
+    log: String,
+    generation: i64,
+}
+
+impl WriteTx {
+    pub(super) fn new(tx: Tx, head: Option<Head>, access: Access, log: String, generation: i64) -> Self {
+        Self {
+            tx,
+            head,
+            access,
+            log,
+            generation,
+        }
+    }
+
+    /// The connection, for the side's own statements.
+    pub fn connection(&mut self) -> Connection<'_> {
+        self.tx.connection()
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub async fn execute(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64, StoreError> {
+        self.connection().execute(sql, params).await
+    }
+
+    /// Runs a statement; its rows.
+    pub async fn all(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.connection().all(sql, params).await
+    }
+
+    /// Runs a statement; its row, when it has one.
+    pub async fn optional(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, StoreError> {
+        self.connection().optional(sql, params).await
+    }
+
+    /// Runs a statement; its row.
+    pub async fn one(&mut self, sql: &'static str, params: Params<'_>) -> Result<Row, StoreError> {
+        self.connection().one(sql, params).await
+    }
+
+    fn head(&self) -> Result<&Head, StoreError> {
+        self.head
+            .as_ref()
+            .ok_or(StoreError::Unreadable("the gate before it is taken"))
+    }
+
+    /// The epoch under which this commits.
+    pub fn epoch(&self) -> Result<Epoch, StoreError> {
+        Ok(Epoch(self.head()?.epoch.unsigned_abs()))
+    }
+
+    /// When the newest policy that any instance has taken came into force; milliseconds.
+    pub fn policy_effective_at(&self) -> Result<i64, StoreError> {
+        Ok(self.head()?.policy_effective_at)
+    }
+
+    /// Makes a new epoch: this is a forbidding act. Only who has the gate alone may.
+    pub async fn advance_epoch(&mut self) -> Result<Epoch, StoreError> {
+        if !self.access.is_exclusive() {
+            return Err(StoreError::Unreadable("a forbidding act that shares the gate"));
+        }
+        let row = self
+            .one("UPDATE gate SET epoch = epoch + 1 RETURNING epoch", &[])
+            .await?;
+        let epoch = row.int(0)?;
+        if let Some(head) = &mut self.head {
+            head.epoch = epoch;
+        }
+        self.epoch()
+    }
+
+    /// The kinds that are suspended at this side.
+    pub async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
+        suspensions(&mut self.connection()).await
+    }
+
+    /// Uses request ids up; returns those that had not been used.
+    pub async fn use_request_ids(
+        &mut self,
+        ids: &[RequestId],
+        now: Timestamp,
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+        let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
+        let rows = self
+            .all(
+                "INSERT INTO used_request_id (id, used_at) SELECT value, {now} FROM {ids} WHERE true \
+                 ON CONFLICT DO NOTHING RETURNING id",
+                &[("ids", ids), ("now", now.unix_ms().into())],
+            )
+            .await?;
+        rows.iter().map(|row| row.array(0)).collect()
+    }
+
+    /// The epoch of an act that was done before with this id, with the digest of its content.
+    pub async fn act(&mut self, id: &[u8; 16]) -> Result<Option<([u8; 32], Epoch)>, StoreError> {
+        let row = self
+            .optional(
+                "SELECT content, epoch FROM act WHERE id = {id}",
+                &[("id", id.into())],
+            )
+            .await?;
+        row.map(|row| Ok((row.array(0)?, Epoch(row.int(1)?.unsigned_abs()))))
+            .transpose()
+    }
+
+    /// Remembers an act that is done by this transaction.
+    pub async fn remember_act(&mut self, id: &[u8; 16], content: &[u8; 32]) -> Result<(), StoreError> {
+        let epoch = self.head()?.epoch;
+        self.execute(
+            "INSERT INTO act (id, content, epoch) VALUES ({id}, {content}, {epoch})",
+            &[
+                ("id", id.into()),
+                ("content", content.into()),
+                ("epoch", epoch.into()),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
+    /// it: two writers cannot fork a log.
+    pub async fn commit(mut self, entries: Vec<Entry>, at: Timestamp) -> Result<Committed, StoreError> {
+        let added =
+            i64::try_from(entries.len()).map_err(|_| StoreError::Unreadable("the size of a bundle"))?;
+        let head = match self.head.take() {
+            Some(head) => head,
+            None => {
+                self.execute(postgres::SHARE_GATE, &[]).await?;
+                let (log, generation) = (self.log.clone(), self.generation);
+                Head::read(&mut self.connection(), &log, generation).await?
+            }
+        };
+        let params = [
+            ("added", added.into()),
+            ("log", self.log.as_str().into()),
+            ("generation", self.generation.into()),
+            ("size", head.size.into()),
+        ];
+        let moved = self
+            .execute(
+                "UPDATE log_head SET size = size + {added}, bundles = bundles + 1 \
+                 WHERE log = {log} AND generation = {generation} AND size = {size}",
+                &params,
+            )
+            .await?;
+        if moved != 1 {
+            return Err(StoreError::Fenced);
+        }
+        let bundle = Bundle {
+            log: self.log.clone(),
+            first_index: head.size.unsigned_abs(),
+            epoch: head.epoch.unsigned_abs(),
+            at: Some(at.to_proto()),
+            entries,
+        };
+        let params = [
+            ("log", bundle.log.as_str().into()),
+            ("number", head.bundles.into()),
+            ("first", head.size.into()),
+            ("epoch", head.epoch.into()),
+            ("body", bundle.encode_to_vec().into()),
+        ];
+        self.execute(
+            "INSERT INTO bundle (log, number, first_index, epoch, body) \
+             VALUES ({log}, {number}, {first}, {epoch}, {body})",
+            &params,
+        )
+        .await?;
+        self.end().await?;
+        Ok(Committed::new(Epoch(bundle.epoch)))
+    }
+
+    /// Commits what is neither a release nor an act: login challenges and the like. It proves nothing.
+    pub async fn commit_unrecorded(self) -> Result<(), StoreError> {
+        self.end().await
+    }
+
+    async fn end(self) -> Result<(), StoreError> {
+        match self.tx {
+            Tx::Sqlite(tx, _turn) => tx.commit().await.map_err(StoreError::OutcomeUnknown),
+            Tx::Postgres(tx) => {
+                let (committed, warned) = commit_warning::watch(tx.commit()).await;
+                committed.map_err(StoreError::OutcomeUnknown)?;
+                if warned {
+                    return Err(StoreError::CommitWarning);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The kinds that are suspended, as this connection sees them.
+pub async fn suspensions(connection: &mut Connection<'_>) -> Result<Suspensions, StoreError> {
+    let mut suspensions = Suspensions::default();
+    for row in connection.all("SELECT kind FROM suspension", &[]).await? {
+        // A kind that this program does not know stops everything (I4).
+        let kind = i32::try_from(row.int(0)?).ok();
+        suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
+    }
+    Ok(suspensions)
+}
+
+/// A batch of rows, column by column, for a statement's table parameter.
+pub fn table<const N: usize>(columns: [(&'static str, Column); N]) -> Value {
+    Value::Table(columns.into())
+}

@@ -1,0 +1,87 @@
+-- The registry side. What identifies a person or a register is sealed or an HMAC (32 bytes); in plain stand only
+-- municipality code, kind, medium, state, revision and times.
+
+CREATE TABLE register_copy (
+    id                BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key               BYTEA   NOT NULL UNIQUE,
+    municipality_code TEXT    NOT NULL,
+    kind              TEXT    NOT NULL CHECK (kind IN ('current', 'removed', 'pre_revision')),
+    medium            TEXT    NOT NULL CHECK (medium IN ('text', 'image', 'paper')),
+    in_motion         BOOLEAN NOT NULL,
+    revision          BIGINT  NOT NULL,
+    digest            BYTEA   NOT NULL,
+    received_at       BIGINT  NOT NULL,
+    body              BYTEA   NOT NULL
+);
+
+CREATE INDEX register_copy_age ON register_copy (municipality_code, received_at);
+
+-- position: the member's place in the copy, from 0.
+CREATE TABLE member (
+    register_id BIGINT  NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
+    reference   BYTEA   NOT NULL,
+    removed     BOOLEAN NOT NULL,
+    position    BIGINT  NOT NULL,
+    PRIMARY KEY (reference, register_id)
+);
+CREATE INDEX member_register ON member (register_id);
+
+CREATE TABLE person (
+    id      BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    person  BYTEA   NOT NULL UNIQUE,
+    content BYTEA   NOT NULL
+);
+
+-- A reference belongs to one person at most.
+CREATE TABLE person_member (
+    reference BYTEA   PRIMARY KEY,
+    person_id BIGINT  NOT NULL REFERENCES person (id)
+);
+CREATE INDEX person_member_person ON person_member (person_id);
+
+CREATE TABLE linkage (
+    handle        BYTEA   PRIMARY KEY,
+    sealed_handle BYTEA   NOT NULL,
+    person_id     BIGINT  NOT NULL REFERENCES person (id),
+    card_key      BYTEA   NOT NULL,
+    state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
+    confirmed_at  BIGINT  NOT NULL
+);
+CREATE INDEX linkage_card_key ON linkage (card_key);
+
+-- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
+-- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.
+CREATE TABLE non_provision (
+    id              BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act_id          BYTEA   NOT NULL UNIQUE,
+    person          BYTEA,
+    register        BYTEA,
+    valid_from      BIGINT,
+    valid_until     BIGINT,
+    authority       BYTEA   NOT NULL,
+    document_number BYTEA   NOT NULL,
+    recorded_at     BIGINT  NOT NULL,
+    recorded_by     TEXT    NOT NULL,
+    released_at     BIGINT,
+    CHECK (person IS NOT NULL OR register IS NOT NULL)
+);
+CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
+CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
+
+-- Which sequence numbers of a gateway have been used: the highest, and a bit for each of the 62 below it.
+CREATE TABLE eligibility_window (
+    gateway TEXT    PRIMARY KEY,
+    highest BIGINT  NOT NULL,
+    below   BIGINT  NOT NULL
+);
+
+-- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
+GRANT SELECT ON _sqlx_migrations TO koseki_provider_service;
+GRANT SELECT, UPDATE ON gate TO koseki_provider_service;
+GRANT SELECT, INSERT ON bundle, act TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window
+    TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member TO koseki_provider_service;
+GRANT SELECT ON gate, log_head, bundle TO koseki_provider_auditor;

@@ -1,0 +1,73 @@
+-- The portal side. What identifies a person, a card or a linkage is sealed or an HMAC or hash (32 bytes); in plain stand
+-- only frontends' names, kinds, states and times.
+
+CREATE TABLE challenge (
+    id         BYTEA   PRIMARY KEY,
+    frontend   TEXT    NOT NULL,
+    text       BYTEA   NOT NULL,
+    expires_at BIGINT  NOT NULL
+);
+CREATE INDEX challenge_expires_at ON challenge (expires_at);
+
+CREATE TABLE account (
+    id         BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    made_at    BIGINT  NOT NULL
+);
+
+-- A certificate leads to an account; its serial number changes with every reissue.
+CREATE TABLE card (
+    card       BYTEA   PRIMARY KEY,
+    account_id BIGINT  NOT NULL REFERENCES account (id)
+);
+
+CREATE TABLE session (
+    token         BYTEA   PRIMARY KEY,
+    account_id    BIGINT  NOT NULL REFERENCES account (id),
+    frontend      TEXT    NOT NULL,
+    card_key      BYTEA   NOT NULL,
+    card_issuer   BYTEA   NOT NULL,
+    sealed_serial BYTEA   NOT NULL,
+    card_expires  BIGINT  NOT NULL,
+    logged_in_at  BIGINT  NOT NULL,
+    last_used_at  BIGINT  NOT NULL,
+    ended         BOOLEAN NOT NULL
+);
+CREATE INDEX session_logged_in_at ON session (logged_in_at);
+
+CREATE TABLE consent (
+    id          BYTEA   PRIMARY KEY,
+    account_id  BIGINT  NOT NULL REFERENCES account (id),
+    kind        BIGINT  NOT NULL,
+    text_sha256 BYTEA   NOT NULL,
+    given_at    BIGINT  NOT NULL,
+    expires_at  BIGINT  NOT NULL,
+    one_time    BOOLEAN NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
+);
+CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+
+CREATE TABLE linkage (
+    code         BYTEA   PRIMARY KEY,
+    sealed_code  BYTEA   NOT NULL,
+    card_key     BYTEA   NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
+    confirmed_at BIGINT  NOT NULL
+);
+-- A card has one linkage that is not revoked at most.
+CREATE UNIQUE INDEX linkage_card_key ON linkage (card_key) WHERE state <> 'REVOKED';
+
+CREATE TABLE block (
+    card_key BYTEA   PRIMARY KEY,
+    since    BIGINT  NOT NULL
+);
+
+-- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
+GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
+GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
+GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
+GRANT SELECT, INSERT ON account, card TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON session, consent, linkage TO portal_gateway_service;
+GRANT SELECT, INSERT, DELETE ON challenge, block TO portal_gateway_service;
+GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;
