@@ -5,7 +5,13 @@ use std::{
     time::Duration,
 };
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{
+    Date, OffsetDateTime,
+    format_description::well_known::Rfc3339,
+    macros::{format_description, offset},
+};
+
+use crate::terms::RuleBroken;
 
 /// A moment of civil time, in milliseconds since 1970-01-01T00:00:00Z. The store and the messages use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +54,17 @@ impl Timestamp {
         let seconds = value.seconds.checked_mul(1_000)?;
         (0..1_000_000_000).contains(&value.nanos).then_some(())?;
         seconds.checked_add(i64::from(value.nanos / 1_000_000)).map(Self)
+    }
+
+    /// The beginning in Japan of a day that is written as YYYY-MM-DD.
+    pub fn parse_japanese_day(text: &str) -> Result<Self, RuleBroken> {
+        let rule = RuleBroken("a day as YYYY-MM-DD");
+        let day = Date::parse(text, format_description!("[year]-[month]-[day]")).map_err(|_| rule)?;
+        if text.len() != 10 {
+            return Err(rule);
+        }
+        let midnight = day.midnight().assume_offset(offset!(+9));
+        Ok(Self(midnight.unix_timestamp().saturating_mul(1_000)))
     }
 
     /// As RFC 3339 text in UTC, to the second.

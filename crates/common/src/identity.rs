@@ -127,6 +127,12 @@ impl PeerIdentity {
         })
     }
 
+    /// A service's own identity.
+    pub fn service(trust_domain: &TrustDomain, role: Role, instance: &str) -> Result<Self, IdentityError> {
+        let uri = format!("spiffe://{}/{}/{instance}", trust_domain.as_str(), role.as_str());
+        Self::parse(&uri, trust_domain)
+    }
+
     /// The role.
     pub fn role(&self) -> Role {
         self.role

@@ -21,6 +21,7 @@ pub mod process;
 pub mod refusal;
 pub mod sealing;
 pub mod server;
+pub mod status;
 pub mod store;
 pub mod suspension;
 pub mod telemetry;

@@ -1,67 +1,74 @@
-//! Administration of the registry side (clause 4.4.3): persons and linkages, non-provision records, suspension.
+//! Administration of the registry side (clause 4.4.3): persons and linkages, non-provision records, suspension, approvals,
+//! and what operators look at.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use common::{
+    approval,
     authorisation::{Permit, permit},
     clock::Clock,
-    lines::{self, Intake, Outcome, Results},
-    policy::Policy,
-    refusal::Refusal,
+    lines::{self, Intake, LoadStart, Outcome, Results},
+    refusal::{Reason, Refusal},
+    status::StatusBoard,
     suspension,
 };
 use koseki_proto::koseki::{
-    admin::v1::{RecordNonProvisionRequest, RecordNonProvisionResponse, koseki_admin_server::KosekiAdmin},
+    admin::v1::{
+        GetStatusRequest, GetStatusResponse, ListMunicipalitiesRequest, ListMunicipalitiesResponse,
+        ListNonProvisionRequest, ListNonProvisionResponse, RecordNonProvisionRequest,
+        RecordNonProvisionResponse, koseki_admin_server::KosekiAdmin,
+    },
     common::v1::{
-        FileLine, LineOutcome, ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest,
+        ApproveRequest, ApproveResponse, ConfirmRequest, ConfirmResponse, LineOutcome, ListPendingRequest,
+        ListPendingResponse, LoadMessage, ProposeRequest, ProposeResponse, SuspendProvisionRequest,
         SuspendProvisionResponse,
     },
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{non_provision::NonProvisionRecord, persons, store::ProviderStore};
+use crate::{
+    gateways::GatewaysSeen,
+    guard_wait::GuardWait,
+    non_provision::{Malformed, Named, NonProvisionRecord},
+    persons,
+    store::ProviderStore,
+};
 
 /// Serves `koseki.admin.v1.KosekiAdmin`.
 #[derive(Clone)]
 pub struct AdminService {
     /// The store.
     pub store: Arc<dyn ProviderStore>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
     pub intake: Intake,
-    last_forbidding: Arc<Mutex<Duration>>,
+    /// What a forbidding act waits for before it returns.
+    pub guard_wait: GuardWait,
+    /// What both sides tell of themselves.
+    pub board: Arc<StatusBoard>,
+    /// The gateways that were here.
+    pub gateways: GatewaysSeen,
+}
+
+fn malformed((field, rule): Malformed) -> Refusal {
+    Refusal::malformed(field, rule)
 }
 
 impl AdminService {
-    /// The service on this store.
-    pub fn new(store: Arc<dyn ProviderStore>, policy: Arc<Policy>, clock: Arc<dyn Clock>) -> Self {
-        let last_forbidding = Arc::new(Mutex::new(clock.monotonic()));
-        Self {
-            store,
-            policy,
-            clock,
-            intake: Intake::default(),
-            last_forbidding,
-        }
-    }
-
-    async fn load(&self, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
+    async fn load(&self, start: LoadStart, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
         let parsed = batch.iter().map(|line| persons::parse_line(line)).collect();
         lines::store_parsed(parsed, |lines| async move {
             let loaded = self
                 .store
-                .store_persons(lines, permit.peer(), self.clock.now())
+                .store_persons(start, lines, permit.peer(), self.clock.now())
                 .await?;
-            // A line that changes nothing may repeat one whose result was lost: what that one forbade holds by now only
-            // when its wait is over.
-            if loaded.forbids || loaded.outcomes.contains(&Ok(LineOutcome::Unchanged)) {
-                self.guard_wait(loaded.forbids).await;
+            if loaded.forbids {
+                self.guard_wait.forbade().await;
+            } else if loaded.outcomes.contains(&Ok(LineOutcome::Unchanged)) {
+                // A line that changes nothing may repeat one whose result was lost: what that one forbade holds by now only
+                // when its wait is over.
+                self.guard_wait.settled().await;
             }
             Ok(loaded.outcomes)
         })
@@ -73,33 +80,41 @@ impl AdminService {
         permit: &Permit,
         request: &RecordNonProvisionRequest,
     ) -> Result<RecordNonProvisionResponse, Refusal> {
-        let record = NonProvisionRecord::parse(request, self.clock.now())
-            .map_err(|(field, rule)| Refusal::malformed(field, rule))?;
+        let now = self.clock.now();
+        let record = NonProvisionRecord::parse(request, now).map_err(malformed)?;
         let act_id = record.act_id;
         let epoch = self
             .store
-            .record_non_provision(record, permit.peer(), self.clock.now())
+            .record_non_provision(record, permit.peer(), now)
             .await?;
-        self.guard_wait(true).await;
+        self.guard_wait.forbade().await;
         tracing::info!(operator = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record was made");
         Ok(RecordNonProvisionResponse { epoch: epoch.0 })
     }
 
-    /// A forbidding act returns only when no conforming gateway can release an earlier answer any more (I3): so long after
-    /// the last one, the start of the process counting as one.
-    async fn guard_wait(&self, forbids: bool) {
-        let now = self.clock.monotonic();
-        let last = match self.last_forbidding.lock() {
-            Ok(mut last) => {
-                if forbids {
-                    *last = now;
-                }
-                *last
-            }
-            Err(_) => now,
-        };
-        let passed = now.saturating_sub(last);
-        tokio::time::sleep(self.policy.exchange.guard_wait().saturating_sub(passed)).await;
+    async fn list(
+        &self,
+        permit: &Permit,
+        request: &ListNonProvisionRequest,
+    ) -> Result<ListNonProvisionResponse, Refusal> {
+        let named = Named::parse(&request.person_id, request.register.as_ref()).map_err(malformed)?;
+        let records = self
+            .store
+            .list_non_provision(named, permit.peer(), self.clock.now())
+            .await;
+        Ok(ListNonProvisionResponse {
+            records: records.map_err(Reason::from)?,
+        })
+    }
+
+    async fn status(&self) -> Result<GetStatusResponse, Refusal> {
+        let database = self.store.side().database();
+        let oldest = self.store.oldest_copy().await.map_err(Reason::from)?;
+        Ok(GetStatusResponse {
+            side: Some(self.board.status(database).await.map_err(Reason::from)?),
+            oldest_copy_received_at: oldest.map(|at| at.to_proto()),
+            gateways: self.gateways.list(),
+        })
     }
 }
 
@@ -107,12 +122,16 @@ impl AdminService {
 impl KosekiAdmin for AdminService {
     type LoadPersonsStream = Results;
 
-    async fn load_persons(&self, request: Request<Streaming<FileLine>>) -> Result<Response<Results>, Status> {
+    async fn load_persons(
+        &self,
+        request: Request<Streaming<LoadMessage>>,
+    ) -> Result<Response<Results>, Status> {
         let permit = permit(&request)?;
         let this = self.clone();
-        let results = self.intake.take_in(request.into_inner(), move |batch| {
+        let (start, incoming) = lines::start_load(request.into_inner()).await?;
+        let results = self.intake.take_in(incoming, move |batch| {
             let (this, permit) = (this.clone(), permit.clone());
-            async move { this.load(&permit, batch).await }
+            async move { this.load(start, &permit, batch).await }
         })?;
         Ok(Response::new(results))
     }
@@ -132,18 +151,66 @@ impl KosekiAdmin for AdminService {
         let permit = permit(&request)?;
         let now = self.clock.now();
         let response = suspension::suspend(self.store.side(), &permit, request.into_inner(), now).await?;
-        self.guard_wait(true).await;
+        self.guard_wait.forbade().await;
         Ok(Response::new(response))
     }
 
-    async fn resume_provision(
-        &self,
-        request: Request<ResumeProvisionRequest>,
-    ) -> Result<Response<ResumeProvisionResponse>, Status> {
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         let permit = permit(&request)?;
         let now = self.clock.now();
-        Ok(Response::new(
-            suspension::resume(self.store.side(), &permit, request.into_inner(), now).await?,
-        ))
+        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(proposed.await?))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let approved = approval::approve(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(approved.await?))
+    }
+
+    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let confirmed = approval::confirm(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(confirmed.await?))
+    }
+
+    async fn list_pending(
+        &self,
+        request: Request<ListPendingRequest>,
+    ) -> Result<Response<ListPendingResponse>, Status> {
+        permit(&request)?;
+        let pending = approval::list_pending(self.store.side(), self.clock.now());
+        Ok(Response::new(pending.await?))
+    }
+
+    async fn list_non_provision(
+        &self,
+        request: Request<ListNonProvisionRequest>,
+    ) -> Result<Response<ListNonProvisionResponse>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.list(&permit, request.get_ref()).await?))
+    }
+
+    async fn list_municipalities(
+        &self,
+        request: Request<ListMunicipalitiesRequest>,
+    ) -> Result<Response<ListMunicipalitiesResponse>, Status> {
+        permit(&request)?;
+        let municipalities = self
+            .store
+            .municipalities()
+            .await
+            .map_err(|error| Refusal::new(Reason::from(error)))?;
+        Ok(Response::new(ListMunicipalitiesResponse { municipalities }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        permit(&request)?;
+        Ok(Response::new(self.status().await?))
     }
 }

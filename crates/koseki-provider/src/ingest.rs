@@ -4,19 +4,23 @@
 use std::sync::Arc;
 
 use common::{
-    authorisation::permit,
+    authorisation::{Permit, permit},
     clock::Clock,
     identity::PeerIdentity,
     lines::{self, Intake, LineFault, Outcome, Results},
     policy::Policy,
+    refusal::{Reason, Refusal},
+    terms::MunicipalityCode,
 };
 use koseki_proto::koseki::{
     common::v1::{FileLine, LineReason},
-    ingest::v1::ingest_server::Ingest,
+    ingest::v1::{RecordOwnNonProvisionRequest, RecordOwnNonProvisionResponse, ingest_server::Ingest},
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    guard_wait::GuardWait,
+    non_provision::NonProvisionRecord,
     register::{self, RegisterCopy},
     store::ProviderStore,
 };
@@ -32,6 +36,8 @@ pub struct IngestService {
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
     pub intake: Intake,
+    /// What a forbidding act waits for before it returns.
+    pub guard_wait: GuardWait,
 }
 
 impl IngestService {
@@ -43,12 +49,37 @@ impl IngestService {
         .await
     }
 
+    fn may_write(&self, sender: &PeerIdentity, code: MunicipalityCode) -> bool {
+        sender
+            .municipality()
+            .is_some_and(|own| self.policy.may_write(own, code))
+    }
+
+    async fn record(
+        &self,
+        permit: &Permit,
+        request: &RecordOwnNonProvisionRequest,
+    ) -> Result<RecordOwnNonProvisionResponse, Refusal> {
+        let now = self.clock.now();
+        let record = NonProvisionRecord::parse_own(request, now)
+            .map_err(|(field, rule)| Refusal::malformed(field, rule))?;
+        let own = record.scope.register().map(|register| register.municipality_code);
+        if !own.is_some_and(|code| self.may_write(permit.peer(), code)) {
+            return Err(Reason::NotOwnRegister.into());
+        }
+        let act_id = record.act_id;
+        let epoch = self
+            .store
+            .record_non_provision(record, permit.peer(), now)
+            .await?;
+        self.guard_wait.forbade().await;
+        tracing::info!(officer = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record was made");
+        Ok(RecordOwnNonProvisionResponse { epoch: epoch.0 })
+    }
+
     fn parse(&self, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {
         let copy = register::parse_line(line)?;
-        let allowed = sender
-            .municipality()
-            .is_some_and(|own| self.policy.may_write(own, copy.key.municipality_code));
-        if allowed {
+        if self.may_write(sender, copy.key.municipality_code) {
             Ok(copy)
         } else {
             let rule = "a code that the policy lists for the sender";
@@ -69,5 +100,13 @@ impl Ingest for IngestService {
             async move { this.store(permit.peer(), batch).await }
         })?;
         Ok(Response::new(results))
+    }
+
+    async fn record_own_non_provision(
+        &self,
+        request: Request<RecordOwnNonProvisionRequest>,
+    ) -> Result<Response<RecordOwnNonProvisionResponse>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.record(&permit, request.get_ref()).await?))
     }
 }

@@ -6,6 +6,8 @@
 
 pub mod admin;
 pub mod config;
+pub mod gateways;
+pub mod guard_wait;
 pub mod ingest;
 pub mod non_provision;
 pub mod persons;

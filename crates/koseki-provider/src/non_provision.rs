@@ -7,7 +7,10 @@ use common::{
     keyring::Lookup,
     terms::{ActId, MunicipalityCode, RuleBroken},
 };
-use koseki_proto::koseki::admin::v1::RecordNonProvisionRequest;
+use koseki_proto::koseki::{
+    admin::v1::{RecordNonProvisionRequest, RegisterRef},
+    ingest::v1::RecordOwnNonProvisionRequest,
+};
 use prost::Message as _;
 
 use crate::register::{RegisterKey, Specified};
@@ -21,21 +24,25 @@ pub enum Scope {
     Register(RegisterKey),
     /// A register, towards one requester.
     RequesterAgainstRegister(String, RegisterKey),
+    /// A register, towards one requester whom its municipality names by its own reference.
+    MemberAgainstRegister(String, RegisterKey),
+}
+
+/// Whom or what records are asked about.
+pub struct Named {
+    /// Records that name this person; `None` for any.
+    pub person: Option<String>,
+    /// Records that name this register; `None` for any.
+    pub register: Option<RegisterKey>,
 }
 
 impl Scope {
-    /// The person, when it names one.
-    pub fn person(&self) -> Option<&str> {
-        match self {
-            Self::Person(person) | Self::RequesterAgainstRegister(person, _) => Some(person),
-            Self::Register(_) => None,
-        }
-    }
-
     /// The register, when it names one.
     pub fn register(&self) -> Option<&RegisterKey> {
         match self {
-            Self::Register(register) | Self::RequesterAgainstRegister(_, register) => Some(register),
+            Self::Register(register)
+            | Self::RequesterAgainstRegister(_, register)
+            | Self::MemberAgainstRegister(_, register) => Some(register),
             Self::Person(_) => None,
         }
     }
@@ -63,71 +70,103 @@ pub struct NonProvisionRecord {
 pub type Malformed = (&'static str, RuleBroken);
 
 impl NonProvisionRecord {
-    /// Takes a request.
+    /// Takes an operator's request.
     pub fn parse(request: &RecordNonProvisionRequest, now: Timestamp) -> Result<Self, Malformed> {
-        let at = |field: &'static str| move |rule| (field, rule);
-        let act_id = ActId::parse(&request.act_id).map_err(at("act_id"))?;
-        let person = (!request.person_id.is_empty()).then(|| request.person_id.clone());
-        if let Some(person) = &person {
-            crate::persons::check_person_id(person).map_err(at("person_id"))?;
-        }
-        let register = request
-            .register
-            .as_ref()
-            .map(|register| {
-                let municipality_code =
-                    MunicipalityCode::parse(&register.municipality_code).map_err(|_| {
-                        (
-                            "register.municipality_code",
-                            RuleBroken("six digits, the sixth the check digit"),
-                        )
-                    })?;
-                text(&register.local_number, 64).map_err(at("register.local_number"))?;
-                Ok(RegisterKey {
-                    municipality_code,
-                    local_number: register.local_number.clone(),
-                })
-            })
-            .transpose()?;
+        let Named { person, register } = Named::parse(&request.person_id, request.register.as_ref())?;
         let scope = match (person, register) {
             (Some(person), None) => Scope::Person(person),
             (None, Some(register)) => Scope::Register(register),
             (Some(person), Some(register)) => Scope::RequesterAgainstRegister(person, register),
             (None, None) => return Err(("person_id", RuleBroken("a person, a register, or both"))),
         };
-        let moment = |value: &Option<_>, field: &'static str| {
-            value
-                .as_ref()
-                .map(|value| Timestamp::from_proto(value).ok_or((field, RuleBroken("a valid timestamp"))))
-                .transpose()
-        };
-        let valid_from = moment(&request.valid_from, "valid_from")?;
-        let valid_until = moment(&request.valid_until, "valid_until")?;
-        // One that is over before it begins would forbid nothing and look as if it did.
-        let begins = valid_from.map_or(now, |from| from.max(now));
-        if valid_until.is_some_and(|until| until <= begins) {
-            return Err(("valid_until", RuleBroken("later than now and than valid_from")));
-        }
-        text(&request.authority, 256).map_err(at("authority"))?;
-        text(&request.document_number, 128).map_err(at("document_number"))?;
-        let content = digest::sha256(&[&request.encode_to_vec()]);
-        Ok(Self {
-            act_id,
+        Self {
+            act_id: ActId::parse(&request.act_id).map_err(|rule| ("act_id", rule))?,
             scope,
-            valid_from,
-            valid_until,
+            valid_from: moment("valid_from", request.valid_from.as_ref())?,
+            valid_until: moment("valid_until", request.valid_until.as_ref())?,
             authority: request.authority.clone(),
             document_number: request.document_number.clone(),
-            content,
+            content: digest::sha256(&[&request.encode_to_vec()]),
+        }
+        .check(now)
+    }
+
+    /// Takes a municipality's request about a register of its own.
+    pub fn parse_own(request: &RecordOwnNonProvisionRequest, now: Timestamp) -> Result<Self, Malformed> {
+        let register = RegisterKey {
+            municipality_code: code("municipality_code", &request.municipality_code)?,
+            local_number: request.local_number.clone(),
+        };
+        text("local_number", &request.local_number, 64)?;
+        let reference = &request.requester_reference;
+        let scope = if reference.is_empty() {
+            Scope::Register(register)
+        } else {
+            text("requester_reference", reference, 64)?;
+            Scope::MemberAgainstRegister(reference.clone(), register)
+        };
+        Self {
+            act_id: ActId::parse(&request.act_id).map_err(|rule| ("act_id", rule))?,
+            scope,
+            valid_from: moment("valid_from", request.valid_from.as_ref())?,
+            valid_until: moment("valid_until", request.valid_until.as_ref())?,
+            authority: request.authority.clone(),
+            document_number: request.document_number.clone(),
+            content: digest::sha256(&[&request.encode_to_vec()]),
+        }
+        .check(now)
+    }
+
+    fn check(self, now: Timestamp) -> Result<Self, Malformed> {
+        // One that is over before it begins would forbid nothing and look as if it did.
+        let begins = self.valid_from.map_or(now, |from| from.max(now));
+        if self.valid_until.is_some_and(|until| until <= begins) {
+            return Err(("valid_until", RuleBroken("later than now and than valid_from")));
+        }
+        text("authority", &self.authority, 256)?;
+        text("document_number", &self.document_number, 128)?;
+        Ok(self)
+    }
+}
+
+impl Named {
+    /// Takes a person's id, empty for none, and a register.
+    pub fn parse(person_id: &str, register: Option<&RegisterRef>) -> Result<Self, Malformed> {
+        if !person_id.is_empty() {
+            crate::persons::check_person_id(person_id).map_err(|rule| ("person_id", rule))?;
+        }
+        let register = register.map(|register| {
+            text("register.local_number", &register.local_number, 64)?;
+            Ok(RegisterKey {
+                municipality_code: code("register.municipality_code", &register.municipality_code)?,
+                local_number: register.local_number.clone(),
+            })
+        });
+        Ok(Self {
+            person: (!person_id.is_empty()).then(|| person_id.to_owned()),
+            register: register.transpose()?,
         })
     }
 }
 
-fn text(value: &str, most: usize) -> Result<(), RuleBroken> {
+fn code(field: &'static str, value: &str) -> Result<MunicipalityCode, Malformed> {
+    let rule = RuleBroken("six digits, the sixth the check digit");
+    MunicipalityCode::parse(value).map_err(|_| (field, rule))
+}
+
+fn moment(
+    field: &'static str,
+    value: Option<&prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, Malformed> {
+    value
+        .map(|value| Timestamp::from_proto(value).ok_or((field, RuleBroken("a valid timestamp"))))
+        .transpose()
+}
+
+fn text(field: &'static str, value: &str, most: usize) -> Result<(), Malformed> {
     if value.is_empty() || value.len() > most || value.chars().any(char::is_control) {
-        Err(RuleBroken(
-            "not empty, within its length, without control characters",
-        ))
+        let rule = RuleBroken("not empty, within its length, without control characters");
+        Err((field, rule))
     } else {
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use common::{
+    clock::Timestamp,
     json::{self, Object, Word},
     lines::LineFault,
     terms::{LinkageCode, LinkageState, MunicipalityCode, RuleBroken},
@@ -31,6 +32,22 @@ pub enum PersonLine {
         /// Its state.
         state: LinkageState,
     },
+    /// That a linkage still holds.
+    Confirm {
+        /// The code.
+        code: LinkageCode,
+        /// The day on which it was confirmed: its beginning in Japan.
+        confirmed_at: Timestamp,
+    },
+    /// A new code in place of another.
+    Rotate {
+        /// The code that is revoked.
+        code: LinkageCode,
+        /// The code that is active from now on.
+        new_code: LinkageCode,
+        /// SHA-256 of the card's public key.
+        card_key_sha256: [u8; 32],
+    },
 }
 
 #[derive(Deserialize)]
@@ -38,6 +55,8 @@ pub enum PersonLine {
 enum LineType {
     Person,
     Linkage,
+    Confirm,
+    Rotate,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +81,25 @@ struct LinkageRecord {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ConfirmRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    confirmed_on: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    new_linkage_code: String,
+    card_key_sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MemberRef {
     municipality_code: String,
     reference: String,
@@ -75,6 +113,23 @@ pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
     match json::type_of(line)? {
         LineType::Person => person(json::parse(line)?),
         LineType::Linkage => linkage(json::parse(line)?),
+        LineType::Confirm => {
+            let record: ConfirmRecord = json::parse(line)?;
+            Ok(PersonLine::Confirm {
+                code: code("linkage_code", &record.linkage_code)?,
+                confirmed_at: Timestamp::parse_japanese_day(&record.confirmed_on)
+                    .map_err(|rule| invalid("confirmed_on", rule.0))?,
+            })
+        }
+        LineType::Rotate => {
+            let record: RotateRecord = json::parse(line)?;
+            Ok(PersonLine::Rotate {
+                code: code("linkage_code", &record.linkage_code)?,
+                new_code: code("new_linkage_code", &record.new_linkage_code)?,
+                card_key_sha256: common::terms::parse_sha256_text(&record.card_key_sha256)
+                    .map_err(|rule| invalid("card_key_sha256", rule.0))?,
+            })
+        }
     }
 }
 
@@ -114,13 +169,16 @@ fn linkage(record: LinkageRecord) -> Result<PersonLine, LineFault> {
     let person_id = record.person_id;
     check_person_id(&person_id).map_err(|rule| invalid("person_id", rule.0))?;
     Ok(PersonLine::Linkage {
-        code: LinkageCode::parse_text(&record.linkage_code)
-            .map_err(|rule| invalid("linkage_code", rule.0))?,
+        code: code("linkage_code", &record.linkage_code)?,
         person_id,
         card_key_sha256: common::terms::parse_sha256_text(&record.card_key_sha256)
             .map_err(|rule| invalid("card_key_sha256", rule.0))?,
         state: record.state.0,
     })
+}
+
+fn code(field: &str, text: &str) -> Result<LinkageCode, LineFault> {
+    LinkageCode::parse_text(text).map_err(|rule| invalid(field, rule.0))
 }
 
 /// The rule of a person's id.

@@ -8,13 +8,14 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
-    identity::TrustDomain,
+    identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
     policy::Policy,
     process::{Service, StartError},
     server::{Server, ServerBase},
-    store::forget_request_ids,
+    status::StatusBoard,
+    store::{DatabaseConfig, SchemaStep, SideStore as _, forget_request_ids},
     tls::TlsMaterial,
 };
 use koseki_proto::koseki::{
@@ -25,9 +26,11 @@ use koseki_proto::koseki::{
 use crate::{
     admin::AdminService,
     config::Config,
+    gateways::GatewaysSeen,
+    guard_wait::GuardWait,
     ingest::IngestService,
     provision::{LinkageService, Releaser},
-    store::{ProviderStore, SqliteStore},
+    store::{ProviderStore, SCHEMA, Store},
 };
 
 /// Message limits of the linkage listener, in bytes.
@@ -92,6 +95,10 @@ impl Service for Provider {
         Duration::from_millis(config.drain_deadline_ms)
     }
 
+    fn database(config: &Config) -> (&DatabaseConfig, &'static [SchemaStep]) {
+        (&config.database, SCHEMA)
+    }
+
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
         Self::start_on(config, clock, |store| store).await
     }
@@ -111,6 +118,8 @@ impl Provider {
             verifier,
             tls,
         } = Parts::load(&config)?;
+        let expiries = tls.expiries();
+        let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let base = ServerBase {
             tls,
             trust_domain,
@@ -122,8 +131,9 @@ impl Provider {
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let pseudonym = keys.pseudonym.clone();
         let (policy, keys) = (Arc::new(policy), Arc::new(keys));
-        let store = SqliteStore::open(&config.database_file, &config.instance, keys).await?;
-        let store = on(Arc::new(store));
+        let store = Store::open(&config.database, &config.instance, keys).await?;
+        store.database().suspend_if_moved(&own, clock.now()).await?;
+        let store: Arc<dyn ProviderStore> = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
@@ -135,9 +145,11 @@ impl Provider {
         });
         {
             let (store, clock) = (store.clone(), clock.clone());
-            server.background(async move { forget_request_ids(store.side(), &*clock).await });
+            server.background(async move { forget_request_ids(store.side().database(), &*clock).await });
         }
 
+        let gateways = GatewaysSeen::default();
+        let guard_wait = GuardWait::new(clock.clone(), policy.exchange.guard_wait());
         let linkage = LinkageService {
             store: store.clone(),
             releases,
@@ -145,6 +157,7 @@ impl Provider {
             policy: policy.clone(),
             beacon,
             clock: clock.clone(),
+            gateways: gateways.clone(),
         };
         let linkage = LinkageServer::new(linkage)
             .max_decoding_message_size(MAX_BATCH_IN)
@@ -154,9 +167,18 @@ impl Provider {
             policy: policy.clone(),
             clock: clock.clone(),
             intake: Intake::default(),
+            guard_wait: guard_wait.clone(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
-        let admin = AdminService::new(store, policy, clock);
+        let board = StatusBoard::new(clock.clone(), server.readiness(), policy.sha256, expiries);
+        let admin = AdminService {
+            store,
+            clock,
+            intake: Intake::default(),
+            guard_wait,
+            board: Arc::new(board),
+            gateways,
+        };
         let admin = KosekiAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
             .listen(Listener::Linkage, config.listen.linkage, |routes| {

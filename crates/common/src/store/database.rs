@@ -13,9 +13,9 @@ use super::{
     query::{Connection, Params, Row},
     schema::SchemaStep,
     sqlite::{self, SqlitePools},
-    write_tx::{Head, WriteTx},
+    write_tx::{Head, WriteTx, suspensions},
 };
-use crate::{clock::Timestamp, keyring::Keyring, terms::RequestId};
+use crate::{clock::Timestamp, keyring::Keyring, suspension::Suspensions, terms::RequestId};
 
 /// Which database a service stands on: the section `[database]` of its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -236,6 +236,11 @@ impl Database {
             Pools::Sqlite(pools) => Reader::Sqlite(pools.reader.acquire().await?),
             Pools::Postgres(pools) => Reader::Postgres(pools.ordinary.acquire().await?),
         })
+    }
+
+    /// The kinds that are suspended, for telling; a release reads them in its own transaction.
+    pub async fn suspensions(&self) -> Result<Suspensions, StoreError> {
+        suspensions(&mut self.reader().await?.connection()).await
     }
 
     /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the

@@ -1,4 +1,4 @@
-use koseki_proto::koseki::common::v1::LineOutcome;
+use koseki_proto::koseki::{common::v1::LineOutcome, evidence::v1::Entry};
 
 use super::{Access, Database, StoreError, WriteTx};
 use crate::{
@@ -26,6 +26,7 @@ pub struct Load<'a> {
     access: Access,
     added: u64,
     forbidding: Vec<Pseudonym>,
+    beside: Vec<Entry>,
 }
 
 /// How a batch ended.
@@ -56,6 +57,7 @@ impl<'a> Load<'a> {
             access,
             added: 0,
             forbidding: Vec::new(),
+            beside: Vec::new(),
         };
         Ok((load, database.begin(access).await?))
     }
@@ -70,6 +72,11 @@ impl<'a> Load<'a> {
         LineOutcome::Stored
     }
 
+    /// Adds entries of what the batch brought to light.
+    pub fn add(&mut self, entries: Vec<Entry>) {
+        self.beside.extend(entries);
+    }
+
     /// Commits the batch, if it changed anything and is no dry run: one entry for all that was added, and one for each
     /// change that forbids, under a new epoch.
     pub async fn commit(self, mut tx: WriteTx, now: Timestamp) -> Result<LoadEnd, StoreError> {
@@ -80,7 +87,7 @@ impl<'a> Load<'a> {
         if forbids && !self.access.is_exclusive() {
             return Ok(LoadEnd::NeedsGate);
         }
-        let mut entries = Vec::with_capacity(self.forbidding.len() + 1);
+        let mut entries = self.beside;
         let id = self.start.load_id;
         if self.added > 0 {
             entries.push(ordinary_act(

@@ -11,7 +11,12 @@ use rustls::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FileError};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::{
+    clock::Timestamp,
+    files::{self, FileError},
+};
 
 /// The certificate files of a service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +48,7 @@ pub enum TlsError {
 pub struct TlsMaterial {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    authorities: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
 }
@@ -55,14 +61,16 @@ impl TlsMaterial {
         let key = PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|_| FileError::content(&files.private_key, "must be a PEM private key"))?;
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&files.peer_ca)? {
+        let authorities = certificates(&files.peer_ca)?;
+        for certificate in &authorities {
             roots
-                .add(certificate)
+                .add(certificate.clone())
                 .map_err(|_| FileError::content(&files.peer_ca, "must hold CA certificates"))?;
         }
         Ok(Self {
             chain,
             key,
+            authorities,
             roots: Arc::new(roots),
             provider: Arc::new(aws_lc_rs::default_provider()),
         })
@@ -95,6 +103,23 @@ impl TlsMaterial {
         config.resumption = rustls::client::Resumption::disabled();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// When the certificates end that this side shows and trusts, each with what it is for.
+    pub fn expiries(&self) -> Vec<(&'static str, Timestamp)> {
+        let certificates = self.chain.iter().map(|certificate| ("server", certificate));
+        let authorities = self
+            .authorities
+            .iter()
+            .map(|certificate| ("peer-ca", certificate));
+        certificates
+            .chain(authorities)
+            .filter_map(|(name, der)| {
+                let (_, certificate) = X509Certificate::from_der(der).ok()?;
+                let ms = certificate.validity().not_after.timestamp().saturating_mul(1_000);
+                Some((name, Timestamp::from_unix_ms(ms)))
+            })
+            .collect()
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {

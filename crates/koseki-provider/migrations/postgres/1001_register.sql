@@ -68,11 +68,13 @@ CREATE TABLE non_provision (
 CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
 CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
 
--- Which sequence numbers of a gateway have been used: the highest, and a bit for each of the 62 below it.
+-- Which sequence numbers of a gateway have been used at a log: the highest, and a bit for each of the 62 below it.
 CREATE TABLE eligibility_window (
-    gateway TEXT    PRIMARY KEY,
+    log     TEXT    NOT NULL,
+    gateway TEXT    NOT NULL,
     highest BIGINT  NOT NULL,
-    below   BIGINT  NOT NULL
+    below   BIGINT  NOT NULL,
+    PRIMARY KEY (log, gateway)
 );
 
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.

@@ -68,9 +68,11 @@ CREATE TABLE non_provision (
 CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
 CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
 
--- Which sequence numbers of a gateway have been used: the highest, and a bit for each of the 62 below it.
+-- Which sequence numbers of a gateway have been used at a log: the highest, and a bit for each of the 62 below it.
 CREATE TABLE eligibility_window (
-    gateway TEXT    PRIMARY KEY,
+    log     TEXT    NOT NULL,
+    gateway TEXT    NOT NULL,
     highest INTEGER NOT NULL,
-    below   INTEGER NOT NULL
+    below   INTEGER NOT NULL,
+    PRIMARY KEY (log, gateway)
 ) STRICT;

@@ -1,6 +1,8 @@
 //! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
 
-use common::{evidence::Outcome, keyring::Lookup, suspension::Suspensions};
+use std::time::Duration;
+
+use common::{clock::Timestamp, evidence::Outcome, keyring::Lookup, suspension::Suspensions};
 use koseki_proto::koseki::common::v1::RequesterCopyInfo;
 use prost::Message as _;
 
@@ -13,6 +15,9 @@ use crate::{
 
 /// Length of one item's answer at most, in bytes: 256 of them fit into the message limit of 4 MiB.
 const MAX_INFO_BYTES: usize = 15 * 1024;
+
+/// How long an ACTIVE linkage counts without being confirmed.
+const LINKAGE_CONFIRMED: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 /// What is decided about an item.
 pub(super) enum Decision {
@@ -56,6 +61,8 @@ pub(super) enum Cause {
     NoLinkage,
     /// The linkage is not ACTIVE.
     LinkageNotActive,
+    /// The linkage was not confirmed for too long.
+    LinkageNotConfirmed,
     /// No register is specified.
     NotSpecified(NotSpecified),
     /// A non-provision record stands against it.
@@ -72,6 +79,7 @@ impl Cause {
             Self::Cover => "COVER",
             Self::NoLinkage => "NO_LINKAGE",
             Self::LinkageNotActive => "LINKAGE_NOT_ACTIVE",
+            Self::LinkageNotConfirmed => "LINKAGE_NOT_CONFIRMED",
             Self::NotSpecified(NotSpecified::NoCurrentRegister) => "NO_CURRENT_REGISTER",
             Self::NotSpecified(NotSpecified::SeveralCurrentRegisters) => "SEVERAL_CURRENT_REGISTERS",
             Self::NotSpecified(NotSpecified::NotText) => "NOT_TEXT",
@@ -94,6 +102,7 @@ pub(super) fn decide(
     fresh: bool,
     suspensions: &Suspensions,
     facts: &ItemFacts,
+    now: Timestamp,
 ) -> (Decision, Option<Lookup>) {
     let person = facts.linkage.as_ref().map(|linkage| linkage.person);
     if !fresh {
@@ -102,18 +111,21 @@ pub(super) fn decide(
     if suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    let decision = provide(item, facts).map_or_else(Decision::NotProvided, Decision::Provided);
+    let decision = provide(item, facts, now).map_or_else(Decision::NotProvided, Decision::Provided);
     (decision, person)
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(item: &Item, facts: &ItemFacts) -> Result<RequesterCopyInfo, Cause> {
+fn provide(item: &Item, facts: &ItemFacts, now: Timestamp) -> Result<RequesterCopyInfo, Cause> {
     if item.cover {
         return Err(Cause::Cover);
     }
     let linkage = facts.linkage.as_ref().ok_or(Cause::NoLinkage)?;
     if !linkage.active {
         return Err(Cause::LinkageNotActive);
+    }
+    if now.since(linkage.confirmed_at) > LINKAGE_CONFIRMED {
+        return Err(Cause::LinkageNotConfirmed);
     }
     let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
     let providable =

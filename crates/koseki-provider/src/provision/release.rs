@@ -109,7 +109,8 @@ impl Releaser {
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
         for ((call, item), facts) in items.iter().zip(&facts) {
-            let (decision, person) = decide(item, take(&mut fresh, item.request_id), &suspensions, facts);
+            let (decision, person) =
+                decide(item, take(&mut fresh, item.request_id), &suspensions, facts, now);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(
                 ProvisionEntry {

@@ -25,7 +25,7 @@ use super::{
     decision::Decision,
     release::{Answer, Call, CallOutcome},
 };
-use crate::store::ProviderStore;
+use crate::{gateways::GatewaysSeen, store::ProviderStore};
 
 /// Serves `koseki.linkage.v1.Linkage`.
 pub struct LinkageService {
@@ -41,6 +41,8 @@ pub struct LinkageService {
     pub beacon: BeaconKey,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The gateways that were here.
+    pub gateways: GatewaysSeen,
 }
 
 impl LinkageService {
@@ -53,7 +55,7 @@ impl LinkageService {
         let admission = Admission {
             verifier: &self.verifier,
             policy: &self.policy,
-            log: self.store.log(),
+            log: self.store.side().database().log(),
             now: self.clock.now(),
         };
         let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
@@ -86,15 +88,17 @@ impl LinkageService {
     }
 
     async fn status(&self, permit: &Permit) -> Result<GetLinkageStatusResponse, Refusal> {
-        let suspensions = self.store.side().suspensions().await.map_err(Reason::from)?;
+        let database = self.store.side().database();
+        let suspensions = database.suspensions().await.map_err(Reason::from)?;
         let highest = self
             .store
             .highest_sequence(permit.peer().name())
             .await
             .map_err(Reason::from)?;
         let now = self.clock.now();
+        self.gateways.note(permit.peer().name(), now);
         Ok(GetLinkageStatusResponse {
-            provider_log: self.store.log().to_owned(),
+            provider_log: database.log().to_owned(),
             policy_sha256: self.policy.sha256.to_vec(),
             now: Some(now.to_proto()),
             beacon: self.beacon.beacon(now).to_vec(),

@@ -1,31 +1,48 @@
-//! The provider's store. One trait, written so that another database fits beside SQLite: everything takes a batch, and a
-//! release is a transaction that takes the gate, reads, and commits with its audit bundle (DESIGN §4).
+//! The provider's store, on either database: everything takes a batch, and a release is a transaction that takes the gate,
+//! reads, and commits with its audit bundle (DESIGN §4).
 
-mod load;
-mod sqlite;
+mod copies;
+mod lookups;
+mod non_provision;
+mod persons;
+mod read;
+mod reports;
+mod sequences;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use common::{
+    approval::Opening,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
-    keyring::Lookup,
-    lines::Outcome,
-    store::{ActError, SideStore, StoreError},
+    keyring::{Keyring, Lookup, Pseudonym},
+    lines::{LoadStart, Outcome},
+    store::{
+        Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, WriteTx,
+    },
     suspension::Suspensions,
-    terms::{LinkageHandle, RequestId},
+    terms::{LinkageHandle, RequestId, RuleBroken},
 };
-use koseki_proto::koseki::evidence::v1::Entry;
-
-pub use sqlite::SqliteStore;
+use koseki_proto::koseki::{
+    admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
+    evidence::v1::Entry,
+};
 
 use crate::{
-    non_provision::{NonProvisionRecord, RecordFacts},
+    non_provision::{Named, NonProvisionRecord, RecordFacts},
     persons::PersonLine,
     register::{RegisterCopy, RegisterFacts},
 };
+
+/// The registry side's schema.
+pub const SCHEMA: &[SchemaStep] = &[SchemaStep {
+    version: 1001,
+    name: "register",
+    sqlite: include_str!("../../migrations/sqlite/1001_register.sql"),
+    postgres: include_str!("../../migrations/postgres/1001_register.sql"),
+}];
 
 /// What the release transaction read about one item.
 #[derive(Default)]
@@ -42,6 +59,8 @@ pub struct ItemFacts {
 pub struct LinkageFacts {
     /// Whether it is ACTIVE.
     pub active: bool,
+    /// When it was confirmed last.
+    pub confirmed_at: Timestamp,
     /// The person.
     pub person: Lookup,
 }
@@ -61,13 +80,10 @@ pub trait ProviderStore: Send + Sync + 'static {
     /// What both sides' stores can do alike.
     fn side(&self) -> &dyn SideStore;
 
-    /// Name of the audit log that this store writes.
-    fn log(&self) -> &str;
-
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
 
-    /// The highest sequence number that a gateway has used; 0 when none.
+    /// The highest sequence number that a gateway has used at this instance's log; 0 when none.
     async fn highest_sequence(&self, gateway: &str) -> Result<u64, StoreError>;
 
     /// Stores copies; one outcome each, in order, after all of them are durable.
@@ -81,6 +97,7 @@ pub trait ProviderStore: Send + Sync + 'static {
     /// Stores persons and linkages; one outcome each, in order, after all of them are durable.
     async fn store_persons(
         &self,
+        start: LoadStart,
         lines: Vec<PersonLine>,
         operator: &PeerIdentity,
         now: Timestamp,
@@ -90,9 +107,23 @@ pub trait ProviderStore: Send + Sync + 'static {
     async fn record_non_provision(
         &self,
         record: NonProvisionRecord,
-        operator: &PeerIdentity,
+        actor: &PeerIdentity,
         now: Timestamp,
     ) -> Result<Epoch, ActError>;
+
+    /// The records about a person or a register; reading them is recorded.
+    async fn list_non_provision(
+        &self,
+        named: Named,
+        reader: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<RecordMessage>, StoreError>;
+
+    /// How many copies of each municipality are stored, and how old they are.
+    async fn municipalities(&self) -> Result<Vec<MunicipalityCopies>, StoreError>;
+
+    /// When the oldest copy was received.
+    async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// What became of a batch of persons and linkages.
@@ -125,4 +156,146 @@ pub trait ReleaseTx: Send {
 
     /// Appends the bundle and commits: the release.
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
+}
+
+/// The provider's store.
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the store; a SQLite file is made when it is not there.
+    pub async fn open(config: &DatabaseConfig, log: &str, keys: Arc<Keyring>) -> Result<Self, OpenError> {
+        Ok(Self {
+            database: Database::open(config, log, keys, SCHEMA).await?,
+        })
+    }
+}
+
+#[async_trait]
+impl SideStore for Store {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn open(
+        &self,
+        tx: &mut WriteTx,
+        opening: &Opening,
+        now: Timestamp,
+    ) -> Result<Option<Pseudonym>, ActError> {
+        let keys = &self.database.keys;
+        match opening {
+            Opening::ReleaseNonProvision(record) => non_provision::end(tx, keys, *record, None, now).await,
+            Opening::ShortenNonProvision(record, until) => {
+                non_provision::end(tx, keys, *record, Some(*until), now).await
+            }
+            Opening::ReactivateLinkage(card) => persons::reactivate(tx, keys, card).await,
+            Opening::ResumeProvision(_) | Opening::LiftBlock(_) => Err(ActError::Malformed(
+                "act",
+                RuleBroken("an act of the registry side"),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl ProviderStore for Store {
+    fn side(&self) -> &dyn SideStore {
+        self
+    }
+
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
+        Ok(Box::new(Release {
+            tx: self.database.begin(Access::Release).await?,
+            log: self.database.log().to_owned(),
+            keys: self.database.keys.clone(),
+        }))
+    }
+
+    async fn highest_sequence(&self, gateway: &str) -> Result<u64, StoreError> {
+        sequences::highest(&self.database, gateway).await
+    }
+
+    async fn store_copies(
+        &self,
+        copies: Vec<RegisterCopy>,
+        sender: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        copies::store(&self.database, copies, sender, now).await
+    }
+
+    async fn store_persons(
+        &self,
+        start: LoadStart,
+        lines: Vec<PersonLine>,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Loaded, StoreError> {
+        persons::store(&self.database, start, &lines, operator, now).await
+    }
+
+    async fn record_non_provision(
+        &self,
+        record: NonProvisionRecord,
+        actor: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Epoch, ActError> {
+        non_provision::record(&self.database, record, actor, now).await
+    }
+
+    async fn list_non_provision(
+        &self,
+        named: Named,
+        reader: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<RecordMessage>, StoreError> {
+        non_provision::list(&self.database, named, reader, now).await
+    }
+
+    async fn municipalities(&self) -> Result<Vec<MunicipalityCopies>, StoreError> {
+        reports::municipalities(&self.database).await
+    }
+
+    async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError> {
+        reports::oldest_copy(&self.database).await
+    }
+}
+
+struct Release {
+    tx: WriteTx,
+    log: String,
+    keys: Arc<Keyring>,
+}
+
+#[async_trait]
+impl ReleaseTx for Release {
+    async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError> {
+        sequences::use_up(&mut self.tx, &self.log, sequences).await
+    }
+
+    async fn use_request_ids(
+        &mut self,
+        ids: &[RequestId],
+        now: Timestamp,
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids, now).await
+    }
+
+    async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
+        self.tx.suspensions().await
+    }
+
+    async fn read(
+        &mut self,
+        handles: &[LinkageHandle],
+        now: Timestamp,
+    ) -> Result<Vec<ItemFacts>, StoreError> {
+        read::items(&mut self.tx, &self.keys, handles, now).await
+    }
+
+    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+        self.tx.commit(entries, now).await
+    }
 }

@@ -1,0 +1,582 @@
+//! Storing persons and linkages: what a batch touches is read at once, its lines are judged one after the other on what was
+//! read and what the lines above changed, and what came of it is written at once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use common::{
+    approval::Opening,
+    clock::Timestamp,
+    digest,
+    evidence::ordinary_act,
+    identity::PeerIdentity,
+    keyring::{Keyring, Lookup, Pseudonym},
+    lines::{LineFault, LoadStart},
+    sealing::Place,
+    store::{ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, table},
+    terms::{LinkageCode, LinkageHandle, LinkageState},
+};
+use koseki_proto::koseki::{common::v1::LineReason, evidence::v1::Entry};
+
+use super::{Loaded, lookups};
+use crate::persons::PersonLine;
+
+pub(super) async fn store(
+    database: &Database,
+    start: LoadStart,
+    lines: &[PersonLine],
+    operator: &PeerIdentity,
+    now: Timestamp,
+) -> Result<Loaded, StoreError> {
+    let keys = &database.keys;
+    for access in Load::ACCESSES {
+        let (mut load, mut tx) = Load::begin(database, access, start, operator).await?;
+        let mut batch = Batch::read(&mut tx, keys, lines, now).await?;
+        let mut outcomes = Vec::with_capacity(lines.len());
+        for line in lines {
+            outcomes.push(batch.judge(line).map(|change| load.count(change)));
+        }
+        if !start.dry_run {
+            batch.write(&mut tx).await?;
+            let references = batch.written_references();
+            load.add(with_several_current(&mut tx, keys, references, operator).await?);
+        }
+        if let LoadEnd::Stored { forbids } = load.commit(tx, now).await? {
+            return Ok(Loaded { outcomes, forbids });
+        }
+    }
+    Err(StoreError::Unreadable("a load that never has the gate"))
+}
+
+#[derive(Clone)]
+struct Person {
+    content: [u8; 32],
+    references: Vec<Lookup>,
+    written: bool,
+}
+
+#[derive(Clone)]
+struct Linkage {
+    sealed_handle: Vec<u8>,
+    person: Lookup,
+    card_key: Lookup,
+    state: LinkageState,
+    confirmed_at: Timestamp,
+    written: bool,
+}
+
+/// What a batch touches: as it is stored, and as the lines so far leave it.
+struct Batch<'a> {
+    keys: &'a Keyring,
+    now: Timestamp,
+    persons: BTreeMap<Lookup, Person>,
+    /// Whose a reference is.
+    owners: HashMap<Lookup, Lookup>,
+    linkages: BTreeMap<Lookup, Linkage>,
+    /// What a change closes: proposals to open it are void.
+    closed: Vec<Lookup>,
+}
+
+impl<'a> Batch<'a> {
+    async fn read(
+        tx: &mut WriteTx,
+        keys: &'a Keyring,
+        lines: &[PersonLine],
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut batch = Self {
+            keys,
+            now,
+            persons: BTreeMap::new(),
+            owners: HashMap::new(),
+            linkages: BTreeMap::new(),
+            closed: Vec::new(),
+        };
+        let (mut persons, mut references, mut handles) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for line in lines {
+            match line {
+                PersonLine::Person { person_id, members } => {
+                    persons.insert(lookups::person(keys, person_id));
+                    references.extend(member_lookups(keys, members));
+                }
+                PersonLine::Linkage { code, person_id, .. } => {
+                    persons.insert(lookups::person(keys, person_id));
+                    handles.insert(lookups::handle(keys, &code.handle()));
+                }
+                PersonLine::Confirm { code, .. } => {
+                    handles.insert(lookups::handle(keys, &code.handle()));
+                }
+                PersonLine::Rotate { code, new_code, .. } => {
+                    handles.insert(lookups::handle(keys, &code.handle()));
+                    handles.insert(lookups::handle(keys, &new_code.handle()));
+                }
+            }
+        }
+        batch.read_linkages(tx, &handles).await?;
+        batch.read_persons(tx, &persons, &references).await?;
+        Ok(batch)
+    }
+
+    async fn read_linkages(&mut self, tx: &mut WriteTx, handles: &HashSet<Lookup>) -> Result<(), StoreError> {
+        if handles.is_empty() {
+            return Ok(());
+        }
+        let rows = tx
+            .all(
+                "SELECT handle, sealed_handle, person.person, card_key, state, confirmed_at \
+                 FROM linkage JOIN person ON person.id = linkage.person_id \
+                 WHERE handle IN (SELECT value FROM {handles})",
+                &[("handles", Value::keys(handles.iter().map(Lookup::as_slice)))],
+            )
+            .await?;
+        for row in rows {
+            let linkage = Linkage {
+                sealed_handle: row.bytes(1)?.to_vec(),
+                person: row.array(2)?,
+                card_key: row.array(3)?,
+                state: LinkageState::parse(row.text(4)?)
+                    .map_err(|_| StoreError::Unreadable("a linkage's state"))?,
+                confirmed_at: Timestamp::from_unix_ms(row.int(5)?),
+                written: false,
+            };
+            self.linkages.insert(row.array(0)?, linkage);
+        }
+        Ok(())
+    }
+
+    /// The persons of the lines, and those who have one of the lines' references.
+    async fn read_persons(
+        &mut self,
+        tx: &mut WriteTx,
+        persons: &HashSet<Lookup>,
+        references: &HashSet<Lookup>,
+    ) -> Result<(), StoreError> {
+        let params = [
+            ("persons", Value::keys(persons.iter().map(Lookup::as_slice))),
+            ("references", Value::keys(references.iter().map(Lookup::as_slice))),
+        ];
+        let rows = tx
+            .all(
+                "SELECT person.person, person.content, person_member.reference \
+                 FROM person LEFT JOIN person_member ON person_member.person_id = person.id \
+                 WHERE person.id IN ( \
+                    SELECT id FROM person WHERE person IN (SELECT value FROM {persons}) \
+                    UNION SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {references}))",
+                &params,
+            )
+            .await?;
+        for row in rows {
+            let lookup: Lookup = row.array(0)?;
+            let content = row.array(1)?;
+            let person = self.persons.entry(lookup).or_insert(Person {
+                content,
+                references: Vec::new(),
+                written: false,
+            });
+            if let Some(reference) = row.optional_array(2)? {
+                person.references.push(reference);
+                self.owners.insert(reference, lookup);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, line: &PersonLine) -> Result<Change, LineFault> {
+        match line {
+            PersonLine::Person { person_id, members } => self.person(person_id, members),
+            PersonLine::Linkage {
+                code,
+                person_id,
+                card_key_sha256,
+                state,
+            } => self.linkage(code, person_id, card_key_sha256, *state),
+            PersonLine::Confirm { code, confirmed_at } => self.confirm(code, *confirmed_at),
+            PersonLine::Rotate {
+                code,
+                new_code,
+                card_key_sha256,
+            } => self.rotate(code, new_code, card_key_sha256),
+        }
+    }
+
+    fn person(
+        &mut self,
+        person_id: &str,
+        members: &[(common::terms::MunicipalityCode, String)],
+    ) -> Result<Change, LineFault> {
+        let lookup = lookups::person(self.keys, person_id);
+        let references: Vec<Lookup> = member_lookups(self.keys, members).collect();
+        let parts: Vec<&[u8]> = references.iter().map(Lookup::as_slice).collect();
+        let content = digest::sha256(&parts);
+        let known = self.persons.get(&lookup);
+        if known.is_some_and(|person| person.content == content) {
+            return Ok(Change::Nothing);
+        }
+        let taken = |reference| self.owners.get(reference).is_some_and(|owner| *owner != lookup);
+        if references.iter().any(taken) {
+            let rule = "a reference belongs to one person at most";
+            return Err(LineFault::new(LineReason::Duplicate, "members", rule));
+        }
+        let known = known.is_some();
+        for reference in self
+            .persons
+            .get(&lookup)
+            .iter()
+            .flat_map(|person| &person.references)
+        {
+            self.owners.remove(reference);
+        }
+        self.owners
+            .extend(references.iter().map(|reference| (*reference, lookup)));
+        let person = Person {
+            content,
+            references,
+            written: true,
+        };
+        self.persons.insert(lookup, person);
+        // Other registers may be specified from now on, or none.
+        Ok(self.change(known, &lookup))
+    }
+
+    fn linkage(
+        &mut self,
+        code: &LinkageCode,
+        person_id: &str,
+        card_key_sha256: &[u8; 32],
+        state: LinkageState,
+    ) -> Result<Change, LineFault> {
+        let person = lookups::person(self.keys, person_id);
+        if !self.persons.contains_key(&person) {
+            let rule = "a person that is loaded";
+            return Err(LineFault::new(LineReason::UnknownReference, "person_id", rule));
+        }
+        let (handle, card_key) = (code.handle(), lookups::card_key(self.keys, card_key_sha256));
+        let lookup = lookups::handle(self.keys, &handle);
+        let Some(known) = self.linkages.get_mut(&lookup) else {
+            self.add_linkage(&handle, person, card_key, state)?;
+            return Ok(Change::Added);
+        };
+        if known.person != person {
+            let rule = "one person for a code, for ever";
+            return Err(LineFault::new(LineReason::Duplicate, "linkage_code", rule));
+        }
+        if known.state == state && known.card_key == card_key {
+            return Ok(Change::Nothing);
+        }
+        match (known.state, state) {
+            (LinkageState::Revoked, _) => {
+                let rule = "a revoked linkage stays revoked";
+                return Err(LineFault::new(LineReason::InvalidField, "state", rule));
+            }
+            (LinkageState::Suspended, LinkageState::Active | LinkageState::Pending) => {
+                let rule = "a suspended linkage is made active by Propose and Approve";
+                return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
+            }
+            _ => {}
+        }
+        known.state = state;
+        known.card_key = card_key;
+        known.confirmed_at = self.now;
+        known.written = true;
+        if state != LinkageState::Active {
+            self.closed
+                .push(Opening::ReactivateLinkage(*card_key_sha256).target(&self.keys.lookup));
+        }
+        Ok(self.change(true, &person))
+    }
+
+    fn add_linkage(
+        &mut self,
+        handle: &LinkageHandle,
+        person: Lookup,
+        card_key: Lookup,
+        state: LinkageState,
+    ) -> Result<(), LineFault> {
+        let lookup = lookups::handle(self.keys, handle);
+        let place = Place {
+            column: "linkage.sealed_handle",
+            row: &lookup,
+            revision: 0,
+        };
+        let sealed = self.keys.sealer.seal(place, handle.expose());
+        let failed = |_| LineFault::new(LineReason::NotStored, "", "send the line again");
+        let linkage = Linkage {
+            sealed_handle: sealed.map_err(failed)?,
+            person,
+            card_key,
+            state,
+            confirmed_at: self.now,
+            written: true,
+        };
+        self.linkages.insert(lookup, linkage);
+        Ok(())
+    }
+
+    fn confirm(&mut self, code: &LinkageCode, confirmed_at: Timestamp) -> Result<Change, LineFault> {
+        let lookup = lookups::handle(self.keys, &code.handle());
+        if confirmed_at > self.now {
+            let rule = "a day that has begun";
+            return Err(LineFault::new(LineReason::InvalidField, "confirmed_on", rule));
+        }
+        let known = self.linkages.get_mut(&lookup).ok_or_else(unknown_code)?;
+        if known.state == LinkageState::Revoked {
+            let rule = "a revoked linkage stays revoked";
+            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
+        }
+        if confirmed_at <= known.confirmed_at {
+            return Ok(Change::Nothing);
+        }
+        known.confirmed_at = confirmed_at;
+        known.written = true;
+        Ok(Change::Added)
+    }
+
+    fn rotate(
+        &mut self,
+        code: &LinkageCode,
+        new_code: &LinkageCode,
+        card_key_sha256: &[u8; 32],
+    ) -> Result<Change, LineFault> {
+        let card_key = lookups::card_key(self.keys, card_key_sha256);
+        let old = self
+            .linkages
+            .get(&lookups::handle(self.keys, &code.handle()))
+            .cloned()
+            .ok_or_else(unknown_code)?;
+        if let Some(new) = self.linkages.get(&lookups::handle(self.keys, &new_code.handle())) {
+            let done =
+                new.person == old.person && new.card_key == card_key && old.state == LinkageState::Revoked;
+            let rule = "a code that was never used";
+            return match done {
+                true => Ok(Change::Nothing),
+                false => Err(LineFault::new(LineReason::Duplicate, "new_linkage_code", rule)),
+            };
+        }
+        if old.state != LinkageState::Active {
+            let rule = "the code of an active linkage";
+            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
+        }
+        self.add_linkage(&new_code.handle(), old.person, card_key, LinkageState::Active)?;
+        if let Some(old) = self.linkages.get_mut(&lookups::handle(self.keys, &code.handle())) {
+            old.state = LinkageState::Revoked;
+            old.written = true;
+        }
+        Ok(self.change(true, &old.person))
+    }
+
+    /// What a change about a person means: what was known before may have allowed more.
+    fn change(&self, known: bool, person: &Lookup) -> Change {
+        if known {
+            Change::Forbids(self.keys.pseudonym.pseudonym("subject", person))
+        } else {
+            Change::Added
+        }
+    }
+
+    async fn write(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        for target in &self.closed {
+            tx.void_proposals(target).await?;
+        }
+        let persons: Vec<(&Lookup, &Person)> =
+            self.persons.iter().filter(|(_, person)| person.written).collect();
+        if !persons.is_empty() {
+            write_persons(tx, &persons).await?;
+        }
+        let linkages: Vec<(&Lookup, &Linkage)> = self
+            .linkages
+            .iter()
+            .filter(|(_, linkage)| linkage.written)
+            .collect();
+        if !linkages.is_empty() {
+            write_linkages(tx, &linkages).await?;
+        }
+        Ok(())
+    }
+
+    fn written_references(&self) -> Vec<Lookup> {
+        let written = self.persons.values().filter(|person| person.written);
+        written
+            .flat_map(|person| person.references.iter().copied())
+            .collect()
+    }
+}
+
+fn unknown_code() -> LineFault {
+    LineFault::new(
+        LineReason::UnknownReference,
+        "linkage_code",
+        "a code that is loaded",
+    )
+}
+
+fn member_lookups<'a>(
+    keys: &'a Keyring,
+    members: &'a [(common::terms::MunicipalityCode, String)],
+) -> impl Iterator<Item = Lookup> + 'a {
+    members
+        .iter()
+        .map(|(code, reference)| lookups::member(keys, code.as_str(), reference))
+}
+
+async fn write_persons(tx: &mut WriteTx, persons: &[(&Lookup, &Person)]) -> Result<(), StoreError> {
+    let batch = table([
+        (
+            "person",
+            Column::Bytes(persons.iter().map(|(lookup, _)| lookup.to_vec()).collect()),
+        ),
+        (
+            "content",
+            Column::Bytes(
+                persons
+                    .iter()
+                    .map(|(_, person)| person.content.to_vec())
+                    .collect(),
+            ),
+        ),
+    ]);
+    tx.execute(
+        "INSERT INTO person (person, content) SELECT person, content FROM {batch} WHERE true \
+         ON CONFLICT (person) DO UPDATE SET content = excluded.content",
+        &[("batch", batch)],
+    )
+    .await?;
+    // All are taken away before any is given: a reference may pass from one person of the batch to another.
+    tx.execute(
+        "DELETE FROM person_member WHERE person_id IN \
+         (SELECT id FROM person WHERE person IN (SELECT value FROM {persons}))",
+        &[(
+            "persons",
+            Value::keys(persons.iter().map(|(lookup, _)| lookup.as_slice())),
+        )],
+    )
+    .await?;
+    let (mut owners, mut references) = (Vec::new(), Vec::new());
+    for (lookup, person) in persons {
+        for reference in &person.references {
+            owners.push(lookup.to_vec());
+            references.push(reference.to_vec());
+        }
+    }
+    let batch = table([
+        ("person", Column::Bytes(owners)),
+        ("reference", Column::Bytes(references)),
+    ]);
+    tx.execute(
+        "INSERT INTO person_member (reference, person_id) \
+         SELECT batch.reference, person.id FROM {batch} JOIN person ON person.person = batch.person",
+        &[("batch", batch)],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn write_linkages(tx: &mut WriteTx, linkages: &[(&Lookup, &Linkage)]) -> Result<(), StoreError> {
+    let bytes = |of: fn(&(&Lookup, &Linkage)) -> Vec<u8>| Column::Bytes(linkages.iter().map(of).collect());
+    let batch = table([
+        ("handle", bytes(|(handle, _)| handle.to_vec())),
+        (
+            "sealed_handle",
+            bytes(|(_, linkage)| linkage.sealed_handle.clone()),
+        ),
+        ("person", bytes(|(_, linkage)| linkage.person.to_vec())),
+        ("card_key", bytes(|(_, linkage)| linkage.card_key.to_vec())),
+        (
+            "state",
+            Column::Text(
+                linkages
+                    .iter()
+                    .map(|(_, linkage)| linkage.state.as_str().to_owned())
+                    .collect(),
+            ),
+        ),
+        (
+            "confirmed_at",
+            Column::Int(
+                linkages
+                    .iter()
+                    .map(|(_, linkage)| Some(linkage.confirmed_at.unix_ms()))
+                    .collect(),
+            ),
+        ),
+    ]);
+    tx.execute(
+        "INSERT INTO linkage (handle, sealed_handle, person_id, card_key, state, confirmed_at) \
+         SELECT batch.handle, batch.sealed_handle, person.id, batch.card_key, batch.state, batch.confirmed_at \
+         FROM {batch} JOIN person ON person.person = batch.person WHERE true \
+         ON CONFLICT (handle) DO UPDATE SET card_key = excluded.card_key, state = excluded.state, \
+            confirmed_at = excluded.confirmed_at",
+        &[("batch", batch)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes the suspended linkage of a card active again.
+pub(super) async fn reactivate(
+    tx: &mut WriteTx,
+    keys: &Keyring,
+    card_key_sha256: &[u8; 32],
+) -> Result<Option<Pseudonym>, ActError> {
+    let card_key = lookups::card_key(keys, card_key_sha256);
+    let rows = tx
+        .all(
+            "SELECT person.person FROM linkage JOIN person ON person.id = linkage.person_id \
+             WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+            &[("card_key", (&card_key).into())],
+        )
+        .await?;
+    let [row] = rows.as_slice() else {
+        return Err(ActError::NotApplicable);
+    };
+    tx.execute(
+        "UPDATE linkage SET state = 'ACTIVE' WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+        &[("card_key", (&card_key).into())],
+    )
+    .await?;
+    let person: Lookup = row.array(0)?;
+    Ok(Some(keys.pseudonym.pseudonym("subject", &person)))
+}
+
+/// Entries for persons of these references who are now in more than one current register, and the alarm: their register is
+/// not specified any more until the municipalities have settled it.
+pub(super) async fn with_several_current(
+    tx: &mut WriteTx,
+    keys: &Keyring,
+    references: Vec<Lookup>,
+    actor: &PeerIdentity,
+) -> Result<Vec<Entry>, StoreError> {
+    if references.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx
+        .all(
+            "SELECT person.person FROM person \
+             JOIN person_member ON person_member.person_id = person.id \
+             JOIN member ON member.reference = person_member.reference \
+             JOIN register_copy ON register_copy.id = member.register_id \
+             WHERE person.id IN (SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {references})) \
+               AND register_copy.kind = 'current' AND NOT member.removed \
+             GROUP BY person.person HAVING count(*) > 1",
+            &[("references", Value::keys(references.iter().map(Lookup::as_slice)))],
+        )
+        .await?;
+    if !rows.is_empty() {
+        tracing::error!(
+            alarm = "SECOND_CURRENT_REGISTER",
+            persons = rows.len(),
+            "persons are entered in more than one current register: nothing is provided to them until it is settled"
+        );
+    }
+    rows.iter()
+        .map(|row| {
+            let person: Lookup = row.array(0)?;
+            let subject = keys.pseudonym.pseudonym("subject", &person);
+            Ok(ordinary_act(
+                "SECOND_CURRENT_REGISTER",
+                actor,
+                0,
+                Some(subject),
+                "",
+            ))
+        })
+        .collect()
+}
