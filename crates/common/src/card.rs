@@ -275,6 +275,11 @@ impl RevocationLists {
         Ok(Self(newest))
     }
 
+    /// When each list was issued, and when the next one is due.
+    pub fn updates(&self) -> impl Iterator<Item = (Timestamp, Option<Timestamp>)> + '_ {
+        self.0.iter().map(|list| (list.this_update, list.next_update))
+    }
+
     /// Checks that a certificate is valid and not revoked now, by a list no older than `max_age`.
     pub fn check(
         &self,

@@ -1,26 +1,34 @@
-//! Administration of the portal side (clause 4.4.3): linkages, blocks, suspension.
+//! Administration of the portal side (clause 4.4.3): linkages, blocks, suspension, approvals, and what operators look at.
 
 use std::sync::Arc;
 
 use common::{
+    approval,
     authorisation::{Permit, permit},
     clock::Clock,
-    lines::{self, Intake, Outcome, Results},
-    refusal::Refusal,
+    lines::{self, Intake, LoadStart, Outcome, Results},
+    refusal::{Reason, Refusal},
+    status::StatusBoard,
     suspension,
     terms::{ActId, RuleBroken},
 };
 use koseki_proto::{
     koseki::common::v1::{
-        FileLine, ResumeProvisionRequest, ResumeProvisionResponse, SuspendProvisionRequest,
+        ApproveRequest, ApproveResponse, ConfirmRequest, ConfirmResponse, ListPendingRequest,
+        ListPendingResponse, LoadMessage, ProposeRequest, ProposeResponse, SuspendProvisionRequest,
         SuspendProvisionResponse,
     },
-    portal::admin::v1::{SetBlockRequest, SetBlockResponse, portal_admin_server::PortalAdmin},
+    portal::admin::v1::{
+        GetStatusRequest, GetStatusResponse, RevocationListStatus, SetBlockRequest, SetBlockResponse,
+        portal_admin_server::PortalAdmin,
+    },
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    cards::Cards,
     linkage,
+    provider_link::ProviderLink,
     store::{Block, GatewayStore},
 };
 
@@ -33,15 +41,38 @@ pub struct AdminService {
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
     pub intake: Intake,
+    /// What both sides tell of themselves.
+    pub board: Arc<StatusBoard>,
+    /// The line to the registry side.
+    pub provider: Arc<ProviderLink>,
+    /// The cards' revocation lists.
+    pub cards: Arc<Cards>,
 }
 
 impl AdminService {
-    async fn load(&self, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
+    async fn load(&self, start: LoadStart, permit: &Permit, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
         let parsed = batch.iter().map(|line| linkage::parse_line(line)).collect();
         lines::store_parsed(parsed, |lines| {
-            self.store.store_linkages(lines, permit.peer(), self.clock.now())
+            self.store
+                .store_linkages(start, lines, permit.peer(), self.clock.now())
         })
         .await
+    }
+
+    async fn status(&self) -> Result<GetStatusResponse, Refusal> {
+        let board = self.board.status(self.store.side().database()).await;
+        let list =
+            |(this_update, next_update): (common::clock::Timestamp, Option<common::clock::Timestamp>)| {
+                RevocationListStatus {
+                    this_update: Some(this_update.to_proto()),
+                    next_update: next_update.map(|next| next.to_proto()),
+                }
+            };
+        Ok(GetStatusResponse {
+            side: Some(board.map_err(Reason::from)?),
+            provider: Some(self.provider.seen()),
+            revocation_lists: self.cards.updates().into_iter().map(list).collect(),
+        })
     }
 
     async fn block(&self, permit: &Permit, request: SetBlockRequest) -> Result<SetBlockResponse, Refusal> {
@@ -70,13 +101,14 @@ impl PortalAdmin for AdminService {
 
     async fn load_linkages(
         &self,
-        request: Request<Streaming<FileLine>>,
+        request: Request<Streaming<LoadMessage>>,
     ) -> Result<Response<Results>, Status> {
         let permit = permit(&request)?;
         let this = self.clone();
-        let results = self.intake.take_in(request.into_inner(), move |batch| {
+        let (start, incoming) = lines::start_load(request.into_inner()).await?;
+        let results = self.intake.take_in(incoming, move |batch| {
             let (this, permit) = (this.clone(), permit.clone());
-            async move { this.load(&permit, batch).await }
+            async move { this.load(start, &permit, batch).await }
         })?;
         Ok(Response::new(results))
     }
@@ -100,14 +132,41 @@ impl PortalAdmin for AdminService {
         ))
     }
 
-    async fn resume_provision(
-        &self,
-        request: Request<ResumeProvisionRequest>,
-    ) -> Result<Response<ResumeProvisionResponse>, Status> {
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         let permit = permit(&request)?;
         let now = self.clock.now();
-        Ok(Response::new(
-            suspension::resume(self.store.side(), &permit, request.into_inner(), now).await?,
-        ))
+        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(proposed.await?))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let approved = approval::approve(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(approved.await?))
+    }
+
+    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let confirmed = approval::confirm(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(confirmed.await?))
+    }
+
+    async fn list_pending(
+        &self,
+        request: Request<ListPendingRequest>,
+    ) -> Result<Response<ListPendingResponse>, Status> {
+        permit(&request)?;
+        let pending = approval::list_pending(self.store.side(), self.clock.now());
+        Ok(Response::new(pending.await?))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        permit(&request)?;
+        Ok(Response::new(self.status().await?))
     }
 }

@@ -57,6 +57,14 @@ impl Cards {
         lists.check(issuer, serial, not_after, self.clock.now(), self.crl_max_age)
     }
 
+    /// When each revocation list was issued, and when the next one is due.
+    pub fn updates(&self) -> Vec<(Timestamp, Option<Timestamp>)> {
+        self.lists
+            .read()
+            .map(|lists| lists.updates().collect())
+            .unwrap_or_default()
+    }
+
     /// Reads the lists again and again. What cannot be read leaves the old ones, which grow stale.
     pub async fn keep_up(self: Arc<Self>, every: Duration) {
         loop {

@@ -6,6 +6,7 @@ use common::{
     batch::BatchLimits,
     config::{self, ConfigError, ListenerLimits, LogConfig},
     identity::TrustDomain,
+    store::DatabaseConfig,
     tls::TlsFiles,
 };
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,8 @@ pub struct Config {
     pub policy_file: PathBuf,
     /// Secret keys.
     pub keyring_file: PathBuf,
-    /// The SQLite database.
-    pub database_file: PathBuf,
+    /// The database.
+    pub database: DatabaseConfig,
     /// Milliseconds that a stop waits for calls in flight.
     pub drain_deadline_ms: u64,
     /// Listeners.

@@ -1,27 +1,70 @@
 //! Linkages on the portal side: a code and the card that it is bound to (docs/linkage-file-format.md).
 
 use common::{
+    clock::Timestamp,
     json::{self, Word},
     lines::LineFault,
-    terms::{LinkageCode, LinkageState, parse_sha256_text},
+    terms::{LinkageCode, LinkageState, RuleBroken, parse_sha256_text},
 };
 use koseki_proto::koseki::common::v1::LineReason;
 use serde::{Deserialize, de::IgnoredAny};
 
 /// A checked line.
-pub struct LinkageLine {
-    /// The code.
-    pub code: LinkageCode,
-    /// SHA-256 of the card's public key.
-    pub card_key_sha256: [u8; 32],
-    /// Its state.
-    pub state: LinkageState,
+pub enum LinkageLine {
+    /// A linkage.
+    Linkage {
+        /// The code.
+        code: LinkageCode,
+        /// SHA-256 of the card's public key.
+        card_key_sha256: [u8; 32],
+        /// Its state.
+        state: LinkageState,
+    },
+    /// That a linkage still holds.
+    Confirm {
+        /// The code.
+        code: LinkageCode,
+        /// The day on which it was confirmed: its beginning in Japan.
+        confirmed_at: Timestamp,
+    },
+    /// A new code in place of another.
+    Rotate {
+        /// The code that is revoked.
+        code: LinkageCode,
+        /// The code that is active from now on.
+        new_code: LinkageCode,
+        /// SHA-256 of the card's public key.
+        card_key_sha256: [u8; 32],
+    },
+}
+
+impl LinkageLine {
+    /// The codes that it names.
+    pub fn codes(&self) -> impl Iterator<Item = &LinkageCode> {
+        let (one, other) = match self {
+            Self::Linkage { code, .. } | Self::Confirm { code, .. } => (code, None),
+            Self::Rotate { code, new_code, .. } => (code, Some(new_code)),
+        };
+        std::iter::once(one).chain(other)
+    }
+
+    /// The card that it names.
+    pub fn card_key_sha256(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Linkage { card_key_sha256, .. } | Self::Rotate { card_key_sha256, .. } => {
+                Some(card_key_sha256)
+            }
+            Self::Confirm { .. } => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum LineType {
     Linkage,
+    Confirm,
+    Rotate,
 }
 
 #[derive(Deserialize)]
@@ -34,19 +77,59 @@ struct LinkageRecord {
     state: Word<LinkageState>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfirmRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    confirmed_on: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    new_linkage_code: String,
+    card_key_sha256: String,
+}
+
 /// Parses and checks one line.
 pub fn parse_line(line: &[u8]) -> Result<LinkageLine, LineFault> {
     if line.len() > common::lines::MAX_LINE_BYTES {
         return Err(common::lines::too_long());
     }
-    let LineType::Linkage = json::type_of(line)?;
-    let record: LinkageRecord = json::parse(line)?;
-    let invalid = |field: &'static str| {
-        move |rule: common::terms::RuleBroken| LineFault::new(LineReason::InvalidField, field, rule.0)
-    };
-    Ok(LinkageLine {
-        code: LinkageCode::parse_text(&record.linkage_code).map_err(invalid("linkage_code"))?,
-        card_key_sha256: parse_sha256_text(&record.card_key_sha256).map_err(invalid("card_key_sha256"))?,
-        state: record.state.0,
+    let invalid =
+        |field: &'static str| move |rule: RuleBroken| LineFault::new(LineReason::InvalidField, field, rule.0);
+    Ok(match json::type_of(line)? {
+        LineType::Linkage => {
+            let record: LinkageRecord = json::parse(line)?;
+            LinkageLine::Linkage {
+                code: LinkageCode::parse_text(&record.linkage_code).map_err(invalid("linkage_code"))?,
+                card_key_sha256: parse_sha256_text(&record.card_key_sha256)
+                    .map_err(invalid("card_key_sha256"))?,
+                state: record.state.0,
+            }
+        }
+        LineType::Confirm => {
+            let record: ConfirmRecord = json::parse(line)?;
+            LinkageLine::Confirm {
+                code: LinkageCode::parse_text(&record.linkage_code).map_err(invalid("linkage_code"))?,
+                confirmed_at: Timestamp::parse_japanese_day(&record.confirmed_on)
+                    .map_err(invalid("confirmed_on"))?,
+            }
+        }
+        LineType::Rotate => {
+            let record: RotateRecord = json::parse(line)?;
+            LinkageLine::Rotate {
+                code: LinkageCode::parse_text(&record.linkage_code).map_err(invalid("linkage_code"))?,
+                new_code: LinkageCode::parse_text(&record.new_linkage_code)
+                    .map_err(invalid("new_linkage_code"))?,
+                card_key_sha256: parse_sha256_text(&record.card_key_sha256)
+                    .map_err(invalid("card_key_sha256"))?,
+            }
+        }
     })
 }

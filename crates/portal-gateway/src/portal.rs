@@ -118,7 +118,7 @@ impl PortalService {
     }
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
-        let here = self.store.side().suspensions().await?;
+        let here = self.store.side().database().suspensions().await?;
         let provider = self.provider.state();
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,

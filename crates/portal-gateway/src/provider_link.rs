@@ -14,9 +14,12 @@ use common::{
     suspension::Suspensions,
     terms::RequestKind,
 };
-use koseki_proto::koseki::linkage::v1::{
-    GetLinkageStatusRequest, GetLinkageStatusResponse, ProvideCopyInfoRequest, ProvideCopyInfoResponse,
-    linkage_client::LinkageClient,
+use koseki_proto::{
+    koseki::linkage::v1::{
+        GetLinkageStatusRequest, GetLinkageStatusResponse, ProvideCopyInfoRequest, ProvideCopyInfoResponse,
+        linkage_client::LinkageClient,
+    },
+    portal::admin::v1::ProviderSeen,
 };
 use tonic::{Request, Status, transport::Channel};
 
@@ -44,6 +47,7 @@ pub struct ProviderLink {
     clock: Arc<dyn Clock>,
     interval: Duration,
     state: RwLock<Option<ProviderState>>,
+    seen: RwLock<ProviderSeen>,
     last_sequence: AtomicU64,
 }
 
@@ -59,6 +63,7 @@ impl ProviderLink {
             clock,
             interval,
             state: RwLock::default(),
+            seen: RwLock::default(),
             last_sequence: AtomicU64::new(0),
         }
     }
@@ -68,6 +73,11 @@ impl ProviderLink {
         let state = self.state.read().ok()?.clone()?;
         let age = self.clock.monotonic().saturating_sub(state.seen_at);
         (age <= self.interval * Self::STALE_INTERVALS).then_some(state)
+    }
+
+    /// The provider as it answered last, whether the two sides fit together or not; for operators.
+    pub fn seen(&self) -> ProviderSeen {
+        self.seen.read().map(|seen| seen.clone()).unwrap_or_default()
     }
 
     /// The next sequence number: used once, also after a restart, since it goes on above what the provider has seen.
@@ -116,12 +126,22 @@ impl ProviderLink {
 
     /// Takes a state whose policy is ours and whose clock is near ours.
     fn accept(&self, answer: GetLinkageStatusResponse, seen_at: Duration) -> Option<ProviderState> {
+        let (ours, theirs) = (
+            self.clock.now(),
+            answer.now.as_ref().and_then(Timestamp::from_proto)?,
+        );
+        if let Ok(mut seen) = self.seen.write() {
+            *seen = ProviderSeen {
+                provider_log: answer.provider_log.clone(),
+                seen_at: Some(ours.to_proto()),
+                policy_sha256: answer.policy_sha256.clone(),
+                clock_offset_ms: theirs.unix_ms().saturating_sub(ours.unix_ms()),
+            };
+        }
         if answer.policy_sha256 != self.policy.sha256 {
             tracing::error!("the registry side has another provision policy: provision is stopped");
             return None;
         }
-        let theirs = answer.now.as_ref().and_then(Timestamp::from_proto)?;
-        let ours = self.clock.now();
         let skew = ours.since(theirs).max(theirs.since(ours));
         if skew > self.policy.exchange.max_clock_skew() {
             let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);

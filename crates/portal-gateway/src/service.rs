@@ -8,14 +8,15 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
-    identity::{Role, TrustDomain},
+    identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
     ops::Readiness,
     policy::Policy,
     process::{Service, StartError},
     server::{Server, ServerBase},
-    store::forget_request_ids,
+    status::StatusBoard,
+    store::{DatabaseConfig, SchemaStep, SideStore as _, forget_request_ids},
     tls::{Connector, TlsMaterial},
 };
 use koseki_proto::portal::{
@@ -31,7 +32,7 @@ use crate::{
     portal::PortalService,
     provider_link::ProviderLink,
     provision::Provision,
-    store::{GatewayStore, SqliteStore},
+    store::{GatewayStore, SCHEMA, Store},
 };
 
 /// Message limit of the portal listener, in bytes.
@@ -95,6 +96,10 @@ impl Service for Gateway {
         Duration::from_millis(config.drain_deadline_ms)
     }
 
+    fn database(config: &Config) -> (&DatabaseConfig, &'static [SchemaStep]) {
+        (&config.database, SCHEMA)
+    }
+
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
         Self::start_on(config, clock, |store| store).await
     }
@@ -125,6 +130,8 @@ impl Gateway {
             &there.instance,
             clock.clone(),
         )?;
+        let expiries = tls.expiries();
+        let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
@@ -133,8 +140,9 @@ impl Gateway {
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
-        let store = SqliteStore::open(&config.database_file, &config.instance, keys.clone()).await?;
-        let store = on(Arc::new(store));
+        let store = Store::open(&config.database, &config.instance, keys.clone()).await?;
+        store.database().suspend_if_moved(&own, clock.now()).await?;
+        let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
             connector.channel(),
@@ -162,12 +170,12 @@ impl Gateway {
         server.background(forget_challenges(store.clone(), clock.clone()));
         {
             let (store, clock) = (store.clone(), clock.clone());
-            server.background(async move { forget_request_ids(store.side(), &*clock).await });
+            server.background(async move { forget_request_ids(store.side().database(), &*clock).await });
         }
 
         let login = Login {
             store: store.clone(),
-            cards,
+            cards: cards.clone(),
             provider: provider.clone(),
             policy: policy.login.clone(),
             trust_domain,
@@ -182,16 +190,20 @@ impl Gateway {
             login,
             consents,
             requests,
-            policy,
+            policy: policy.clone(),
             store: store.clone(),
-            provider,
+            provider: provider.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let board = StatusBoard::new(clock.clone(), server.readiness(), policy.sha256, expiries);
         let admin = AdminService {
             store,
             clock,
             intake: Intake::default(),
+            board: Arc::new(board),
+            provider,
+            cards,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server

@@ -1,9 +1,11 @@
 //! Loading files line by line: one side reads and sends with a bounded window, the other takes the results.
 
 use common::lines::{ReadLine, read_line};
-use koseki_proto::koseki::common::v1::{FileLine, LineOutcome, LineReason, LineResult};
+use koseki_proto::koseki::common::v1::{
+    FileLine, LineOutcome, LineReason, LineResult, LoadMessage, LoadStart, load_message::Part,
+};
 use tokio::{io::AsyncBufRead, sync::mpsc, task::JoinHandle};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Response, Status, Streaming};
 
 use super::CallError;
@@ -113,6 +115,20 @@ pub(super) fn send<R: AsyncBufRead + Unpin + Send + 'static>(
         }
     });
     (ReceiverStream::new(stream), Reader(reader))
+}
+
+/// Lines as a load of an administration's listener.
+pub(super) fn load(
+    load_id: &str,
+    dry_run: bool,
+    lines: ReceiverStream<FileLine>,
+) -> impl Stream<Item = LoadMessage> + Send + 'static {
+    let message = |part| LoadMessage { part: Some(part) };
+    let start = message(Part::Start(LoadStart {
+        load_id: load_id.to_owned(),
+        dry_run,
+    }));
+    tokio_stream::once(start).chain(lines.map(move |line| message(Part::Line(line))))
 }
 
 /// Takes the results until the stream ends or breaks, and shows each as soon as it is there.

@@ -5,12 +5,17 @@ use std::path::Path;
 use common::{identity::Role, terms::RequestKind};
 use koseki_proto::{
     koseki::{
-        admin::v1::{RecordNonProvisionRequest, RegisterRef, koseki_admin_client::KosekiAdminClient},
+        admin::v1::{
+            self as registry, ListNonProvisionRequest, NonProvisionRecord, RecordNonProvisionRequest,
+            RegisterRef, koseki_admin_client::KosekiAdminClient,
+        },
         common::v1::{
-            RequestKind as ProtoKind, ResumeProvisionRequest, ResumeState, SuspendProvisionRequest,
+            ApproveRequest, ConfirmRequest, ListPendingRequest, ListPendingResponse, OpeningAct,
+            ProposeRequest, RequestKind as ProtoKind, ResumeProvision, SuspendProvisionRequest,
+            opening_act::Act,
         },
     },
-    portal::admin::v1::{SetBlockRequest, portal_admin_client::PortalAdminClient},
+    portal::admin::v1::{self as portal, SetBlockRequest, portal_admin_client::PortalAdminClient},
 };
 use tokio::{
     fs::File,
@@ -77,7 +82,19 @@ impl RegistryOperator {
         file: R,
         seen: impl FnMut(&LineReport),
     ) -> Loaded {
+        self.load_as(&self.ids.next(), false, file, seen).await
+    }
+
+    /// Loads under an id, or (`dry_run`) asks what a load would do.
+    pub async fn load_as<R: AsyncBufRead + Unpin + Send + 'static>(
+        &self,
+        load_id: &str,
+        dry_run: bool,
+        file: R,
+        seen: impl FnMut(&LineReport),
+    ) -> Loaded {
         let (stream, reader) = lines::send(file);
+        let stream = lines::load(load_id, dry_run, stream);
         let answered = self.client.clone().load_persons(stream).await;
         lines::take_results(answered, reader, seen).await
     }
@@ -113,44 +130,59 @@ impl RegistryOperator {
             .into_inner()
             .epoch)
     }
+}
 
-    /// Stops provision of a kind, or of all.
-    ///
-    /// # Errors
-    /// A refusal, or no answer: then the outcome is not known.
-    pub async fn suspend(&self, act_id: &str, kind: Option<RequestKind>) -> Result<u64, CallError> {
-        let message = suspension(act_id, kind);
-        Ok(self
-            .client
-            .clone()
-            .suspend_provision(request(message))
-            .await?
-            .into_inner()
-            .epoch)
-    }
-
-    /// Asks to provide again.
+impl RegistryOperator {
+    /// The records about a person or a register.
     ///
     /// # Errors
     /// A refusal, or no answer.
-    pub async fn resume(&self, kind: Option<RequestKind>) -> Result<ResumeState, CallError> {
-        let message = resumption(&self.ids, kind);
-        Ok(self
-            .client
-            .clone()
-            .resume_provision(request(message))
-            .await?
-            .into_inner()
-            .state())
+    pub async fn list_non_provision(
+        &self,
+        person_id: Option<&str>,
+        register: Option<(&str, &str)>,
+    ) -> Result<Vec<NonProvisionRecord>, CallError> {
+        let message = ListNonProvisionRequest {
+            person_id: person_id.unwrap_or_default().to_owned(),
+            register: register.map(|(code, number)| RegisterRef {
+                municipality_code: code.to_owned(),
+                local_number: number.to_owned(),
+            }),
+        };
+        let listed = self.client.clone().list_non_provision(request(message)).await?;
+        Ok(listed.into_inner().records)
     }
 
-    /// Makes the ids of acts.
-    pub fn ids(&self) -> &Ids {
-        &self.ids
+    /// How the registry side is doing.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn status(&self) -> Result<registry::GetStatusResponse, CallError> {
+        let message = request(registry::GetStatusRequest {});
+        Ok(self.client.clone().get_status(message).await?.into_inner())
+    }
+
+    /// The copies of each municipality.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn municipalities(&self) -> Result<Vec<registry::MunicipalityCopies>, CallError> {
+        let message = request(registry::ListMunicipalitiesRequest {});
+        let listed = self.client.clone().list_municipalities(message).await?;
+        Ok(listed.into_inner().municipalities)
     }
 }
 
 impl PortalOperator {
+    /// How the portal side is doing.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn status(&self) -> Result<portal::GetStatusResponse, CallError> {
+        let message = request(portal::GetStatusRequest {});
+        Ok(self.client.clone().get_status(message).await?.into_inner())
+    }
+
     /// The operator of this name, at the gateway's admin listener.
     ///
     /// # Errors
@@ -182,7 +214,19 @@ impl PortalOperator {
         file: R,
         seen: impl FnMut(&LineReport),
     ) -> Loaded {
+        self.load_as(&self.ids.next(), false, file, seen).await
+    }
+
+    /// Loads under an id, or (`dry_run`) asks what a load would do.
+    pub async fn load_as<R: AsyncBufRead + Unpin + Send + 'static>(
+        &self,
+        load_id: &str,
+        dry_run: bool,
+        file: R,
+        seen: impl FnMut(&LineReport),
+    ) -> Loaded {
         let (stream, reader) = lines::send(file);
+        let stream = lines::load(load_id, dry_run, stream);
         let answered = self.client.clone().load_linkages(stream).await;
         lines::take_results(answered, reader, seen).await
     }
@@ -205,41 +249,6 @@ impl PortalOperator {
             .into_inner()
             .epoch)
     }
-
-    /// Stops provision of a kind, or of all.
-    ///
-    /// # Errors
-    /// A refusal, or no answer: then the outcome is not known.
-    pub async fn suspend(&self, act_id: &str, kind: Option<RequestKind>) -> Result<u64, CallError> {
-        let message = suspension(act_id, kind);
-        Ok(self
-            .client
-            .clone()
-            .suspend_provision(request(message))
-            .await?
-            .into_inner()
-            .epoch)
-    }
-
-    /// Asks to provide again.
-    ///
-    /// # Errors
-    /// A refusal, or no answer.
-    pub async fn resume(&self, kind: Option<RequestKind>) -> Result<ResumeState, CallError> {
-        let message = resumption(&self.ids, kind);
-        Ok(self
-            .client
-            .clone()
-            .resume_provision(request(message))
-            .await?
-            .into_inner()
-            .state())
-    }
-
-    /// Makes the ids of acts.
-    pub fn ids(&self) -> &Ids {
-        &self.ids
-    }
 }
 
 fn suspension(act_id: &str, kind: Option<RequestKind>) -> SuspendProvisionRequest {
@@ -250,12 +259,110 @@ fn suspension(act_id: &str, kind: Option<RequestKind>) -> SuspendProvisionReques
     }
 }
 
-fn resumption(ids: &Ids, kind: Option<RequestKind>) -> ResumeProvisionRequest {
-    ResumeProvisionRequest {
-        act_id: ids.next(),
-        kind: number(kind),
-    }
+/// A proposal that was made.
+#[derive(Clone, Debug)]
+pub struct Proposed {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of its act.
+    pub act_sha256: Vec<u8>,
 }
+
+/// What the operators of both sides can do alike.
+macro_rules! acts_of_both_sides {
+    ($operator:ident) => {
+        impl $operator {
+            /// Stops provision of a kind, or of all.
+            ///
+            /// # Errors
+            /// A refusal, or no answer: then the outcome is not known.
+            pub async fn suspend(&self, act_id: &str, kind: Option<RequestKind>) -> Result<u64, CallError> {
+                let message = suspension(act_id, kind);
+                let suspended = self
+                    .client
+                    .clone()
+                    .suspend_provision(request(message))
+                    .await?;
+                Ok(suspended.into_inner().epoch)
+            }
+
+            /// Proposes to open something.
+            ///
+            /// # Errors
+            /// A refusal, or no answer.
+            pub async fn propose(&self, act: Act) -> Result<Proposed, CallError> {
+                let id = self.ids.next();
+                let message = ProposeRequest {
+                    proposal_id: id.clone(),
+                    act: Some(OpeningAct { act: Some(act) }),
+                    reason: REASON.to_owned(),
+                };
+                let proposed = self.client.clone().propose(request(message)).await?;
+                Ok(Proposed {
+                    id,
+                    act_sha256: proposed.into_inner().act_sha256,
+                })
+            }
+
+            /// Proposes to provide again.
+            ///
+            /// # Errors
+            /// A refusal, or no answer.
+            pub async fn propose_resume(&self, kind: Option<RequestKind>) -> Result<Proposed, CallError> {
+                let kind = number(kind);
+                self.propose(Act::ResumeProvision(ResumeProvision { kind }))
+                    .await
+            }
+
+            /// Approves what another operator has proposed.
+            ///
+            /// # Errors
+            /// A refusal, or no answer.
+            pub async fn approve(&self, proposed: &Proposed) -> Result<u64, CallError> {
+                let message = ApproveRequest {
+                    proposal_id: proposed.id.clone(),
+                    act_sha256: proposed.act_sha256.clone(),
+                };
+                let approved = self.client.clone().approve(request(message)).await?;
+                Ok(approved.into_inner().epoch)
+            }
+
+            /// Confirms what another operator has closed.
+            ///
+            /// # Errors
+            /// A refusal, or no answer.
+            pub async fn confirm(&self, act_id: &str) -> Result<(), CallError> {
+                let message = ConfirmRequest {
+                    act_id: act_id.to_owned(),
+                };
+                self.client.clone().confirm(request(message)).await?;
+                Ok(())
+            }
+
+            /// What waits for a second person.
+            ///
+            /// # Errors
+            /// A refusal, or no answer.
+            pub async fn pending(&self) -> Result<ListPendingResponse, CallError> {
+                let message = request(ListPendingRequest {});
+                Ok(self
+                    .client
+                    .clone()
+                    .list_pending(message)
+                    .await?
+                    .into_inner())
+            }
+
+            /// Makes the ids of acts.
+            pub fn ids(&self) -> &Ids {
+                &self.ids
+            }
+        }
+    };
+}
+
+acts_of_both_sides!(RegistryOperator);
+acts_of_both_sides!(PortalOperator);
 
 fn number(kind: Option<RequestKind>) -> i32 {
     kind.map_or(ProtoKind::Unspecified, RequestKind::to_proto).into()

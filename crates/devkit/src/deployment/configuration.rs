@@ -74,7 +74,7 @@ pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> 
         include_str!("../../../../deploy/config/provider.toml"),
     )?;
     sample.set_common(&folder, "provider", PROVIDER_INSTANCE)?;
-    sample.set_path("database_file", &deployment.provider_database())?;
+    sample.set_path("database.file", &deployment.provider_database())?;
     sample.set_path("eligibility_keys_dir", &folder.join("eligibility-keys"))?;
     sample.set("listen.linkage", &addresses.linkage.to_string())?;
     sample.set("listen.ingest", &addresses.ingest.to_string())?;
@@ -90,7 +90,7 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
         include_str!("../../../../deploy/config/gateway.toml"),
     )?;
     sample.set_common(&folder, "gateway", GATEWAY_INSTANCE)?;
-    sample.set_path("database_file", &deployment.gateway_database())?;
+    sample.set_path("database.file", &deployment.gateway_database())?;
     sample.set("listen.portal", &addresses.portal.to_string())?;
     sample.set("listen.admin", &addresses.gateway_admin.to_string())?;
     sample.set("listen.ops", &addresses.gateway_ops.to_string())?;

@@ -1,7 +1,6 @@
 //! Provision is suspended and resumed (clause 3.3): closing takes one operator and acts at once, opening takes two.
 
 use common::{refusal::Reason, terms::RequestKind};
-use koseki_proto::koseki::common::v1::ResumeState;
 
 use super::{Came, Cast, Expected, Offices, Side, StoryError, Teller, ask_once, one_requester::current};
 use crate::{
@@ -72,26 +71,29 @@ pub async fn while_suspended(cast: &Cast, side: Side, teller: &mut Teller) -> Re
 pub async fn ask_to_resume(offices: &Offices, side: Side, teller: &mut Teller) {
     let [first, second] = OPERATORS;
     let ([registry, other_registry], [portal, other_portal]) = (&offices.registry, &offices.portal);
-    for (name, registry, portal, again, expected) in [
-        (first, registry, portal, "", ResumeState::Proposed),
-        (first, registry, portal, " a second time", ResumeState::Proposed),
-        (second, other_registry, other_portal, "", ResumeState::Resumed),
+    let proposed = match side {
+        Side::Portal => portal.propose_resume(None).await,
+        Side::Registry => registry.propose_resume(Some(KIND)).await,
+    };
+    let came = Came::of_act(proposed.as_ref().map(|_| ()).map_err(Clone::clone));
+    let what = format!("operator {first} proposes to provide again");
+    teller.step(&what, &Expected::Done, &came);
+    let Ok(proposed) = proposed else { return };
+    for (name, registry, portal, expected) in [
+        (
+            first,
+            registry,
+            portal,
+            Expected::Refused(Reason::AnotherPersonNeeded),
+        ),
+        (second, other_registry, other_portal, Expected::Done),
     ] {
-        let state = match side {
-            Side::Portal => portal.resume(None).await,
-            Side::Registry => registry.resume(Some(KIND)).await,
+        let approved = match side {
+            Side::Portal => portal.approve(&proposed).await,
+            Side::Registry => registry.approve(&proposed).await,
         };
-        let came = match state {
-            Ok(state) if state == expected => Came::Done(state.as_str_name().to_owned()),
-            Ok(state) => Came::Failed(format!(
-                "{} instead of {}",
-                state.as_str_name(),
-                expected.as_str_name()
-            )),
-            Err(error) => Came::of_act::<()>(Err(error)),
-        };
-        let what = format!("operator {name} asks{again} to provide again");
-        teller.step(&what, &Expected::Done, &came);
+        let what = format!("operator {name} approves that");
+        teller.step(&what, &expected, &Came::of_act(approved));
     }
 }
 

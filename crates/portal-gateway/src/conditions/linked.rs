@@ -1,9 +1,16 @@
-use common::terms::LinkageCode;
+use std::time::Duration;
+
+use common::{clock::Timestamp, terms::LinkageCode};
+
+/// How long an ACTIVE linkage counts without being confirmed.
+const LINKAGE_CONFIRMED: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 /// The linkage of the requester's card, as the store has it.
 pub struct LinkageFacts {
     /// Whether it is ACTIVE.
     pub active: bool,
+    /// When it was confirmed last.
+    pub confirmed_at: Timestamp,
     /// Its code; `None` when it does not open.
     pub code: Option<LinkageCode>,
 }
@@ -14,10 +21,13 @@ pub struct Linked(pub(super) LinkageCode);
 
 impl Linked {
     /// The error is the cause, for this side's restricted audit: outside it is the register refusal (I6).
-    pub(super) fn check(linkage: Option<&LinkageFacts>) -> Result<Self, &'static str> {
+    pub(super) fn check(linkage: Option<&LinkageFacts>, now: Timestamp) -> Result<Self, &'static str> {
         let linkage = linkage.ok_or("NO_LINKAGE")?;
         if !linkage.active {
             return Err("LINKAGE_NOT_ACTIVE");
+        }
+        if now.since(linkage.confirmed_at) > LINKAGE_CONFIRMED {
+            return Err("LINKAGE_NOT_CONFIRMED");
         }
         linkage.code.clone().map(Self).ok_or("UNREADABLE")
     }

@@ -1,102 +1,123 @@
-//! What requesters and operators do: sessions, consents, linkages, blocks. Each is one transaction with its entry; an act
+//! What requesters and operators do: sessions, consents, blocks. Each is one transaction with its entry; an act
 //! that forbids releases makes a new epoch.
 
 use common::{
+    approval::Opening,
     card::Card,
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
-    keyring::Pseudonym,
-    lines::{LineFault, Outcome},
-    store::{ActError, Change, Load, StoreError, WriteTx},
+    keyring::{Keyring, Pseudonym},
+    store::{Access, ActError, Database, StoreError, WriteTx},
     terms::ActId,
 };
-use koseki_proto::koseki::common::v1::LineReason;
 
-use super::{
-    Block, NewConsent, RequesterError, SessionBounds,
-    sqlite::{SqliteStore, card_key_lookup, code_place, serial_place},
-};
-use crate::{conditions::ConsentFacts, linkage::LinkageLine};
+use super::{Block, NewConsent, RequesterError, SessionBounds, lookups, lookups::serial_place};
+use crate::conditions::ConsentFacts;
 
-impl SqliteStore {
-    fn account_pseudonym(&self, account: i64) -> Pseudonym {
-        self.keys.pseudonym.pseudonym("account", &account.to_be_bytes())
-    }
+fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
+    keys.pseudonym.pseudonym("account", &account.to_be_bytes())
 }
 
 pub(super) async fn open_session(
-    store: &SqliteStore,
+    database: &Database,
     token_sha256: [u8; 32],
     card: &Card,
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut tx = store.database.begin_ordinary().await?;
-    let certificate = store.keys.lookup.lookup("card", &[&card.id]);
-    let known: Option<(i64,)> = sqlx::query_as("SELECT account_id FROM card WHERE card = ?1")
-        .bind(certificate.as_slice())
-        .fetch_optional(tx.connection())
-        .await?;
-    let account = match known {
-        Some((account,)) => account,
-        None => {
-            let (account,): (i64,) = sqlx::query_as("INSERT INTO account (made_at) VALUES (?1) RETURNING id")
-                .bind(now.unix_ms())
-                .fetch_one(tx.connection())
-                .await?;
-            sqlx::query("INSERT INTO card (card, account_id) VALUES (?1, ?2)")
-                .bind(certificate.as_slice())
-                .bind(account)
-                .execute(tx.connection())
-                .await?;
-            account
-        }
-    };
-    sqlx::query(
+    let mut tx = database.begin(Access::Ordinary).await?;
+    let certificate = database.keys.lookup.lookup("card", &[&card.id]);
+    let account = account_of_card(&mut tx, &certificate, now).await?;
+    let params = [
+        ("token", (&token_sha256).into()),
+        ("account", account.into()),
+        ("frontend", frontend.name().into()),
+        (
+            "card_key",
+            (&lookups::card_key(&database.keys, &card.public_key_sha256)).into(),
+        ),
+        ("issuer", card.issuer.as_slice().into()),
+        (
+            "serial",
+            database
+                .keys
+                .sealer
+                .seal(serial_place(&token_sha256), &card.serial)?
+                .into(),
+        ),
+        ("expires", card.not_after.unix_ms().into()),
+        ("now", now.unix_ms().into()),
+        ("ended", false.into()),
+    ];
+    tx.execute(
         "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, card_expires, \
                               logged_in_at, last_used_at, ended) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0)",
+         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {expires}, {now}, {now}, {ended})",
+        &params,
     )
-    .bind(token_sha256.as_slice())
-    .bind(account)
-    .bind(frontend.name())
-    .bind(card_key_lookup(&store.keys, &card.public_key_sha256).as_slice())
-    .bind(card.issuer.as_slice())
-    .bind(store.keys.sealer.seal(serial_place(&token_sha256), &card.serial)?)
-    .bind(card.not_after.unix_ms())
-    .bind(now.unix_ms())
-    .execute(tx.connection())
     .await?;
-    let entry = ordinary_act("LOGIN", frontend, 0, Some(store.account_pseudonym(account)), "");
+    let entry = ordinary_act(
+        "LOGIN",
+        frontend,
+        0,
+        Some(account_pseudonym(&database.keys, account)),
+        "",
+    );
     let _ = tx.commit(vec![entry], now).await?;
     Ok(())
 }
 
+/// The account that a card leads to; an unknown card gets one.
+async fn account_of_card(tx: &mut WriteTx, card: &[u8; 32], now: Timestamp) -> Result<i64, StoreError> {
+    let find = "SELECT account_id FROM card WHERE card = {card}";
+    if let Some(row) = tx.optional(find, &[("card", card.into())]).await? {
+        return row.int(0);
+    }
+    let account = tx
+        .one(
+            "INSERT INTO account (made_at) VALUES ({now}) RETURNING id",
+            &[("now", now.unix_ms().into())],
+        )
+        .await?
+        .int(0)?;
+    // Another instance may be giving it an account at the same time: the first one holds, and the other stays unused.
+    tx.execute(
+        "INSERT INTO card (card, account_id) VALUES ({card}, {account}) ON CONFLICT DO NOTHING",
+        &[("card", card.into()), ("account", account.into())],
+    )
+    .await?;
+    tx.one(find, &[("card", card.into())]).await?.int(0)
+}
+
 pub(super) async fn end_session(
-    store: &SqliteStore,
+    database: &Database,
     token_sha256: [u8; 32],
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let mut tx = store.database.begin().await?;
-    let row: Option<(i64, bool)> =
-        sqlx::query_as("SELECT account_id, ended FROM session WHERE token = ?1 AND frontend = ?2")
-            .bind(token_sha256.as_slice())
-            .bind(frontend.name())
-            .fetch_optional(tx.connection())
-            .await?;
-    let account = match row {
-        None => return Ok(false),
-        Some((_, true)) => return Ok(true),
-        Some((account, false)) => account,
-    };
-    sqlx::query("UPDATE session SET ended = 1 WHERE token = ?1")
-        .bind(token_sha256.as_slice())
-        .execute(tx.connection())
+    let mut tx = database.begin(Access::Guard).await?;
+    let row = tx
+        .optional(
+            "SELECT account_id, ended FROM session WHERE token = {token} AND frontend = {frontend}",
+            &[
+                ("token", (&token_sha256).into()),
+                ("frontend", frontend.name().into()),
+            ],
+        )
         .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.bool(1)? {
+        return Ok(true);
+    }
+    let account = row.int(0)?;
+    tx.execute(
+        "UPDATE session SET ended = {yes} WHERE token = {token}",
+        &[("yes", true.into()), ("token", (&token_sha256).into())],
+    )
+    .await?;
     tx.advance_epoch().await?;
-    let entry = requester_guard("LOGOUT", frontend, store.account_pseudonym(account));
+    let entry = requester_guard("LOGOUT", frontend, account_pseudonym(&database.keys, account));
     let _ = tx.commit(vec![entry.to_entry()], now).await?;
     Ok(true)
 }
@@ -105,23 +126,29 @@ pub(super) async fn end_session(
 const MAX_CONSENTS: i64 = 256;
 
 pub(super) async fn grant_consent(
-    store: &SqliteStore,
+    database: &Database,
     token_sha256: [u8; 32],
     new: NewConsent,
     bounds: SessionBounds,
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), RequesterError> {
-    let mut tx = store.database.begin_ordinary().await?;
+    let mut tx = database.begin(Access::Ordinary).await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
-    let (held,): (i64,) = sqlx::query_as(
-        "SELECT count(*) FROM consent WHERE account_id = ?1 AND kind = ?2 AND state = 'GIVEN' AND expires_at >= ?3",
-    )
-    .bind(account)
-    .bind(i32::from(new.kind.to_proto()))
-    .bind(now.unix_ms())
-    .fetch_one(tx.connection())
-    .await?;
+    let kind = i32::from(new.kind.to_proto());
+    let params = [
+        ("account", account.into()),
+        ("kind", kind.into()),
+        ("now", now.unix_ms().into()),
+    ];
+    let held = tx
+        .one(
+            "SELECT count(*) FROM consent WHERE account_id = {account} AND kind = {kind} AND state = 'GIVEN' \
+             AND expires_at >= {now}",
+            &params,
+        )
+        .await?
+        .int(0)?;
     if held >= MAX_CONSENTS {
         return Err(RequesterError::TooManyConsents);
     }
@@ -132,53 +159,59 @@ pub(super) async fn grant_consent(
         expires_at,
         one_time,
     } = new.consent;
-    sqlx::query(
+    let params = [
+        ("id", id.as_bytes().into()),
+        ("account", account.into()),
+        ("kind", kind.into()),
+        ("text", (&text_sha256).into()),
+        ("given", given_at.unix_ms().into()),
+        ("expires", expires_at.unix_ms().into()),
+        ("one_time", one_time.into()),
+    ];
+    tx.execute(
         "INSERT INTO consent (id, account_id, kind, text_sha256, given_at, expires_at, one_time, state) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'GIVEN')",
+         VALUES ({id}, {account}, {kind}, {text}, {given}, {expires}, {one_time}, 'GIVEN')",
+        &params,
     )
-    .bind(id.as_bytes().as_slice())
-    .bind(account)
-    .bind(i32::from(new.kind.to_proto()))
-    .bind(text_sha256.as_slice())
-    .bind(given_at.unix_ms())
-    .bind(expires_at.unix_ms())
-    .bind(one_time)
-    .execute(tx.connection())
     .await?;
-    let pseudonym = store.account_pseudonym(account);
+    let pseudonym = account_pseudonym(&database.keys, account);
     let entry = ordinary_act("GRANT_CONSENT", frontend, 0, Some(pseudonym), &id.to_string());
     let _ = tx.commit(vec![entry], now).await?;
     Ok(())
 }
 
 pub(super) async fn withdraw_consent(
-    store: &SqliteStore,
+    database: &Database,
     token_sha256: [u8; 32],
     consent: ActId,
     bounds: SessionBounds,
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), RequesterError> {
-    let mut tx = store.database.begin().await?;
+    let mut tx = database.begin(Access::Guard).await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
-    let state: Option<(String,)> =
-        sqlx::query_as("SELECT state FROM consent WHERE id = ?1 AND account_id = ?2")
-            .bind(consent.as_bytes().as_slice())
-            .bind(account)
-            .fetch_optional(tx.connection())
-            .await?;
-    match state {
-        None => return Err(RequesterError::Consent),
-        // Spent or withdrawn already: nothing is answered on it any more.
-        Some((state,)) if state != "GIVEN" => return Ok(()),
-        Some(_) => {}
+    let state = tx
+        .optional(
+            "SELECT state FROM consent WHERE id = {id} AND account_id = {account}",
+            &[("id", consent.as_bytes().into()), ("account", account.into())],
+        )
+        .await?
+        .ok_or(RequesterError::Consent)?;
+    // Spent or withdrawn already: nothing is answered on it any more.
+    if state.text(0)? != "GIVEN" {
+        return Ok(());
     }
-    sqlx::query("UPDATE consent SET state = 'WITHDRAWN' WHERE id = ?1")
-        .bind(consent.as_bytes().as_slice())
-        .execute(tx.connection())
-        .await?;
+    tx.execute(
+        "UPDATE consent SET state = 'WITHDRAWN' WHERE id = {id}",
+        &[("id", consent.as_bytes().into())],
+    )
+    .await?;
     tx.advance_epoch().await?;
-    let mut entry = requester_guard("WITHDRAW_CONSENT", frontend, store.account_pseudonym(account));
+    let mut entry = requester_guard(
+        "WITHDRAW_CONSENT",
+        frontend,
+        account_pseudonym(&database.keys, account),
+    );
     entry.act_id = Some(consent);
     let _ = tx.commit(vec![entry.to_entry()], now).await?;
     Ok(())
@@ -208,131 +241,87 @@ async fn account_of(
     now: Timestamp,
 ) -> Result<i64, RequesterError> {
     let ms = |bound: std::time::Duration| i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-    let row: Option<(i64,)> = sqlx::query_as(
-        "UPDATE session SET last_used_at = ?1 WHERE token = ?2 AND frontend = ?3 AND ended = 0 \
-         AND logged_in_at >= ?4 AND last_used_at >= ?5 RETURNING account_id",
-    )
-    .bind(now.unix_ms())
-    .bind(token_sha256.as_slice())
-    .bind(frontend.name())
-    .bind(now.unix_ms().saturating_sub(ms(bounds.absolute)))
-    .bind(now.unix_ms().saturating_sub(ms(bounds.idle)))
-    .fetch_optional(tx.connection())
-    .await?;
-    row.map(|(account,)| account).ok_or(RequesterError::Session)
-}
-
-pub(super) async fn store_linkages(
-    store: &SqliteStore,
-    lines: Vec<LinkageLine>,
-    operator: &PeerIdentity,
-    now: Timestamp,
-) -> Result<Vec<Outcome>, StoreError> {
-    let mut tx = store.database.begin().await?;
-    let mut outcomes = Vec::with_capacity(lines.len());
-    let mut load = Load::new(operator);
-    for line in &lines {
-        let change = store_linkage(store, &mut tx, line).await?;
-        outcomes.push(change.map(|change| load.count(change)));
-    }
-    load.commit(tx, now).await?;
-    Ok(outcomes)
-}
-
-async fn store_linkage(
-    store: &SqliteStore,
-    tx: &mut WriteTx,
-    line: &LinkageLine,
-) -> Result<Result<Change, LineFault>, StoreError> {
-    let code = store.keys.lookup.lookup("linkage-code", &[line.code.expose()]);
-    let card_key = card_key_lookup(&store.keys, &line.card_key_sha256);
-    let known: Option<(Vec<u8>, String)> =
-        sqlx::query_as("SELECT card_key, state FROM linkage WHERE code = ?1")
-            .bind(code.as_slice())
-            .fetch_optional(tx.connection())
-            .await?;
-    if let Some((known_key, state)) = &known {
-        if *known_key == card_key && *state == line.state.as_str() {
-            return Ok(Ok(Change::Nothing));
-        }
-        if state == "REVOKED" {
-            return Ok(Err(LineFault::new(
-                LineReason::InvalidField,
-                "state",
-                "a revoked linkage stays revoked",
-            )));
-        }
-    }
-    let taken: Option<(i64,)> =
-        sqlx::query_as("SELECT 1 FROM linkage WHERE card_key = ?1 AND state <> 'REVOKED' AND code <> ?2")
-            .bind(card_key.as_slice())
-            .bind(code.as_slice())
-            .fetch_optional(tx.connection())
-            .await?;
-    if taken.is_some() && line.state != common::terms::LinkageState::Revoked {
-        let rule = "a card has one linkage that is not revoked at most";
-        return Ok(Err(LineFault::new(
-            LineReason::Duplicate,
-            "card_key_sha256",
-            rule,
-        )));
-    }
-    sqlx::query(
-        "INSERT INTO linkage (code, sealed_code, card_key, state) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT (code) DO UPDATE SET card_key = excluded.card_key, state = excluded.state",
-    )
-    .bind(code.as_slice())
-    .bind(store.keys.sealer.seal(code_place(&code), line.code.expose())?)
-    .bind(card_key.as_slice())
-    .bind(line.state.as_str())
-    .execute(tx.connection())
-    .await?;
-    Ok(Ok(match known {
-        Some(_) => Change::Forbids(store.keys.pseudonym.pseudonym("card-key", &card_key)),
-        None => Change::Added,
-    }))
+    let params = [
+        ("now", now.unix_ms().into()),
+        ("token", (&token_sha256).into()),
+        ("frontend", frontend.name().into()),
+        ("since", now.unix_ms().saturating_sub(ms(bounds.absolute)).into()),
+        ("used_since", now.unix_ms().saturating_sub(ms(bounds.idle)).into()),
+    ];
+    let row = tx
+        .optional(
+            "UPDATE session SET last_used_at = {now} WHERE token = {token} AND frontend = {frontend} AND NOT ended \
+             AND logged_in_at >= {since} AND last_used_at >= {used_since} RETURNING account_id",
+            &params,
+        )
+        .await?;
+    Ok(row.ok_or(RequesterError::Session)?.int(0)?)
 }
 
 pub(super) async fn set_block(
-    store: &SqliteStore,
+    database: &Database,
     block: Block,
     operator: &PeerIdentity,
     now: Timestamp,
 ) -> Result<Epoch, ActError> {
-    let mut tx = store.database.begin().await?;
+    let mut tx = database.begin(Access::Guard).await?;
     // Under a key: a bare digest would let a guess be confirmed.
-    let content = store
+    let content = database
         .keys
         .lookup
         .lookup("act", &[&block.card_key_sha256, block.reason.as_bytes()]);
     if let Some(epoch) = tx.done_before(block.act_id, &content).await? {
         return Ok(epoch);
     }
-    let card_key = card_key_lookup(&store.keys, &block.card_key_sha256);
+    let card_key = lookups::card_key(&database.keys, &block.card_key_sha256);
     // A block on a card that nobody knows would forbid nothing and look as if it did.
-    let (known,): (bool,) = sqlx::query_as(
-        "SELECT EXISTS (SELECT 1 FROM linkage WHERE card_key = ?1) OR EXISTS (SELECT 1 FROM session WHERE card_key = ?1)",
-    )
-    .bind(card_key.as_slice())
-    .fetch_one(tx.connection())
-    .await?;
+    let known = tx
+        .one(
+            "SELECT EXISTS (SELECT 1 FROM linkage WHERE card_key = {card}) \
+                 OR EXISTS (SELECT 1 FROM session WHERE card_key = {card})",
+            &[("card", (&card_key).into())],
+        )
+        .await?
+        .bool(0)?;
     if !known {
         return Err(ActError::UnknownReference);
     }
     tx.advance_epoch().await?;
-    sqlx::query("INSERT INTO block (card_key, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-        .bind(card_key.as_slice())
-        .bind(now.unix_ms())
-        .execute(tx.connection())
-        .await?;
+    tx.execute(
+        "INSERT INTO block (card_key, since) VALUES ({card}, {now}) ON CONFLICT DO NOTHING",
+        &[("card", (&card_key).into()), ("now", now.unix_ms().into())],
+    )
+    .await?;
+    let target = Opening::LiftBlock(block.card_key_sha256).target(&database.keys.lookup);
+    tx.void_proposals(&target).await?;
+    tx.note_closing(block.act_id, "SET_BLOCK", operator, now).await?;
     tx.remember_act(block.act_id.as_bytes(), &content).await?;
     let entry = GuardActEntry {
         act_id: Some(block.act_id),
         act: "SET_BLOCK",
         actor: operator,
         kind: None,
-        subject: Some(store.keys.pseudonym.pseudonym("card-key", &card_key)),
+        subject: Some(database.keys.pseudonym.pseudonym("card-key", &card_key)),
         reason: &block.reason,
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
+}
+
+/// Lifts the block of a card.
+pub(super) async fn lift_block(
+    tx: &mut WriteTx,
+    keys: &Keyring,
+    card_key_sha256: &[u8; 32],
+) -> Result<Option<Pseudonym>, ActError> {
+    let card_key = lookups::card_key(keys, card_key_sha256);
+    let lifted = tx
+        .execute(
+            "DELETE FROM block WHERE card_key = {card}",
+            &[("card", (&card_key).into())],
+        )
+        .await?;
+    match lifted {
+        0 => Err(ActError::NotApplicable),
+        _ => Ok(Some(keys.pseudonym.pseudonym("card-key", &card_key))),
+    }
 }

@@ -1,31 +1,43 @@
-//! The gateway's store. One trait, written so that another database fits beside SQLite: what requests need takes a
-//! batch, and a release is a transaction that takes the gate, reads, and commits with its audit bundle (DESIGN §4).
+//! The gateway's store, on either database: what requests need takes a batch, and a release is a transaction that takes the gate, reads, and commits with its audit bundle (DESIGN §4).
 
 mod acts;
-mod sqlite;
+mod linkages;
+mod lookups;
+mod read;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use common::{
+    approval::Opening,
     card::Card,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
-    lines::Outcome,
-    store::{ActError, SideStore, StoreError},
+    keyring::{Keyring, Pseudonym},
+    lines::{LoadStart, Outcome},
+    store::{
+        Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, Value,
+        WriteTx,
+    },
     suspension::Suspensions,
-    terms::{ActId, RequestKind},
+    terms::{ActId, RequestId, RequestKind, RuleBroken},
 };
 use koseki_proto::koseki::evidence::v1::Entry;
-
-pub use sqlite::SqliteStore;
 
 use crate::{
     conditions::{ConsentFacts, Guards},
     linkage::LinkageLine,
     provision::Asked,
 };
+
+/// The portal side's schema.
+pub const SCHEMA: &[SchemaStep] = &[SchemaStep {
+    version: 1001,
+    name: "portal",
+    sqlite: include_str!("../../migrations/sqlite/1001_portal.sql"),
+    postgres: include_str!("../../migrations/postgres/1001_portal.sql"),
+}];
 
 /// A login challenge.
 pub struct Challenge {
@@ -71,12 +83,6 @@ pub enum RequesterError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for RequesterError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 /// What is stored on the portal side.
@@ -142,6 +148,7 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// Stores linkages; one outcome each, in order, after all of them are durable.
     async fn store_linkages(
         &self,
+        start: LoadStart,
         lines: Vec<LinkageLine>,
         operator: &PeerIdentity,
         now: Timestamp,
@@ -190,4 +197,228 @@ pub trait ReleaseTx: Send {
 
     /// Appends the bundle and commits: the release.
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
+}
+
+/// The gateway's store.
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the store; a SQLite file is made when it is not there.
+    pub async fn open(config: &DatabaseConfig, log: &str, keys: Arc<Keyring>) -> Result<Self, OpenError> {
+        Ok(Self {
+            database: Database::open(config, log, keys, SCHEMA).await?,
+        })
+    }
+}
+
+#[async_trait]
+impl SideStore for Store {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn open(
+        &self,
+        tx: &mut WriteTx,
+        opening: &Opening,
+        _: Timestamp,
+    ) -> Result<Option<Pseudonym>, ActError> {
+        let keys = &self.database.keys;
+        match opening {
+            Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
+            Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
+            Opening::ResumeProvision(_)
+            | Opening::ReleaseNonProvision(_)
+            | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
+                "act",
+                RuleBroken("an act of the portal side"),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl GatewayStore for Store {
+    fn side(&self) -> &dyn SideStore {
+        self
+    }
+
+    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        let mut reader = self.database.reader().await?;
+        read::guards(&mut reader.connection(), &self.database.keys, asked).await
+    }
+
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
+        Ok(Box::new(Release {
+            tx: self.database.begin(Access::Release).await?,
+            keys: self.database.keys.clone(),
+        }))
+    }
+
+    async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError> {
+        let mut tx = self.database.begin(Access::Ordinary).await?;
+        let params = [
+            ("id", (&challenge.id).into()),
+            ("frontend", challenge.frontend.into()),
+            ("text", challenge.text.into()),
+            ("expires", challenge.expires_at.unix_ms().into()),
+        ];
+        tx.execute(
+            "INSERT INTO challenge (id, frontend, text, expires_at) VALUES ({id}, {frontend}, {text}, {expires})",
+            &params,
+        )
+        .await?;
+        tx.commit_unrecorded().await
+    }
+
+    async fn take_challenge(
+        &self,
+        id: &[u8],
+        frontend: &str,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut tx = self.database.begin(Access::Ordinary).await?;
+        let row = tx
+            .optional(
+                "DELETE FROM challenge WHERE id = {id} AND frontend = {frontend} RETURNING text, expires_at",
+                &[("id", id.into()), ("frontend", frontend.into())],
+            )
+            .await?;
+        tx.commit_unrecorded().await?;
+        match row {
+            Some(row) if now.unix_ms() <= row.int(1)? => Ok(Some(row.bytes(0)?.to_vec())),
+            _ => Ok(None),
+        }
+    }
+
+    async fn open_session(
+        &self,
+        token_sha256: [u8; 32],
+        card: &Card,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        acts::open_session(&self.database, token_sha256, card, frontend, now).await
+    }
+
+    async fn end_session(
+        &self,
+        token_sha256: [u8; 32],
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        acts::end_session(&self.database, token_sha256, frontend, now).await
+    }
+
+    async fn grant_consent(
+        &self,
+        token_sha256: [u8; 32],
+        consent: NewConsent,
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), RequesterError> {
+        acts::grant_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
+    }
+
+    async fn withdraw_consent(
+        &self,
+        token_sha256: [u8; 32],
+        consent: ActId,
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), RequesterError> {
+        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
+    }
+
+    async fn store_linkages(
+        &self,
+        start: LoadStart,
+        lines: Vec<LinkageLine>,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        linkages::store(&self.database, start, &lines, operator, now).await
+    }
+
+    async fn set_block(
+        &self,
+        block: Block,
+        operator: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Epoch, ActError> {
+        acts::set_block(&self.database, block, operator, now).await
+    }
+
+    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.database.begin(Access::Ordinary).await?;
+        let forgotten = tx
+            .execute(
+                "DELETE FROM challenge WHERE id IN \
+                 (SELECT id FROM challenge WHERE expires_at < {now} ORDER BY expires_at LIMIT 1000)",
+                &[("now", now.unix_ms().into())],
+            )
+            .await?;
+        tx.commit_unrecorded().await?;
+        Ok(forgotten)
+    }
+}
+
+struct Release {
+    tx: WriteTx,
+    keys: Arc<Keyring>,
+}
+
+#[async_trait]
+impl ReleaseTx for Release {
+    async fn use_request_ids(
+        &mut self,
+        asked: &[Asked],
+        now: Timestamp,
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+        let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
+        self.tx.use_request_ids(&ids, now).await
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        read::guards(&mut self.tx.connection(), &self.keys, asked).await
+    }
+
+    async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {
+        if consents.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows = self
+            .tx
+            .all(
+                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
+                 AND id IN (SELECT value FROM {consents}) RETURNING id",
+                &[("consents", Value::keys(consents.iter().map(<[u8; 16]>::as_slice)))],
+            )
+            .await?;
+        rows.iter().map(|row| row.array(0)).collect()
+    }
+
+    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
+        let params = [
+            ("sessions", Value::keys(sessions.iter().map(<[u8; 32]>::as_slice))),
+            ("now", now.unix_ms().into()),
+        ];
+        // Only forward: another instance may have used the session later.
+        self.tx
+            .execute(
+                "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
+                 AND token IN (SELECT value FROM {sessions})",
+                &params,
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+        self.tx.commit(entries, now).await
+    }
 }

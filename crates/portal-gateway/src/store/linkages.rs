@@ -1,0 +1,324 @@
+//! Storing linkages: what a batch touches is read at once, its lines are judged one after the other on what was read and
+//! what the lines above changed, and what came of it is written at once.
+
+use std::collections::{HashMap, HashSet};
+
+use common::{
+    approval::Opening,
+    clock::Timestamp,
+    identity::PeerIdentity,
+    keyring::{Keyring, Lookup, Pseudonym},
+    lines::{LineFault, LoadStart, Outcome},
+    store::{ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, table},
+    terms::{LinkageCode, LinkageState},
+};
+use koseki_proto::koseki::common::v1::LineReason;
+
+use super::lookups;
+use crate::linkage::LinkageLine;
+
+pub(super) async fn store(
+    database: &Database,
+    start: LoadStart,
+    lines: &[LinkageLine],
+    operator: &PeerIdentity,
+    now: Timestamp,
+) -> Result<Vec<Outcome>, StoreError> {
+    for access in Load::ACCESSES {
+        let (mut load, mut tx) = Load::begin(database, access, start, operator).await?;
+        let mut batch = Batch::read(&mut tx, &database.keys, lines, now).await?;
+        let mut outcomes = Vec::with_capacity(lines.len());
+        for line in lines {
+            outcomes.push(batch.judge(line).map(|change| load.count(change)));
+        }
+        if !start.dry_run {
+            batch.write(&mut tx).await?;
+        }
+        if let LoadEnd::Stored { .. } = load.commit(tx, now).await? {
+            return Ok(outcomes);
+        }
+    }
+    Err(StoreError::Unreadable("a load that never has the gate"))
+}
+
+#[derive(Clone)]
+struct Linkage {
+    sealed_code: Vec<u8>,
+    card_key: Lookup,
+    state: LinkageState,
+    confirmed_at: Timestamp,
+}
+
+/// What a batch touches: as it is stored, and as the lines so far leave it.
+struct Batch<'a> {
+    keys: &'a Keyring,
+    now: Timestamp,
+    linkages: HashMap<Lookup, Linkage>,
+    /// The linkage of a card that is not revoked.
+    of_card: HashMap<Lookup, Lookup>,
+    /// What was changed, in order.
+    changed: Vec<Lookup>,
+    /// What a change closes: proposals to open it are void.
+    closed: Vec<Lookup>,
+}
+
+impl<'a> Batch<'a> {
+    async fn read(
+        tx: &mut WriteTx,
+        keys: &'a Keyring,
+        lines: &[LinkageLine],
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut batch = Self {
+            keys,
+            now,
+            linkages: HashMap::new(),
+            of_card: HashMap::new(),
+            changed: Vec::new(),
+            closed: Vec::new(),
+        };
+        let (mut codes, mut cards) = (HashSet::new(), HashSet::new());
+        for line in lines {
+            codes.extend(line.codes().map(|code| lookups::code(keys, code)));
+            cards.extend(line.card_key_sha256().map(|card| lookups::card_key(keys, card)));
+        }
+        let params = [
+            ("codes", Value::keys(codes.iter().map(Lookup::as_slice))),
+            ("cards", Value::keys(cards.iter().map(Lookup::as_slice))),
+        ];
+        let rows = tx
+            .all(
+                "SELECT code, sealed_code, card_key, state, confirmed_at FROM linkage WHERE code IN ( \
+                    SELECT value FROM {codes} UNION \
+                    SELECT code FROM linkage WHERE state <> 'REVOKED' AND card_key IN (SELECT value FROM {cards}))",
+                &params,
+            )
+            .await?;
+        for row in rows {
+            let state = LinkageState::parse(row.text(3)?);
+            let linkage = Linkage {
+                sealed_code: row.bytes(1)?.to_vec(),
+                card_key: row.array(2)?,
+                state: state.map_err(|_| StoreError::Unreadable("a linkage's state"))?,
+                confirmed_at: Timestamp::from_unix_ms(row.int(4)?),
+            };
+            if linkage.state != LinkageState::Revoked {
+                batch.of_card.insert(linkage.card_key, row.array(0)?);
+            }
+            batch.linkages.insert(row.array(0)?, linkage);
+        }
+        Ok(batch)
+    }
+
+    fn judge(&mut self, line: &LinkageLine) -> Result<Change, LineFault> {
+        match line {
+            LinkageLine::Linkage {
+                code,
+                card_key_sha256,
+                state,
+            } => self.linkage(code, card_key_sha256, *state),
+            LinkageLine::Confirm { code, confirmed_at } => self.confirm(code, *confirmed_at),
+            LinkageLine::Rotate {
+                code,
+                new_code,
+                card_key_sha256,
+            } => self.rotate(code, new_code, card_key_sha256),
+        }
+    }
+
+    fn linkage(
+        &mut self,
+        code: &LinkageCode,
+        card_key_sha256: &[u8; 32],
+        state: LinkageState,
+    ) -> Result<Change, LineFault> {
+        let lookup = lookups::code(self.keys, code);
+        let card_key = lookups::card_key(self.keys, card_key_sha256);
+        let known = self.linkages.get(&lookup);
+        match known.map(|known| (known.state, known.card_key == card_key)) {
+            Some((known, true)) if known == state => return Ok(Change::Nothing),
+            Some((LinkageState::Revoked, _)) => {
+                let rule = "a revoked linkage stays revoked";
+                return Err(LineFault::new(LineReason::InvalidField, "state", rule));
+            }
+            Some((LinkageState::Suspended, _))
+                if matches!(state, LinkageState::Active | LinkageState::Pending) =>
+            {
+                let rule = "a suspended linkage is made active by Propose and Approve";
+                return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
+            }
+            _ => {}
+        }
+        let taken = self.of_card.get(&card_key).is_some_and(|other| *other != lookup);
+        if taken && state != LinkageState::Revoked {
+            let rule = "a card has one linkage that is not revoked at most";
+            return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
+        }
+        let change = match known {
+            Some(_) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &card_key)),
+            None => Change::Added,
+        };
+        self.put(code, lookup, card_key, state)?;
+        if state != LinkageState::Active {
+            self.closed
+                .push(Opening::ReactivateLinkage(*card_key_sha256).target(&self.keys.lookup));
+        }
+        Ok(change)
+    }
+
+    fn put(
+        &mut self,
+        code: &LinkageCode,
+        lookup: Lookup,
+        card_key: Lookup,
+        state: LinkageState,
+    ) -> Result<(), LineFault> {
+        let sealed = self.keys.sealer.seal(lookups::code_place(&lookup), code.expose());
+        let failed = |_| LineFault::new(LineReason::NotStored, "", "send the line again");
+        let linkage = Linkage {
+            sealed_code: sealed.map_err(failed)?,
+            card_key,
+            state,
+            confirmed_at: self.now,
+        };
+        self.of_card.retain(|_, of| *of != lookup);
+        if state != LinkageState::Revoked {
+            self.of_card.insert(card_key, lookup);
+        }
+        self.linkages.insert(lookup, linkage);
+        self.changed.push(lookup);
+        Ok(())
+    }
+
+    fn confirm(&mut self, code: &LinkageCode, confirmed_at: Timestamp) -> Result<Change, LineFault> {
+        let lookup = lookups::code(self.keys, code);
+        if confirmed_at > self.now {
+            let rule = "a day that has begun";
+            return Err(LineFault::new(LineReason::InvalidField, "confirmed_on", rule));
+        }
+        let known = self.linkages.get_mut(&lookup).ok_or_else(unknown_code)?;
+        if known.state == LinkageState::Revoked {
+            let rule = "a revoked linkage stays revoked";
+            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
+        }
+        if confirmed_at <= known.confirmed_at {
+            return Ok(Change::Nothing);
+        }
+        known.confirmed_at = confirmed_at;
+        self.changed.push(lookup);
+        Ok(Change::Added)
+    }
+
+    fn rotate(
+        &mut self,
+        code: &LinkageCode,
+        new_code: &LinkageCode,
+        card_key_sha256: &[u8; 32],
+    ) -> Result<Change, LineFault> {
+        let (lookup, new_lookup) = (lookups::code(self.keys, code), lookups::code(self.keys, new_code));
+        let card_key = lookups::card_key(self.keys, card_key_sha256);
+        let old = self.linkages.get(&lookup).cloned().ok_or_else(unknown_code)?;
+        if let Some(new) = self.linkages.get(&new_lookup) {
+            let done = new.card_key == card_key && old.state == LinkageState::Revoked;
+            let rule = "a code that was never used";
+            return match done {
+                true => Ok(Change::Nothing),
+                false => Err(LineFault::new(LineReason::Duplicate, "new_linkage_code", rule)),
+            };
+        }
+        if old.state != LinkageState::Active {
+            let rule = "the code of an active linkage";
+            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
+        }
+        if self.of_card.get(&card_key).is_some_and(|other| *other != lookup) {
+            let rule = "a card has one linkage that is not revoked at most";
+            return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
+        }
+        self.of_card.retain(|_, of| *of != lookup);
+        let revoked = Linkage {
+            state: LinkageState::Revoked,
+            ..old
+        };
+        let subject = self.keys.pseudonym.pseudonym("card-key", &revoked.card_key);
+        self.linkages.insert(lookup, revoked);
+        self.changed.push(lookup);
+        self.put(new_code, new_lookup, card_key, LinkageState::Active)?;
+        Ok(Change::Forbids(subject))
+    }
+
+    /// Those that are revoked first: their cards are free then.
+    async fn write(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        for target in &self.closed {
+            tx.void_proposals(target).await?;
+        }
+        let mut seen = HashSet::new();
+        let changed: Vec<(&Lookup, &Linkage)> = self
+            .changed
+            .iter()
+            .filter(|lookup| seen.insert(**lookup))
+            .filter_map(|lookup| Some((lookup, self.linkages.get(lookup)?)))
+            .collect();
+        let (revoked, standing): (Vec<_>, Vec<_>) = changed
+            .into_iter()
+            .partition(|(_, linkage)| linkage.state == LinkageState::Revoked);
+        for part in [revoked, standing] {
+            if !part.is_empty() {
+                write(tx, &part).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn write(tx: &mut WriteTx, linkages: &[(&Lookup, &Linkage)]) -> Result<(), StoreError> {
+    let bytes = |of: fn(&(&Lookup, &Linkage)) -> Vec<u8>| Column::Bytes(linkages.iter().map(of).collect());
+    let states = linkages
+        .iter()
+        .map(|(_, linkage)| linkage.state.as_str().to_owned());
+    let confirmed = linkages
+        .iter()
+        .map(|(_, linkage)| Some(linkage.confirmed_at.unix_ms()));
+    let batch = table([
+        ("code", bytes(|(code, _)| code.to_vec())),
+        ("sealed_code", bytes(|(_, linkage)| linkage.sealed_code.clone())),
+        ("card_key", bytes(|(_, linkage)| linkage.card_key.to_vec())),
+        ("state", Column::Text(states.collect())),
+        ("confirmed_at", Column::Int(confirmed.collect())),
+    ]);
+    tx.execute(
+        "INSERT INTO linkage (code, sealed_code, card_key, state, confirmed_at) \
+         SELECT code, sealed_code, card_key, state, confirmed_at FROM {batch} WHERE true ORDER BY at \
+         ON CONFLICT (code) DO UPDATE SET card_key = excluded.card_key, state = excluded.state, \
+            confirmed_at = excluded.confirmed_at",
+        &[("batch", batch)],
+    )
+    .await?;
+    Ok(())
+}
+
+fn unknown_code() -> LineFault {
+    LineFault::new(
+        LineReason::UnknownReference,
+        "linkage_code",
+        "a code that is loaded",
+    )
+}
+
+/// Makes the suspended linkage of a card active again.
+pub(super) async fn reactivate(
+    tx: &mut WriteTx,
+    keys: &Keyring,
+    card_key_sha256: &[u8; 32],
+) -> Result<Option<Pseudonym>, ActError> {
+    let card_key = lookups::card_key(keys, card_key_sha256);
+    let changed = tx
+        .execute(
+            "UPDATE linkage SET state = 'ACTIVE' WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+            &[("card_key", (&card_key).into())],
+        )
+        .await?;
+    match changed {
+        1 => Ok(Some(keys.pseudonym.pseudonym("card-key", &card_key))),
+        _ => Err(ActError::NotApplicable),
+    }
+}

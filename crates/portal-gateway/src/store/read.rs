@@ -1,0 +1,109 @@
+//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements.
+
+use common::{
+    clock::Timestamp,
+    keyring::Keyring,
+    store::{Column, Connection, Row, StoreError, Value, suspensions, table},
+    suspension::Suspensions,
+    terms::{ActId, LinkageCode},
+};
+
+use super::lookups::{code_place, serial_place};
+use crate::{
+    conditions::{ConsentFacts, Guards, LinkageFacts, SessionFacts},
+    provision::Asked,
+};
+
+pub(super) async fn guards(
+    connection: &mut Connection<'_>,
+    keys: &Keyring,
+    asked: &[Asked],
+) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    let suspensions = suspensions(connection).await?;
+    let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
+    let tokens = Value::keys(asked.iter().map(|asked| asked.session.as_slice()));
+    let rows = connection
+        .all(
+            "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, \
+                    logged_in_at, last_used_at, ended, linkage.code, linkage.sealed_code, linkage.state, \
+                    linkage.confirmed_at, block.card_key IS NOT NULL \
+             FROM {asked} JOIN session ON session.token = asked.value \
+             LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
+             LEFT JOIN block ON block.card_key = session.card_key",
+            &[("asked", tokens)],
+        )
+        .await?;
+    let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let at = row.place(0)?;
+        let (guard, asked) = guards
+            .get_mut(at)
+            .zip(asked.get(at))
+            .ok_or(StoreError::Unreadable("a batch's order"))?;
+        let session = session(row, keys)?;
+        places.push(Some(row.int(0)?));
+        accounts.push(Some(session.account));
+        kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
+        guard.session = Some(session);
+        guard.linkage = linkage(row, keys)?;
+        guard.blocked = row.bool(14)?;
+    }
+    let wanted = table([
+        ("place", Column::Int(places)),
+        ("account_id", Column::Int(accounts)),
+        ("kind", Column::Int(kinds)),
+    ]);
+    let rows = connection
+        .all(
+            "SELECT wanted.place, consent.id, text_sha256, given_at, expires_at, one_time FROM {wanted} \
+             JOIN consent ON consent.account_id = wanted.account_id AND consent.kind = wanted.kind \
+                         AND consent.state = 'GIVEN' \
+             ORDER BY given_at, consent.id",
+            &[("wanted", wanted)],
+        )
+        .await?;
+    for row in &rows {
+        let guard = guards
+            .get_mut(row.place(0)?)
+            .ok_or(StoreError::Unreadable("a batch's order"))?;
+        guard.consents.push(ConsentFacts {
+            id: ActId::from_bytes(row.array(1)?),
+            text_sha256: row.array(2)?,
+            given_at: moment(row, 3)?,
+            expires_at: moment(row, 4)?,
+            one_time: row.bool(5)?,
+        });
+    }
+    Ok((suspensions, guards))
+}
+
+fn moment(row: &Row, at: usize) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp::from_unix_ms(row.int(at)?))
+}
+
+fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
+    let serial = keys.sealer.open(serial_place(row.bytes(1)?), row.bytes(5)?);
+    Ok(SessionFacts {
+        account: row.int(2)?,
+        frontend: row.text(3)?.to_owned(),
+        card_issuer: row.array(4)?,
+        card_serial: serial.ok().map(|serial| serial.to_vec()),
+        card_expires: moment(row, 6)?,
+        logged_in_at: moment(row, 7)?,
+        last_used_at: moment(row, 8)?,
+        ended: row.bool(9)?,
+    })
+}
+
+fn linkage(row: &Row, keys: &Keyring) -> Result<Option<LinkageFacts>, StoreError> {
+    let Some(code) = row.optional_bytes(10)? else {
+        return Ok(None);
+    };
+    let opened = keys.sealer.open(code_place(code), row.bytes(11)?).ok();
+    let code = opened.and_then(|opened| LinkageCode::parse(&opened).ok());
+    Ok(Some(LinkageFacts {
+        active: row.text(12)? == "ACTIVE",
+        confirmed_at: moment(row, 13)?,
+        code,
+    }))
+}
