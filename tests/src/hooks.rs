@@ -12,14 +12,17 @@ use common::{
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
-    lines::Outcome,
+    lines::{LoadStart, Outcome},
     store::{ActError, SideStore, StoreError},
     suspension::Suspensions,
     terms::{ActId, LinkageHandle, RequestId},
 };
-use koseki_proto::koseki::evidence::v1::Entry;
+use koseki_proto::koseki::{
+    admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
+    evidence::v1::Entry,
+};
 use koseki_provider::{
-    non_provision::NonProvisionRecord,
+    non_provision::{Named, NonProvisionRecord},
     persons::PersonLine,
     register::RegisterCopy,
     store::{self as registry, ProviderStore},
@@ -205,11 +208,12 @@ impl GatewayStore for HookedGateway {
 
     async fn store_linkages(
         &self,
+        start: LoadStart,
         lines: Vec<LinkageLine>,
         operator: &PeerIdentity,
         now: Timestamp,
     ) -> Result<Vec<Outcome>, StoreError> {
-        self.store.store_linkages(lines, operator, now).await
+        self.store.store_linkages(start, lines, operator, now).await
     }
 
     async fn set_block(
@@ -279,10 +283,6 @@ impl ProviderStore for HookedProvider {
         self.store.side()
     }
 
-    fn log(&self) -> &str {
-        self.store.log()
-    }
-
     async fn enter(&self) -> Result<Box<dyn registry::ReleaseTx>, StoreError> {
         self.places.arrive(|deeds| deeds.before_gate.take()).await;
         let tx = self.store.enter().await?;
@@ -307,11 +307,12 @@ impl ProviderStore for HookedProvider {
 
     async fn store_persons(
         &self,
+        start: LoadStart,
         lines: Vec<PersonLine>,
         operator: &PeerIdentity,
         now: Timestamp,
     ) -> Result<registry::Loaded, StoreError> {
-        self.store.store_persons(lines, operator, now).await
+        self.store.store_persons(start, lines, operator, now).await
     }
 
     async fn record_non_provision(
@@ -321,5 +322,22 @@ impl ProviderStore for HookedProvider {
         now: Timestamp,
     ) -> Result<Epoch, ActError> {
         self.store.record_non_provision(record, operator, now).await
+    }
+
+    async fn list_non_provision(
+        &self,
+        named: Named,
+        reader: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<Vec<RecordMessage>, StoreError> {
+        self.store.list_non_provision(named, reader, now).await
+    }
+
+    async fn municipalities(&self) -> Result<Vec<MunicipalityCopies>, StoreError> {
+        self.store.municipalities().await
+    }
+
+    async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.store.oldest_copy().await
     }
 }

@@ -1,5 +1,5 @@
-//! What the integration tests share: both services in one process, over real sockets, mutual TLS and SQLite, with a
-//! clock that tests can move.
+//! What the integration tests share: both services in one process, over real sockets, mutual TLS and a
+//! real database, with a clock that tests can move.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod log;
 pub mod raw;
 mod stored;
+pub mod stores;
 
 pub use stored::stored;
 
@@ -69,6 +70,7 @@ impl Pair {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        stores::place(&deployment).await;
         let clock = Arc::new(ShiftedClock::default());
         let config = common::config::load(&deployment.provider_config()).unwrap();
         let places = registry.clone();

@@ -4,30 +4,30 @@ use std::path::Path;
 
 use koseki_proto::koseki::evidence::v1::{Bundle, Entry, GuardAct, Outcome, Provision, entry::Event};
 use prost::Message as _;
-use sqlx::{ConnectOptions as _, Row as _, sqlite::SqliteConnectOptions};
+
+use crate::stores::Behind;
 
 /// Every bundle of a database, in order, after the log's own numbers were checked against each other.
 pub async fn bundles(database: &Path) -> Vec<Bundle> {
-    let mut connection = SqliteConnectOptions::new()
-        .filename(database)
-        .read_only(true)
-        .connect()
-        .await
-        .unwrap();
-    let rows = sqlx::query("SELECT number, first_index, epoch, body FROM bundle ORDER BY number")
-        .fetch_all(&mut connection)
+    let mut behind = Behind::open(database).await;
+    let rows = behind
+        .connection()
+        .all(
+            "SELECT number, first_index, epoch, body FROM bundle ORDER BY number",
+            &[],
+        )
         .await
         .unwrap();
     let mut size = 0;
     let mut bundles = Vec::new();
     for (number, row) in rows.iter().enumerate() {
-        let bundle = Bundle::decode(row.get::<&[u8], _>(3)).unwrap();
-        assert_eq!(row.get::<i64, _>(0), i64::try_from(number).unwrap());
+        let bundle = Bundle::decode(row.bytes(3).unwrap()).unwrap();
+        assert_eq!(row.int(0).unwrap(), i64::try_from(number).unwrap());
         assert_eq!(
-            (row.get::<i64, _>(1).unsigned_abs(), bundle.first_index),
+            (row.int(1).unwrap().unsigned_abs(), bundle.first_index),
             (size, size)
         );
-        assert_eq!(row.get::<i64, _>(2).unsigned_abs(), bundle.epoch);
+        assert_eq!(row.int(2).unwrap().unsigned_abs(), bundle.epoch);
         size += u64::try_from(bundle.entries.len()).unwrap();
         bundles.push(bundle);
     }

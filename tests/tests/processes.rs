@@ -34,7 +34,7 @@ use devkit::{
 use integration_tests::{REGISTERS, SEED, raw::PATIENCE, stored};
 use koseki_proto::koseki::{
     admin::v1::koseki_admin_client::KosekiAdminClient,
-    common::v1::{FileLine, LineOutcome, ResumeState},
+    common::v1::{FileLine, LineOutcome, LoadMessage, LoadStart, load_message::Part},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -212,7 +212,14 @@ async fn a_drain_cuts_off_an_open_stream_at_its_deadline() {
         .unwrap();
     let (lines, stream) = mpsc::channel(4);
     let line = br#"{"type":"person","person_id":"p-1","members":[]}"#.to_vec();
-    lines.send(FileLine { line_number: 1, line }).await.unwrap();
+    let load_id = devkit::client::Ids::new(bench.access.clock()).next();
+    let start = LoadStart {
+        load_id,
+        dry_run: false,
+    };
+    for part in [Part::Start(start), Part::Line(FileLine { line_number: 1, line })] {
+        lines.send(LoadMessage { part: Some(part) }).await.unwrap();
+    }
     let mut results = KosekiAdminClient::new(channel)
         .load_persons(ReceiverStream::new(stream))
         .await
@@ -361,10 +368,7 @@ async fn a_restart_of_both_services_forgets_nothing() {
         .suspend(&portal.ids().next(), Some(ProvisionCodeRequest))
         .await
         .unwrap();
-    assert_eq!(
-        registry.resume(Some(ProvisionCodeRequest)).await.unwrap(),
-        ResumeState::Proposed
-    );
+    let proposed = registry.propose_resume(Some(ProvisionCodeRequest)).await.unwrap();
 
     let stores = [
         bench.deployment.provider_database(),
@@ -405,20 +409,11 @@ async fn a_restart_of_both_services_forgets_nothing() {
     let suspended = || frontend.copy_info(&session, ProvisionCodeRequest, "");
     assert_eq!(reason(suspended().await), Reason::ProvisionSuspended.name());
     let ([_, registry], [portal, portal_two]) = (&offices.registry, &offices.portal);
-    assert_eq!(
-        registry.resume(Some(ProvisionCodeRequest)).await.unwrap(),
-        ResumeState::Resumed
-    );
+    registry.approve(&proposed).await.unwrap();
     // The portal side's own suspension is another one.
     assert_eq!(reason(suspended().await), Reason::ProvisionSuspended.name());
-    assert_eq!(
-        portal.resume(Some(ProvisionCodeRequest)).await.unwrap(),
-        ResumeState::Proposed
-    );
-    assert_eq!(
-        portal_two.resume(Some(ProvisionCodeRequest)).await.unwrap(),
-        ResumeState::Resumed
-    );
+    let proposed = portal.propose_resume(Some(ProvisionCodeRequest)).await.unwrap();
+    portal_two.approve(&proposed).await.unwrap();
     frontend.wait_until_providing().await.unwrap();
     assert_eq!(reason(suspended().await), Reason::ConsentRequired.name());
     pair.stop().await.unwrap();

@@ -13,7 +13,11 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use common::{clock::Clock as _, terms::RequestKind};
+use common::{
+    clock::Clock as _,
+    lines::LoadStart,
+    terms::{ActId, RequestKind},
+};
 use devkit::{
     client::{Frontend, PortalOperator, Session, Term},
     registers::{OperatorRecord, Scenario, ScenarioPerson},
@@ -245,7 +249,12 @@ fn registry_act(pair: &Pair, act: RegistryAct, person: &ScenarioPerson) -> Act {
                     kind: None,
                     reason: "test".to_owned(),
                 };
-                store.side().suspend(act, &operator, clock.now()).await.unwrap();
+                store
+                    .side()
+                    .database()
+                    .suspend(act, &operator, clock.now())
+                    .await
+                    .unwrap();
             }
             RegistryAct::SuspendLinkage => suspend_linkage(&store, &linkages, &person.person_id).await,
         }
@@ -277,8 +286,12 @@ async fn suspend_linkage(store: &Arc<dyn ProviderStore>, lines: &str, person_id:
     let line = linkages.next().unwrap().replace("\"ACTIVE\"", "\"SUSPENDED\"");
     let parsed = koseki_provider::persons::parse_line(line.as_bytes()).unwrap();
     let now = common::clock::SystemClock::new().now();
+    let start = LoadStart {
+        load_id: ActId::parse("0192f0c1-2b6e-7c41-8a55-0d3c5e0a1b2c").unwrap(),
+        dry_run: false,
+    };
     let loaded = store
-        .store_persons(vec![parsed], &identity("operator/alice"), now)
+        .store_persons(start, vec![parsed], &identity("operator/alice"), now)
         .await
         .unwrap();
     assert!(loaded.forbids);
@@ -437,14 +450,18 @@ async fn acts_that_are_sent_again_open_nothing() {
     let first = cast.frontend.ids().next();
     alice.suspend(&first, None).await.unwrap();
     alice.suspend(&first, None).await.unwrap();
-    assert_eq!(
-        alice.resume(None).await.unwrap(),
-        common::suspension::ResumeState::Proposed
-    );
-    assert_eq!(
-        bob.resume(None).await.unwrap(),
-        common::suspension::ResumeState::Resumed
-    );
+    let proposed = alice.propose_resume(None).await.unwrap();
+    let alone = alice.approve(&proposed).await.unwrap_err();
+    assert_eq!(alone.reason(), Some("ANOTHER_PERSON_NEEDED"));
+    let epoch = bob.approve(&proposed).await.unwrap();
+    // A lost reply: the same approval again tells the same and opens nothing.
+    assert_eq!(bob.approve(&proposed).await.unwrap(), epoch);
     let again = alice.suspend(&first, None).await.unwrap_err();
     assert_eq!(again.reason(), Some("ACT_ID_USED"));
+    // A proposal is about one suspension: a new one makes it void.
+    alice.suspend(&alice.ids().next(), None).await.unwrap();
+    let old = alice.propose_resume(None).await.unwrap();
+    bob.suspend(&bob.ids().next(), None).await.unwrap();
+    let void = bob.approve(&old).await.unwrap_err();
+    assert_eq!(void.reason(), Some("NOT_APPLICABLE"));
 }

@@ -17,6 +17,7 @@ mod crl;
 pub mod deployment;
 mod files;
 pub mod pki;
+pub mod postgres;
 pub mod process;
 pub mod registers;
 pub mod story;

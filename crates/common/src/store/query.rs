@@ -459,6 +459,8 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Execute as _;
+
     use super::*;
 
     #[test]

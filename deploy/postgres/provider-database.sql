@@ -1,0 +1,11 @@
+-- Who may do what in this side's database; once per database, as a superuser, in that database, before `migrate`. What the
+-- service and the auditor may do with each table is granted by the migrations.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO koseki_provider_owner, koseki_provider_service, koseki_provider_auditor', current_database());
+END
+$$;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO koseki_provider_owner;
+GRANT USAGE ON SCHEMA public TO koseki_provider_service, koseki_provider_auditor;

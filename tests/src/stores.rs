@@ -1,0 +1,99 @@
+//! On which database the tests run: SQLite, or with KOSEKI_STORE=postgres a real PostgreSQL, a database for each side of
+//! each test.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use common::store::Database as Store;
+use devkit::{
+    deployment::Deployment,
+    postgres::{Cluster, Database, Side},
+};
+use sqlx::{Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use toml::{Table, Value};
+
+/// Whether the tests run on PostgreSQL.
+pub fn on_postgres() -> bool {
+    match env::var("KOSEKI_STORE").as_deref() {
+        Err(_) | Ok("sqlite") => false,
+        Ok("postgres") => true,
+        Ok(other) => panic!("KOSEKI_STORE is {other}; give sqlite or postgres"),
+    }
+}
+
+/// Makes the deployment stand on the database that the tests run on.
+pub async fn place(deployment: &Deployment) {
+    if on_postgres() {
+        place_on_postgres(deployment).await;
+    }
+}
+
+/// Makes the deployment stand on PostgreSQL.
+pub async fn place_on_postgres(deployment: &Deployment) {
+    let provider = (
+        Side::Provider,
+        deployment.provider_config(),
+        deployment.provider_database(),
+    );
+    let gateway = (
+        Side::Gateway,
+        deployment.gateway_config(),
+        deployment.gateway_database(),
+    );
+    for (side, config, sqlite) in [provider, gateway] {
+        let database = Database::create(Cluster::shared().unwrap(), side).await.unwrap();
+        let owner = sqlite.with_extension("owner-url");
+        Database::write_url(&database.owner_url(), &owner).unwrap();
+        let schema = match side {
+            Side::Provider => koseki_provider::store::SCHEMA,
+            Side::Gateway => portal_gateway::store::SCHEMA,
+        };
+        Store::migrate(&owner, schema).await.unwrap();
+        let service = sqlite.with_extension("service-url");
+        Database::write_url(&database.service_url(), &service).unwrap();
+        Database::write_url(&database.superuser_url(), &url_beside(&sqlite)).unwrap();
+        let mut table: Table = fs::read_to_string(&config).unwrap().parse().unwrap();
+        let section = Table::from_iter([
+            ("kind".to_owned(), Value::from("postgres")),
+            ("url_file".to_owned(), Value::from(service.to_str().unwrap())),
+        ]);
+        table.insert("database".to_owned(), Value::Table(section));
+        fs::write(&config, table.to_string()).unwrap();
+    }
+}
+
+/// Where the URL of the PostgreSQL database is that stands in for this file.
+fn url_beside(sqlite: &Path) -> PathBuf {
+    sqlite.with_extension("superuser-url")
+}
+
+/// A connection to a side's database, behind its service's back.
+pub enum Behind {
+    /// SQLite.
+    Sqlite(SqliteConnection),
+    /// PostgreSQL.
+    Postgres(PgConnection),
+}
+
+impl Behind {
+    /// The database of this file, or the one that stands in for it.
+    pub async fn open(sqlite: &Path) -> Self {
+        match fs::read_to_string(url_beside(sqlite)) {
+            Ok(url) => Self::Postgres(PgConnection::connect(&url).await.unwrap()),
+            Err(_) => {
+                let options = SqliteConnectOptions::new().filename(sqlite).read_only(true);
+                Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
+            }
+        }
+    }
+
+    /// The connection.
+    pub fn connection(&mut self) -> common::store::Connection<'_> {
+        match self {
+            Self::Sqlite(connection) => common::store::Connection::Sqlite(connection),
+            Self::Postgres(connection) => common::store::Connection::Postgres(connection),
+        }
+    }
+}
