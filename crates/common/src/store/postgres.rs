@@ -251,9 +251,10 @@ async fn check_schema(
         let version: i64 = row.try_get(0)?;
         let same = known.next().is_some_and(|step| {
             step.version == version
+                // Owned: a statement without parameters comes back as text, which cannot be borrowed as bytes.
                 && row
-                    .try_get::<&[u8], _>(1)
-                    .is_ok_and(|checksum| checksum == &*step.checksum)
+                    .try_get::<Vec<u8>, _>(1)
+                    .is_ok_and(|checksum| *checksum == *step.checksum)
                 && row.try_get::<bool, _>(2).unwrap_or(false)
         });
         if !same {
