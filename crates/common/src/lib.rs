@@ -17,6 +17,7 @@ pub mod lines;
 pub mod ops;
 pub mod policy;
 pub mod process;
+pub mod projection;
 pub mod refusal;
 pub mod sealing;
 pub mod server;

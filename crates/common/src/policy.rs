@@ -15,7 +15,7 @@ use crate::{
     terms::{MunicipalityCode, Procedure, RegisterKind, RequestKind},
 };
 
-/// An item of a register that can be provided.
+/// An item that can be provided: of each register, or of the requester's own entry in the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
@@ -25,6 +25,44 @@ pub enum Item {
     FirstEnteredPerson,
     /// Code of the municipality that keeps the register.
     MunicipalityCode,
+    /// The opaque handle of the register.
+    RegisterHandle,
+    /// The requester's own 氏名.
+    RequesterName,
+    /// The requester's own 振り仮名.
+    RequesterNameKana,
+    /// Where the requester's 振り仮名 comes from.
+    RequesterNameKanaStatus,
+    /// The requester's own 生年月日.
+    RequesterBirthDate,
+}
+
+impl Item {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::RegisteredDomicile,
+        Self::FirstEnteredPerson,
+        Self::MunicipalityCode,
+        Self::RegisterHandle,
+        Self::RequesterName,
+        Self::RequesterNameKana,
+        Self::RequesterNameKanaStatus,
+        Self::RequesterBirthDate,
+    ];
+
+    /// Whether it is of the requester's own entry.
+    pub fn is_of_requester(self) -> bool {
+        match self {
+            Self::RegisteredDomicile
+            | Self::FirstEnteredPerson
+            | Self::MunicipalityCode
+            | Self::RegisterHandle => false,
+            Self::RequesterName
+            | Self::RequesterNameKana
+            | Self::RequesterNameKanaStatus
+            | Self::RequesterBirthDate => true,
+        }
+    }
 }
 
 /// What a kind and procedure give.

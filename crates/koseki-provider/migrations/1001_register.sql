@@ -14,10 +14,12 @@ CREATE TABLE register_copy (
     body              BLOB    NOT NULL
 ) STRICT;
 
+-- The position is the member's place in the copy, from 0.
 CREATE TABLE member (
     register_id INTEGER NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
     reference   BLOB    NOT NULL,
     removed     INTEGER NOT NULL CHECK (removed IN (0, 1)),
+    position    INTEGER NOT NULL,
     PRIMARY KEY (reference, register_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_register ON member (register_id);

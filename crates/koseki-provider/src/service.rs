@@ -54,6 +54,9 @@ impl Parts {
         if keys.beacon.is_none() {
             return Err(format!("{}: beacon: at least one key", config.keyring_file.display()).into());
         }
+        if keys.handle.is_none() {
+            return Err(format!("{}: handle: exactly one key", config.keyring_file.display()).into());
+        }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
@@ -120,6 +123,7 @@ impl Provider {
         let mut server = Server::start(base, config.listen.ops).await?;
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
+        let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
         let pseudonym = keys.pseudonym.clone();
         let (policy, keys) = (Arc::new(policy), Arc::new(keys));
         let store = SqliteStore::open(&config.database_file, &config.instance, keys).await?;
@@ -127,6 +131,7 @@ impl Provider {
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
+            handles,
             clock: clock.clone(),
         });
         let releases = Batcher::start(config.provision, move |calls| {

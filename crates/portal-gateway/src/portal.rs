@@ -79,7 +79,7 @@ impl PortalService {
                 .map_err(|_| Reason::Unavailable),
         };
         match verdict {
-            Ok(Verdict::Provided(info)) => Ok(info),
+            Ok(Verdict::Provided(info)) => Ok(info.into_message()),
             // One refusal for the register: it leaves at a fixed time after the request came in, whatever its cause.
             Ok(Verdict::Refused(Reason::NotProvided)) => {
                 let elapsed = self.clock.monotonic().saturating_sub(arrived);

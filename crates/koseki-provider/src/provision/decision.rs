@@ -1,8 +1,11 @@
 //! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
 
-use common::{evidence::Outcome, keyring::Lookup, suspension::Suspensions};
-use koseki_proto::koseki::common::v1::RequesterCopyInfo;
-use prost::Message as _;
+use common::{
+    evidence::Outcome,
+    keyring::{HandleKey, Lookup},
+    projection::Projected,
+    suspension::Suspensions,
+};
 
 use super::release::Item;
 use crate::{
@@ -17,7 +20,7 @@ const MAX_INFO_BYTES: usize = 15 * 1024;
 /// What is decided about an item.
 pub(super) enum Decision {
     /// Provided.
-    Provided(RequesterCopyInfo),
+    Provided(Projected),
     /// The register refusal; the cause stays here.
     NotProvided(Cause),
     /// Provision of the kind is suspended.
@@ -94,6 +97,7 @@ pub(super) fn decide(
     fresh: bool,
     suspensions: &Suspensions,
     facts: &ItemFacts,
+    handles: &HandleKey,
 ) -> (Decision, Option<Lookup>) {
     let person = facts.linkage.as_ref().map(|linkage| linkage.person);
     if !fresh {
@@ -102,12 +106,12 @@ pub(super) fn decide(
     if suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    let decision = provide(item, facts).map_or_else(Decision::NotProvided, Decision::Provided);
+    let decision = provide(item, facts, handles).map_or_else(Decision::NotProvided, Decision::Provided);
     (decision, person)
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(item: &Item, facts: &ItemFacts) -> Result<RequesterCopyInfo, Cause> {
+fn provide(item: &Item, facts: &ItemFacts, handles: &HandleKey) -> Result<Projected, Cause> {
     if item.cover {
         return Err(Cause::Cover);
     }
@@ -118,7 +122,7 @@ fn provide(item: &Item, facts: &ItemFacts) -> Result<RequesterCopyInfo, Cause> {
     let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
     let providable =
         non_provision::check(specified, &linkage.person, &facts.non_provision).map_err(Cause::Suppressed)?;
-    let info = register::extract(&providable, &item.provision).ok_or(Cause::Unreadable)?;
+    let info = register::extract(&providable, &item.provision, handles).ok_or(Cause::Unreadable)?;
     if info.encoded_len() > MAX_INFO_BYTES {
         return Err(Cause::TooLarge);
     }

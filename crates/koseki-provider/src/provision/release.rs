@@ -7,7 +7,7 @@ use common::{
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
-    keyring::PseudonymKey,
+    keyring::{HandleKey, PseudonymKey},
     policy::Provision,
     refusal::{Reason, Refusal},
     store::StoreError,
@@ -62,6 +62,8 @@ pub struct Releaser {
     pub store: Arc<dyn ProviderStore>,
     /// Pseudonyms for the audit.
     pub pseudonym: PseudonymKey,
+    /// Handles of registers.
+    pub handles: HandleKey,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -109,7 +111,8 @@ impl Releaser {
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
         for ((call, item), facts) in items.iter().zip(&facts) {
-            let (decision, person) = decide(item, take(&mut fresh, item.request_id), &suspensions, facts);
+            let fresh = take(&mut fresh, item.request_id);
+            let (decision, person) = decide(item, fresh, &suspensions, facts, &self.handles);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(
                 ProvisionEntry {

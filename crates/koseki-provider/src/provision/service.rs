@@ -74,7 +74,7 @@ impl LinkageService {
         let results = answers.into_iter().map(|answer| ItemResult {
             request_id: answer.request_id.to_string(),
             outcome: Some(match answer.decision {
-                Decision::Provided(info) => Outcome::Provided(info),
+                Decision::Provided(info) => Outcome::Provided(info.into_message()),
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),

@@ -18,6 +18,8 @@ pub struct RegisterFacts {
     pub in_motion: bool,
     /// Whether the person has been removed from it.
     pub removed: bool,
+    /// The person's place among the members of the copy, from 0.
+    pub position: usize,
     /// Code of its municipality.
     pub municipality_code: String,
     /// Revision of the copy.
@@ -103,6 +105,7 @@ mod tests {
             medium: Medium::Text,
             in_motion: false,
             removed: false,
+            position: 0,
             municipality_code: "131016".to_owned(),
             revision: 1,
             received_at: Timestamp::from_unix_ms(0),

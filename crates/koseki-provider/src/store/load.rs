@@ -130,14 +130,19 @@ async fn store_copy(
     let members: Vec<serde_json::Value> = copy
         .members
         .iter()
-        .map(|member| {
+        .enumerate()
+        .map(|(position, member)| {
             let lookup = member_lookup(keys, copy.key.municipality_code.as_str(), &member.reference);
-            serde_json::json!([data_encoding::HEXLOWER.encode(&lookup), i32::from(member.removed)])
+            serde_json::json!([
+                data_encoding::HEXLOWER.encode(&lookup),
+                i32::from(member.removed),
+                position
+            ])
         })
         .collect();
     sqlx::query(
-        "INSERT INTO member (register_id, reference, removed) \
-         SELECT ?1, unhex(value ->> 0), value ->> 1 FROM json_each(?2)",
+        "INSERT INTO member (register_id, reference, removed, position) \
+         SELECT ?1, unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?2)",
     )
     .bind(id)
     .bind(serde_json::Value::from(members).to_string())

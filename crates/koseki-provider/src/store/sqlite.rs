@@ -298,7 +298,7 @@ impl ReleaseTx for SqliteRelease {
         let persons = serde_json::Value::from(of_person.keys().copied().collect::<Vec<_>>()).to_string();
         let rows = sqlx::query(
             "SELECT person_member.person_id, register_copy.key, kind, medium, in_motion, member.removed, \
-                    municipality_code, revision, received_at, body \
+                    municipality_code, revision, received_at, body, member.position \
              FROM json_each(?1) AS j JOIN person_member ON person_member.person_id = j.value \
              JOIN member ON member.reference = person_member.reference \
              JOIN register_copy ON register_copy.id = member.register_id ORDER BY register_copy.id",
@@ -347,6 +347,8 @@ impl SqliteRelease {
             },
             in_motion: row.try_get(4)?,
             removed: row.try_get(5)?,
+            position: usize::try_from(row.try_get::<i64, _>(10)?)
+                .map_err(|_| StoreError::Unreadable("a member's position"))?,
             municipality_code: row.try_get(6)?,
             revision,
             received_at: Timestamp::from_unix_ms(row.try_get(8)?),

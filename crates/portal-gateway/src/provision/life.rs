@@ -87,7 +87,7 @@ impl Provision {
         let eligibility = forwarded.eligibility(self, &provider.log);
         let (envelope, sha256) = self.signer.sign(&eligibility);
         match self.provider.provide(forwarded.request(envelope)).await {
-            Ok(answer) => forwarded.answered(answer, sha256),
+            Ok(answer) => forwarded.answered(answer, sha256, &self.policy),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
                 forwarded.unanswered(Some(sha256))
