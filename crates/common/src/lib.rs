@@ -1,6 +1,7 @@
 //! Mechanisms that know neither side: identity, authorisation, TLS, batching, clock, sealing, evidence, configuration,
 //! telemetry, refusals, and the terms that both sides share.
 
+pub mod alarm;
 pub mod authorisation;
 pub mod batch;
 pub mod card;

@@ -2,6 +2,7 @@
 //! kind and procedure give, and the bounds that both sides must agree on.
 
 mod file;
+mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+pub use policies::{Policies, Suits, Told};
 use serde::Deserialize;
 
 use crate::{

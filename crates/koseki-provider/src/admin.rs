@@ -9,7 +9,7 @@ use common::{
     authorisation::{Permit, permit},
     clock::Clock,
     lines::{self, Intake, Outcome, Results},
-    policy::Policy,
+    policy::Policies,
     refusal::Refusal,
     suspension,
 };
@@ -29,8 +29,8 @@ use crate::{non_provision::NonProvisionRecord, persons, store::ProviderStore};
 pub struct AdminService {
     /// The store.
     pub store: Arc<dyn ProviderStore>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
@@ -40,11 +40,11 @@ pub struct AdminService {
 
 impl AdminService {
     /// The service on this store.
-    pub fn new(store: Arc<dyn ProviderStore>, policy: Arc<Policy>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Arc<dyn ProviderStore>, policies: Arc<Policies>, clock: Arc<dyn Clock>) -> Self {
         let last_forbidding = Arc::new(Mutex::new(clock.monotonic()));
         Self {
             store,
-            policy,
+            policies,
             clock,
             intake: Intake::default(),
             last_forbidding,
@@ -99,7 +99,7 @@ impl AdminService {
             Err(_) => now,
         };
         let passed = now.saturating_sub(last);
-        tokio::time::sleep(self.policy.exchange.guard_wait().saturating_sub(passed)).await;
+        tokio::time::sleep(self.policies.guard_wait().saturating_sub(passed)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use common::{
     clock::Clock,
     identity::PeerIdentity,
     lines::{self, Intake, LineFault, Outcome, Results},
-    policy::Policy,
+    policy::{Policies, Policy},
 };
 use koseki_proto::koseki::{
     common::v1::{FileLine, LineReason},
@@ -26,8 +26,8 @@ use crate::{
 pub struct IngestService {
     /// The store.
     pub store: Arc<dyn ProviderStore>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
@@ -36,24 +36,25 @@ pub struct IngestService {
 
 impl IngestService {
     async fn store(&self, sender: &PeerIdentity, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
-        let parsed = batch.iter().map(|line| self.parse(sender, line)).collect();
+        let policy = self.policies.current();
+        let parsed = batch.iter().map(|line| parse(&policy, sender, line)).collect();
         lines::store_parsed(parsed, |copies| {
             self.store.store_copies(copies, sender, self.clock.now())
         })
         .await
     }
+}
 
-    fn parse(&self, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {
-        let copy = register::parse_line(line)?;
-        let allowed = sender
-            .municipality()
-            .is_some_and(|own| self.policy.may_write(own, copy.key.municipality_code));
-        if allowed {
-            Ok(copy)
-        } else {
-            let rule = "a code that the policy lists for the sender";
-            Err(LineFault::new(LineReason::NotAllowed, "municipality_code", rule))
-        }
+fn parse(policy: &Policy, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {
+    let copy = register::parse_line(line)?;
+    let allowed = sender
+        .municipality()
+        .is_some_and(|own| policy.may_write(own, copy.key.municipality_code));
+    if allowed {
+        Ok(copy)
+    } else {
+        let rule = "a code that the policy lists for the sender";
+        Err(LineFault::new(LineReason::NotAllowed, "municipality_code", rule))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
+    alarm::Alarms,
     authorisation::{Listener, check_table},
     batch::Batcher,
     clock::Clock,
@@ -11,7 +12,7 @@ use common::{
     identity::TrustDomain,
     keyring::Keyring,
     lines::{self, Intake},
-    policy::Policy,
+    policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
     store::forget_request_ids,
@@ -40,14 +41,14 @@ pub struct Provider;
 /// What configuration names, read and checked.
 struct Parts {
     trust_domain: TrustDomain,
-    policy: Policy,
+    policies: Arc<Policies>,
     keys: Keyring,
     verifier: Verifier,
     tls: TlsMaterial,
 }
 
 impl Parts {
-    fn load(config: &Config) -> Result<Self, StartError> {
+    fn load(config: &Config, clock: Arc<dyn Clock>, alarms: Alarms) -> Result<Self, StartError> {
         config.check()?;
         check_table(koseki_proto::DESCRIPTOR_SET)?;
         let keys = Keyring::load(&config.keyring_file)?;
@@ -60,14 +61,23 @@ impl Parts {
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
-        // A forbidding act waits before it returns: a call that is cut before then would always look as if it had failed.
-        if config.limits.max_call() < policy.exchange.guard_wait() + Duration::from_secs(3) {
-            let rule = "must be 3,000 above the policy's max_answer_age_ms and max_hand_off_ms together";
-            return Err(ConfigError::value("limits.max_call_ms", rule).into());
+        let max_call = config.limits.max_call();
+        if !fits_the_limits(&policy, max_call) {
+            return Err(ConfigError::value("limits.max_call_ms", LIMIT_RULE).into());
         }
+        let policies = Arc::new(Policies::load(
+            &config.policy_file,
+            Some(config.next_policy_file.clone()),
+            Box::new(move |policy| match fits_the_limits(policy, max_call) {
+                true => Ok(()),
+                false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
+            }),
+            clock,
+            alarms,
+        )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            policy,
+            policies,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
             tls,
@@ -75,12 +85,20 @@ impl Parts {
     }
 }
 
+const LIMIT_RULE: &str = "must be 3,000 above the policy's max_answer_age_ms and max_hand_off_ms together";
+
+/// A forbidding act waits before it returns: a call that is cut before then would always look as if it had failed.
+fn fits_the_limits(policy: &Policy, max_call: Duration) -> bool {
+    max_call >= policy.exchange.guard_wait() + Duration::from_secs(3)
+}
+
 impl Service for Provider {
     const NAME: &'static str = "koseki-provider";
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), StartError> {
-        Parts::load(config).map(|_| ())
+        let clock = Arc::new(common::clock::SystemClock::new());
+        Parts::load(config, clock, Alarms::default()).map(|_| ())
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -107,25 +125,28 @@ impl Provider {
         clock: Arc<dyn Clock>,
         on: impl FnOnce(Arc<dyn ProviderStore>) -> Arc<dyn ProviderStore> + Send,
     ) -> Result<Server, StartError> {
+        let alarms = Alarms::default();
         let Parts {
             trust_domain,
-            policy,
+            policies,
             keys,
             verifier,
             tls,
-        } = Parts::load(&config)?;
+        } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let base = ServerBase {
             tls,
             trust_domain,
             limits: config.limits,
             clock: clock.clone(),
+            alarms,
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
         let pseudonym = keys.pseudonym.clone();
-        let (policy, keys) = (Arc::new(policy), Arc::new(keys));
+        let keys = Arc::new(keys);
+        server.background(policies.clone().watch());
         let store = SqliteStore::open(&config.database_file, &config.instance, keys).await?;
         let store = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
@@ -147,7 +168,7 @@ impl Provider {
             store: store.clone(),
             releases,
             verifier: Arc::new(verifier),
-            policy: policy.clone(),
+            policies: policies.clone(),
             beacon,
             clock: clock.clone(),
         };
@@ -156,12 +177,12 @@ impl Provider {
             .max_encoding_message_size(MAX_BATCH_OUT);
         let ingest = IngestService {
             store: store.clone(),
-            policy: policy.clone(),
+            policies: policies.clone(),
             clock: clock.clone(),
             intake: Intake::default(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
-        let admin = AdminService::new(store, policy, clock);
+        let admin = AdminService::new(store, policies, clock);
         let admin = KosekiAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
             .listen(Listener::Linkage, config.listen.linkage, |routes| {

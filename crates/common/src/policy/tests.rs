@@ -1,6 +1,10 @@
-use std::fs;
+use std::{fs, sync::Arc};
 
 use super::*;
+use crate::{
+    alarm::{Alarm, Alarms},
+    clock::{Clock as _, ShiftedClock},
+};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/policy");
 
@@ -275,4 +279,114 @@ fn what_is_not_a_policy_is_refused_with_key_and_rule() {
         let refused = changed(from, to).unwrap_err();
         assert!(refused.contains(why), "{why} is not in: {refused}");
     }
+}
+
+/// The sample from `moment` on, in a folder of its own.
+fn sample_from(folder: &Path, moment: Timestamp) -> std::path::PathBuf {
+    fs::create_dir_all(folder.join("consent")).unwrap();
+    let sample = Path::new(SAMPLE);
+    for entry in fs::read_dir(sample.join("consent")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join("consent").join(entry.file_name())).unwrap();
+    }
+    let text = fs::read_to_string(sample.join("provision-policy.toml")).unwrap();
+    let file = folder.join("provision-policy.toml");
+    fs::write(
+        &file,
+        text.replacen("2024-03-01T00:00:00+09:00", &moment.to_rfc3339(), 1),
+    )
+    .unwrap();
+    file
+}
+
+#[test]
+fn around_the_change_and_only_there_the_other_side_may_name_either_policy() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ShiftedClock::default());
+    // Moments in the file are whole seconds.
+    let moment =
+        Timestamp::from_unix_ms(clock.now().after(Duration::from_secs(600)).unix_ms() / 1_000 * 1_000);
+    let next_file = sample_from(directory.path(), moment);
+    let in_force = Path::new(SAMPLE).join("provision-policy.toml");
+    let policies = Policies::load(
+        &in_force,
+        Some(next_file.clone()),
+        Box::new(|_| Ok(())),
+        clock.clone(),
+        Alarms::default(),
+    )
+    .unwrap();
+    let (old, new) = (
+        Policy::load(&in_force).unwrap().sha256,
+        Policy::load(&next_file).unwrap().sha256,
+    );
+    let skew = Duration::from_secs(5);
+    let before = |by: u64| Timestamp::from_unix_ms(moment.unix_ms() - i64::try_from(by).unwrap());
+    let may = |now: Timestamp| {
+        (
+            policies.may_name(&old, now, skew),
+            policies.may_name(&new, now, skew),
+        )
+    };
+
+    assert_eq!(policies.current().sha256, old);
+    assert_eq!(
+        policies.number(),
+        Policy::load(&in_force).unwrap().effective_at.unix_ms()
+    );
+    assert_eq!(may(before(5_001)), (true, false));
+    assert_eq!(may(before(5_000)), (true, true));
+    assert_eq!(may(before(1)), (true, true));
+    assert!(!policies.may_name(&[0; 32], before(1), skew));
+
+    clock.advance(Duration::from_secs(601));
+    assert_eq!(policies.current().sha256, new);
+    assert_eq!(policies.number(), moment.unix_ms());
+    assert_eq!(may(moment), (true, true));
+    assert_eq!(may(moment.after(skew)), (true, true));
+    assert_eq!(may(moment.after(skew + Duration::from_millis(1))), (false, true));
+}
+
+#[test]
+fn a_policy_that_does_not_suit_is_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ShiftedClock::default());
+    let ahead = clock.now().after(Duration::from_secs(600));
+    let alarms = Alarms::default();
+    let load = |in_force: &Path, next: Option<std::path::PathBuf>, suits: super::Suits| {
+        Policies::load(in_force, next, suits, clock.clone(), alarms.clone())
+    };
+    let in_force = Path::new(SAMPLE).join("provision-policy.toml");
+    let next = sample_from(directory.path(), ahead);
+    // One in force cannot lie ahead.
+    let refused = load(&next, None, Box::new(|_| Ok(()))).map(|_| ()).unwrap_err();
+    assert!(
+        refused.to_string().contains("effective_at: must not lie ahead"),
+        "{refused}"
+    );
+    // One that this service cannot work under.
+    let refused = load(&in_force, None, Box::new(|_| Err("does not fit".to_owned())));
+    assert!(
+        refused
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
+            .contains("does not fit")
+    );
+    let suits = Box::new(
+        move |policy: &Policy| match policy.effective_at.unix_ms() / 1_000 {
+            moment if moment == ahead.unix_ms() / 1_000 => Err("does not fit".to_owned()),
+            _ => Ok(()),
+        },
+    );
+    let policies = load(&in_force, Some(next), suits).unwrap();
+    assert_eq!(policies.told().1, None);
+    assert_eq!(
+        alarms.standing(),
+        [(Alarm::NextPolicyUnreadable, "next_policy_file".to_owned())]
+    );
+    // One that would be in force before the one that is.
+    let earlier = sample_from(&directory.path().join("earlier"), Timestamp::from_unix_ms(0));
+    let policies = load(&in_force, Some(earlier), Box::new(|_| Ok(()))).unwrap();
+    assert_eq!(policies.told().1, None);
 }

@@ -1,7 +1,7 @@
 //! The release transaction (DESIGN §4): everything that could forbid a release is read in the transaction that appends
 //! the audit bundle, and its commit is the release.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
@@ -25,6 +25,8 @@ pub struct Call {
     pub sequence: Sequence,
     /// SHA-256 of the eligibility.
     pub eligibility_sha256: [u8; 32],
+    /// A committed answer leaves within this or not at all.
+    pub max_hand_off: Duration,
     /// The requests.
     pub items: Vec<Item>,
 }

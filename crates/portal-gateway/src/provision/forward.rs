@@ -1,6 +1,7 @@
 //! Forwarding: the batch as the registry side gets it, and its answers sorted back to the requests.
 
 use common::{
+    alarm::Alarm,
     digest::RandomFailed,
     policy::Policy,
     projection::{Mask, OutsideMask, Projected},
@@ -108,7 +109,12 @@ impl<'a> Forwarded<'a> {
     }
 
     /// The gateway's word for the batch.
-    pub(super) fn eligibility(&self, provision: &Provision, provider_log: &str) -> Eligibility {
+    pub(super) fn eligibility(
+        &self,
+        provision: &Provision,
+        policy: &Policy,
+        provider_log: &str,
+    ) -> Eligibility {
         let item = |(asked, code, clearance): (&Asked, &LinkageCode, Option<&Clearance>)| EligibilityItem {
             request_id: asked.request_id.to_string(),
             kind: asked.kind.to_proto().into(),
@@ -128,7 +134,7 @@ impl<'a> Forwarded<'a> {
             gateway_instance: provision.instance.clone(),
             provider_log: provider_log.to_owned(),
             sequence: provision.provider.next_sequence(),
-            policy_sha256: provision.policy.sha256.to_vec(),
+            policy_sha256: policy.sha256.to_vec(),
             signed_at: Some(provision.clock.now().to_proto()),
             items: self.sent().map(item).collect(),
         }
@@ -164,6 +170,7 @@ impl<'a> Forwarded<'a> {
         self,
         response: ProvideCopyInfoResponse,
         eligibility_sha256: [u8; 32],
+        provision: &Provision,
         policy: &Policy,
     ) -> Answered {
         let in_order = response.results.len() == self.sent().count()
@@ -187,6 +194,9 @@ impl<'a> Forwarded<'a> {
                             field,
                             "the registry side's answer is outside the policy's mask: it is withheld"
                         );
+                        provision
+                            .alarms
+                            .raise(Alarm::AnswerOutsideMask, provision.provider.instance());
                         Answer::Refused(Reason::Unavailable)
                     }
                 },
