@@ -459,7 +459,10 @@ async fn a_consent_text_that_is_not_the_one_of_the_policy_is_named() {
         bench
             .refused(
                 program,
-                &["provision-policy.toml", "SHA-256 of consent/notification.ja.txt"],
+                &[
+                    "provision-policy.toml",
+                    "must be the SHA-256 of consent/notification.ja.txt",
+                ],
                 |_| {},
             )
             .await;

@@ -59,7 +59,12 @@ fn nothing_personal_is_logged(deployment: &Deployment) {
         personal.push(person.card_key_sha256);
         personal.push(person.person_id);
         let provided = match person.expected {
-            Outcome::Provided { registers } => registers,
+            Outcome::Provided { registers, requester } => {
+                personal.push(requester.name);
+                personal.push(requester.birth_date.written);
+                personal.extend(requester.name_kana);
+                registers
+            }
             _ => person.until_recorded,
         };
         for register in provided {

@@ -67,6 +67,14 @@ impl Timestamp {
         Ok(Self(midnight.unix_timestamp().saturating_mul(1_000)))
     }
 
+    /// From RFC 3339 text; `None` when it is none.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000))
+            .ok()
+            .map(Self)
+    }
+
     /// As RFC 3339 text in UTC, to the second.
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))

@@ -14,7 +14,7 @@ use crate::{
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
 /// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and the other sealing keys still open
-/// what was made with them; of `lookup` and `pseudonym` there is exactly one.
+/// what was made with them; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -24,6 +24,8 @@ pub struct Keyring {
     pub pseudonym: PseudonymKey,
     /// Makes login beacons; on the registry side only.
     pub beacon: Option<BeaconKey>,
+    /// Makes register handles; on the registry side only.
+    pub handle: Option<HandleKey>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +36,8 @@ struct File {
     pseudonym: Vec<Entry>,
     #[serde(default)]
     beacon: Vec<Entry>,
+    #[serde(default)]
+    handle: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +63,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym and beacon of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon and handle of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -93,6 +97,11 @@ impl Keyring {
                 _ => Err(rule()),
             }
         };
+        // A portal keeps a handle to come back with: with another key it would name nothing.
+        let handle = match file.handle {
+            entries if entries.is_empty() => None,
+            entries => Some(HandleKey(hmac_key(&only("handle", keys("handle", entries)?)?))),
+        };
         let sealing = Sealer::new(keys("sealing", file.sealing)?)
             .ok_or_else(|| FileError::content(path, "sealing: at least one key"))?;
         Ok(Self {
@@ -102,6 +111,7 @@ impl Keyring {
             beacon: keys("beacon", file.beacon)?
                 .first()
                 .map(|(_, key)| BeaconKey(hmac_key(key))),
+            handle,
         })
     }
 }
@@ -134,7 +144,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(LookupKey, PseudonymKey, BeaconKey);
+redacted!(LookupKey, PseudonymKey, BeaconKey, HandleKey);
 
 /// Makes the values by which sealed rows are found.
 #[derive(Clone)]
@@ -188,5 +198,22 @@ impl BeaconKey {
             *to = *from;
         }
         out
+    }
+}
+
+/// Makes the handles under which registers are named to the portal side: without the key one tells nothing of the
+/// register, and no two registers are known to be of one municipality.
+#[derive(Clone)]
+pub struct HandleKey(hmac::Key);
+
+/// What names a register to the portal side.
+pub type RegisterHandle = [u8; 32];
+
+impl HandleKey {
+    /// The handle of the register that has this number in this municipality: the same each time, whatever becomes of the
+    /// register's copies and of the other keys.
+    pub fn register(&self, municipality_code: &str, local_number: &str) -> RegisterHandle {
+        let parts = [municipality_code.as_bytes(), local_number.as_bytes()];
+        mac(&self.0, "koseki-register-handle-v1", &parts)
     }
 }

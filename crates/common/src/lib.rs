@@ -1,6 +1,7 @@
 //! Mechanisms that know neither side: identity, authorisation, TLS, batching, clock, sealing, evidence, configuration,
 //! telemetry, refusals, and the terms that both sides share.
 
+pub mod alarm;
 pub mod approval;
 pub mod authorisation;
 pub mod batch;
@@ -18,6 +19,7 @@ pub mod lines;
 pub mod ops;
 pub mod policy;
 pub mod process;
+pub mod projection;
 pub mod refusal;
 pub mod sealing;
 pub mod server;

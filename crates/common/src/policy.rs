@@ -1,21 +1,27 @@
 //! The provision policy: the one file that both sides load and compare by its hash (clause 5). It says which items a
 //! kind and procedure give, and the bounds that both sides must agree on.
 
+mod file;
+mod policies;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     time::Duration,
 };
 
+pub use policies::{Policies, Suits, Told};
 use serde::Deserialize;
 
 use crate::{
-    digest,
-    files::{self, FileError},
+    clock::Timestamp,
+    files::FileError,
     terms::{MunicipalityCode, Procedure, RegisterKind, RequestKind},
 };
 
-/// An item of a register that can be provided.
+/// An item that can be provided: of each register, or of the requester's own entry in the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
@@ -25,6 +31,44 @@ pub enum Item {
     FirstEnteredPerson,
     /// Code of the municipality that keeps the register.
     MunicipalityCode,
+    /// The opaque handle of the register.
+    RegisterHandle,
+    /// The requester's own 氏名.
+    RequesterName,
+    /// The requester's own 振り仮名.
+    RequesterNameKana,
+    /// Where the requester's 振り仮名 comes from.
+    RequesterNameKanaStatus,
+    /// The requester's own 生年月日.
+    RequesterBirthDate,
+}
+
+impl Item {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::RegisteredDomicile,
+        Self::FirstEnteredPerson,
+        Self::MunicipalityCode,
+        Self::RegisterHandle,
+        Self::RequesterName,
+        Self::RequesterNameKana,
+        Self::RequesterNameKanaStatus,
+        Self::RequesterBirthDate,
+    ];
+
+    /// Whether it is of the requester's own entry.
+    pub fn is_of_requester(self) -> bool {
+        match self {
+            Self::RegisteredDomicile
+            | Self::FirstEnteredPerson
+            | Self::MunicipalityCode
+            | Self::RegisterHandle => false,
+            Self::RequesterName
+            | Self::RequesterNameKana
+            | Self::RequesterNameKanaStatus
+            | Self::RequesterBirthDate => true,
+        }
+    }
 }
 
 /// What a kind and procedure give.
@@ -121,11 +165,58 @@ impl ExchangePolicy {
     }
 }
 
-/// The provision policy in force.
+/// How long records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// Years for which audit records are kept; 1 to 50.
+    pub audit_years: u32,
+}
+
+/// How long what was once confirmed counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreshnessPolicy {
+    /// Days for which an ACTIVE linkage counts without having been confirmed; 1 to 400.
+    pub linkage_confirmed_days: u32,
+}
+
+impl FreshnessPolicy {
+    /// See [`Self::linkage_confirmed_days`].
+    pub fn linkage_confirmed(self) -> Duration {
+        Duration::from_secs(u64::from(self.linkage_confirmed_days) * 24 * 3_600)
+    }
+}
+
+/// Bounds of what takes two persons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalPolicy {
+    /// Hours in which a second person can confirm what a first one proposes; 1 to 168.
+    pub proposal_hours: u32,
+    /// Hours in which a second person has to confirm an act that was in force at once; 1 to 168.
+    pub confirmation_hours: u32,
+}
+
+impl ApprovalPolicy {
+    /// See [`Self::proposal_hours`].
+    pub fn proposal(self) -> Duration {
+        Duration::from_secs(u64::from(self.proposal_hours) * 3_600)
+    }
+
+    /// See [`Self::confirmation_hours`].
+    pub fn confirmation(self) -> Duration {
+        Duration::from_secs(u64::from(self.confirmation_hours) * 3_600)
+    }
+}
+
+/// A provision policy.
 #[derive(Debug)]
 pub struct Policy {
     /// SHA-256 of the file: what the two sides compare. Texts are in it by their hash.
     pub sha256: [u8; 32],
+    /// From when on it is in force.
+    pub effective_at: Timestamp,
     /// Consent texts in force.
     pub consent_texts: Vec<ConsentText>,
     /// Days until which a consent may hold at most.
@@ -134,139 +225,20 @@ pub struct Policy {
     pub login: LoginPolicy,
     /// Bounds of the exchange.
     pub exchange: ExchangePolicy,
+    /// How long records are kept.
+    pub retention: RetentionPolicy,
+    /// How long what was once confirmed counts.
+    pub freshness: FreshnessPolicy,
+    /// Bounds of what takes two persons.
+    pub approvals: ApprovalPolicy,
     provisions: BTreeMap<(RequestKind, Procedure), Provision>,
-    predecessors: BTreeMap<MunicipalityCode, BTreeSet<MunicipalityCode>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    provision: Vec<ProvisionEntry>,
-    consent: ConsentEntry,
-    login: LoginPolicy,
-    exchange: ExchangePolicy,
-    #[serde(default)]
-    predecessors: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProvisionEntry {
-    kind: RequestKind,
-    procedure: String,
-    registers: BTreeSet<RegisterKind>,
-    items: BTreeSet<Item>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConsentEntry {
-    max_days: u64,
-    text: Vec<TextEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TextEntry {
-    kind: RequestKind,
-    language: String,
-    file: String,
-    sha256: String,
+    municipalities: BTreeMap<MunicipalityCode, BTreeSet<MunicipalityCode>>,
 }
 
 impl Policy {
     /// Reads and checks the policy and the consent texts that it names, beside it.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let text = files::read_text(path)?;
-        let bad = |rule: String| FileError::content(path, rule);
-        let file: File = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
-
-        let mut provisions = BTreeMap::new();
-        for entry in file.provision {
-            let procedure =
-                Procedure::parse(&entry.procedure).map_err(|rule| bad(format!("procedure: {rule}")))?;
-            if entry.items.is_empty() || !entry.registers.contains(&RegisterKind::Current) {
-                return Err(bad(
-                    "a provision lists the current register and at least one item".to_owned(),
-                ));
-            }
-            let provision = Provision {
-                registers: entry.registers,
-                items: entry.items,
-            };
-            if provisions.insert((entry.kind, procedure), provision).is_some() {
-                return Err(bad("a kind and procedure stand once".to_owned()));
-            }
-        }
-
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut consent_texts = Vec::new();
-        for entry in file.consent.text {
-            let text = files::read_text(&folder.join(&entry.file))?;
-            let sha256 = digest::sha256(&[text.as_bytes()]);
-            if data_encoding::HEXLOWER.encode(&sha256) != entry.sha256 {
-                return Err(bad(format!(
-                    "the SHA-256 of {} is not the one that the policy pins",
-                    entry.file
-                )));
-            }
-            if !matches!(entry.language.as_str(), "ja" | "en") || text.len() > 4_096 {
-                return Err(bad(
-                    "a consent text is in ja or en and has at most 4,096 bytes".to_owned()
-                ));
-            }
-            consent_texts.push(ConsentText {
-                kind: entry.kind,
-                language: entry.language,
-                text,
-                sha256,
-            });
-        }
-        if let Some(kind) = RequestKind::ALL
-            .into_iter()
-            .find(|kind| consent_texts.iter().all(|text| text.kind != *kind))
-        {
-            return Err(bad(format!("there is no consent text for {kind:?}")));
-        }
-
-        let code =
-            |text: &str| MunicipalityCode::parse(text).map_err(|rule| bad(format!("predecessors: {rule}")));
-        let mut predecessors = BTreeMap::new();
-        for (successor, codes) in &file.predecessors {
-            let codes = codes.iter().map(|text| code(text)).collect::<Result<_, _>>()?;
-            predecessors.insert(code(successor)?, codes);
-        }
-
-        let exchange = &file.exchange;
-        let bounds = [
-            exchange.max_answer_age_ms,
-            exchange.max_hand_off_ms,
-            exchange.refusal_after_ms,
-            exchange.forward_deadline_ms,
-            exchange.max_clock_skew_ms,
-            exchange.eligibility_fresh_ms,
-        ];
-        if !bounds.iter().all(|bound| (1..=60_000).contains(bound)) {
-            return Err(bad("every bound of the exchange is 1 to 60,000 ms".to_owned()));
-        }
-        if exchange.refusal_after_ms < exchange.forward_deadline_ms {
-            return Err(bad("refusal_after_ms is at least forward_deadline_ms".to_owned()));
-        }
-        if exchange.max_answer_age_ms < exchange.forward_deadline_ms {
-            return Err(bad("max_answer_age_ms is at least forward_deadline_ms".to_owned()));
-        }
-        if !(1..=120).contains(&file.login.challenge_seconds) {
-            return Err(bad("challenge_seconds is 1 to 120".to_owned()));
-        }
-        Ok(Self {
-            sha256: digest::sha256(&[text.as_bytes()]),
-            consent_texts,
-            consent_max_days: file.consent.max_days,
-            login: file.login,
-            exchange: file.exchange,
-            provisions,
-            predecessors,
-        })
+        file::load(path)
     }
 
     /// What a kind and procedure give; `None` when the policy does not have them.
@@ -282,12 +254,10 @@ impl Policy {
             .map(|text| &text.sha256)
     }
 
-    /// Whether a municipality may write copies for `code`: its own, and those of its predecessors.
+    /// Whether a municipality may write copies for `code`. One that is not listed writes nothing, not even its own.
     pub fn may_write(&self, municipality: MunicipalityCode, code: MunicipalityCode) -> bool {
-        municipality == code
-            || self
-                .predecessors
-                .get(&municipality)
-                .is_some_and(|codes| codes.contains(&code))
+        self.municipalities
+            .get(&municipality)
+            .is_some_and(|codes| codes.contains(&code))
     }
 }

@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use crate::{
+    alarm::Alarms,
     authorisation::{Authorise, Listener},
     clock::Clock,
     config::ListenerLimits,
@@ -44,6 +45,8 @@ pub struct ServerBase {
     pub limits: ListenerLimits,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The service's alarms.
+    pub alarms: Alarms,
 }
 
 /// A running service.
@@ -75,6 +78,11 @@ impl Server {
         let socket = this.bind("ops", ops).await?;
         this.ops.spawn(ops::serve(socket, this.readiness.clone()));
         Ok(this)
+    }
+
+    /// The service's alarms.
+    pub fn alarms(&self) -> &Alarms {
+        &self.base.alarms
     }
 
     /// Opens a gRPC listener with the services given, behind mutual TLS and the table of methods and roles.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use koseki_proto::koseki::common::v1::{
-    CertificateStatus, DatabaseStatus, LogStatus, PolicyStatus, SideStatus, Suspension,
+    CertificateStatus, DatabaseStatus, LogStatus, PolicyStatus, SideStatus, StandingAlarm, Suspension,
 };
+use koseki_proto::koseki::linkage::v1::PolicyRef;
 
 use crate::{
+    alarm::Alarms,
     clock::{Clock, Timestamp},
     ops::Readiness,
+    policy::Policies,
     store::{Database, StoreError},
 };
 
@@ -17,7 +20,8 @@ pub struct StatusBoard {
     clock: Arc<dyn Clock>,
     started_at: Timestamp,
     readiness: Readiness,
-    policy_sha256: [u8; 32],
+    policies: Arc<Policies>,
+    alarms: Alarms,
     certificates: Vec<CertificateStatus>,
 }
 
@@ -26,7 +30,8 @@ impl StatusBoard {
     pub fn new(
         clock: Arc<dyn Clock>,
         readiness: Readiness,
-        policy_sha256: [u8; 32],
+        policies: Arc<Policies>,
+        alarms: Alarms,
         certificates: Vec<(&'static str, Timestamp)>,
     ) -> Self {
         let certificate = |(name, not_after): (&str, Timestamp)| CertificateStatus {
@@ -37,7 +42,8 @@ impl StatusBoard {
             started_at: clock.now(),
             clock,
             readiness,
-            policy_sha256,
+            policies,
+            alarms,
             certificates: certificates.into_iter().map(certificate).collect(),
         }
     }
@@ -67,6 +73,11 @@ impl StatusBoard {
                 since: Some(Timestamp::from_unix_ms(row.int(1)?).to_proto()),
             })
         };
+        let (in_force, next) = self.policies.told();
+        let policy = |policy: PolicyRef| PolicyStatus {
+            sha256: policy.sha256,
+            effective_at: policy.effective_at,
+        };
         Ok(SideStatus {
             instance: database.log().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,11 +85,8 @@ impl StatusBoard {
             started_at: Some(self.started_at.to_proto()),
             ready: self.readiness.get(),
             suspensions: suspensions.iter().map(suspension).collect::<Result<_, _>>()?,
-            policy: Some(PolicyStatus {
-                sha256: self.policy_sha256.to_vec(),
-                effective_at: None,
-            }),
-            next_policy: None,
+            policy: Some(policy(in_force)),
+            next_policy: next.map(policy),
             certificates: self.certificates.clone(),
             database: Some(DatabaseStatus {
                 engine: database.engine().to_owned(),
@@ -88,7 +96,15 @@ impl StatusBoard {
                 size: row.int(1)?.unsigned_abs(),
                 bundles: row.int(2)?.unsigned_abs(),
             }),
-            alarms: Vec::new(),
+            alarms: self
+                .alarms
+                .standing()
+                .into_iter()
+                .map(|(alarm, about)| StandingAlarm {
+                    name: alarm.name().to_owned(),
+                    about,
+                })
+                .collect(),
             pending_proposals: count(3)?,
             unconfirmed_closings: count(4)?,
         })

@@ -198,7 +198,7 @@ impl Deployment {
         }
         keyring::write(
             &this.provider().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym", "beacon"],
+            &["sealing", "lookup", "pseudonym", "beacon", "handle"],
         )?;
         keyring::write(
             &this.gateway().join("keyring.toml"),

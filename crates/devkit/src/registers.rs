@@ -26,7 +26,9 @@ pub use municipality::{MUNICIPALITIES, Municipality};
 pub use register::{
     KanaStatus, Medium, Member, MotionState, Register, RegisterDate, RegisterKind, canonical_digest,
 };
-pub use scenario::{OperatorRecord, Outcome, ProvidedRegister, RegisterRef, Scenario, ScenarioPerson};
+pub use scenario::{
+    OperatorRecord, Outcome, ProvidedRegister, RegisterRef, RequesterItems, Scenario, ScenarioPerson,
+};
 pub use scenario_cards::ScenarioCards;
 
 /// Why a data set could not be made or written.
@@ -41,6 +43,9 @@ pub enum DataError {
     /// There is no card for a scenario person.
     #[error("no card for the scenario person {0}")]
     NoCard(&'static str),
+    /// A scenario person is not entered in their first register.
+    #[error("no entry for the scenario person {0}")]
+    NoEntry(&'static str),
     /// A file could not be written.
     #[error("file could not be written")]
     File(#[from] std::io::Error),

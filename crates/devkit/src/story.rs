@@ -16,7 +16,7 @@ mod teller;
 pub use cast::{Cast, Offices};
 pub use loading::load;
 pub use one_requester::one_requester;
-pub use outcome::{Came, Expected};
+pub use outcome::{Came, Expected, Items};
 pub use persons::{When, ask_once, every_person};
 pub use records::record;
 pub use suspension::{ask_to_resume, provided_again, suspend, while_suspended};

@@ -8,7 +8,7 @@ use common::{
     clock::Clock,
     identity::PeerIdentity,
     lines::{self, Intake, LineFault, Outcome, Results},
-    policy::Policy,
+    policy::{Policies, Policy},
     refusal::{Reason, Refusal},
     terms::MunicipalityCode,
 };
@@ -30,8 +30,8 @@ use crate::{
 pub struct IngestService {
     /// The store.
     pub store: Arc<dyn ProviderStore>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
@@ -42,17 +42,12 @@ pub struct IngestService {
 
 impl IngestService {
     async fn store(&self, sender: &PeerIdentity, batch: Vec<Vec<u8>>) -> Vec<Outcome> {
-        let parsed = batch.iter().map(|line| self.parse(sender, line)).collect();
+        let policy = self.policies.current();
+        let parsed = batch.iter().map(|line| parse(&policy, sender, line)).collect();
         lines::store_parsed(parsed, |copies| {
             self.store.store_copies(copies, sender, self.clock.now())
         })
         .await
-    }
-
-    fn may_write(&self, sender: &PeerIdentity, code: MunicipalityCode) -> bool {
-        sender
-            .municipality()
-            .is_some_and(|own| self.policy.may_write(own, code))
     }
 
     async fn record(
@@ -64,7 +59,7 @@ impl IngestService {
         let record = NonProvisionRecord::parse_own(request, now)
             .map_err(|(field, rule)| Refusal::malformed(field, rule))?;
         let own = record.scope.register().map(|register| register.municipality_code);
-        if !own.is_some_and(|code| self.may_write(permit.peer(), code)) {
+        if !own.is_some_and(|code| may_write(&self.policies.current(), permit.peer(), code)) {
             return Err(Reason::NotOwnRegister.into());
         }
         let act_id = record.act_id;
@@ -76,15 +71,19 @@ impl IngestService {
         tracing::info!(officer = %permit.peer(), %act_id, epoch = epoch.0, "a non-provision record was made");
         Ok(RecordOwnNonProvisionResponse { epoch: epoch.0 })
     }
+}
 
-    fn parse(&self, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {
-        let copy = register::parse_line(line)?;
-        if self.may_write(sender, copy.key.municipality_code) {
-            Ok(copy)
-        } else {
-            let rule = "a code that the policy lists for the sender";
-            Err(LineFault::new(LineReason::NotAllowed, "municipality_code", rule))
-        }
+fn may_write(policy: &Policy, sender: &PeerIdentity, code: MunicipalityCode) -> bool {
+    sender.municipality().is_some_and(|own| policy.may_write(own, code))
+}
+
+fn parse(policy: &Policy, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {
+    let copy = register::parse_line(line)?;
+    if may_write(policy, sender, copy.key.municipality_code) {
+        Ok(copy)
+    } else {
+        let rule = "a code that the policy lists for the sender";
+        Err(LineFault::new(LineReason::NotAllowed, "municipality_code", rule))
     }
 }
 

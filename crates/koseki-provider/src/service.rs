@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
+    alarm::Alarms,
     authorisation::{Listener, check_table},
     batch::Batcher,
     clock::Clock,
@@ -11,7 +12,7 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
-    policy::Policy,
+    policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
     status::StatusBoard,
@@ -43,31 +44,43 @@ pub struct Provider;
 /// What configuration names, read and checked.
 struct Parts {
     trust_domain: TrustDomain,
-    policy: Policy,
+    policies: Arc<Policies>,
     keys: Keyring,
     verifier: Verifier,
     tls: TlsMaterial,
 }
 
 impl Parts {
-    fn load(config: &Config) -> Result<Self, StartError> {
+    fn load(config: &Config, clock: Arc<dyn Clock>, alarms: Alarms) -> Result<Self, StartError> {
         config.check()?;
         check_table(koseki_proto::DESCRIPTOR_SET)?;
         let keys = Keyring::load(&config.keyring_file)?;
         if keys.beacon.is_none() {
             return Err(format!("{}: beacon: at least one key", config.keyring_file.display()).into());
         }
+        if keys.handle.is_none() {
+            return Err(format!("{}: handle: exactly one key", config.keyring_file.display()).into());
+        }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
-        // A forbidding act waits before it returns: a call that is cut before then would always look as if it had failed.
-        if config.limits.max_call() < policy.exchange.guard_wait() + Duration::from_secs(3) {
-            let rule = "must be 3,000 above the policy's max_answer_age_ms and max_hand_off_ms together";
-            return Err(ConfigError::value("limits.max_call_ms", rule).into());
+        let max_call = config.limits.max_call();
+        if !fits_the_limits(&policy, max_call) {
+            return Err(ConfigError::value("limits.max_call_ms", LIMIT_RULE).into());
         }
+        let policies = Arc::new(Policies::load(
+            &config.policy_file,
+            Some(config.next_policy_file.clone()),
+            Box::new(move |policy| match fits_the_limits(policy, max_call) {
+                true => Ok(()),
+                false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
+            }),
+            clock,
+            alarms,
+        )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            policy,
+            policies,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
             tls,
@@ -75,12 +88,20 @@ impl Parts {
     }
 }
 
+const LIMIT_RULE: &str = "must be 3,000 above the policy's max_answer_age_ms and max_hand_off_ms together";
+
+/// A forbidding act waits before it returns: a call that is cut before then would always look as if it had failed.
+fn fits_the_limits(policy: &Policy, max_call: Duration) -> bool {
+    max_call >= policy.exchange.guard_wait() + Duration::from_secs(3)
+}
+
 impl Service for Provider {
     const NAME: &'static str = "koseki-provider";
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), StartError> {
-        Parts::load(config).map(|_| ())
+        let clock = Arc::new(common::clock::SystemClock::new());
+        Parts::load(config, clock, Alarms::default()).map(|_| ())
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -111,13 +132,14 @@ impl Provider {
         clock: Arc<dyn Clock>,
         on: impl FnOnce(Arc<dyn ProviderStore>) -> Arc<dyn ProviderStore> + Send,
     ) -> Result<Server, StartError> {
+        let alarms = Alarms::default();
         let Parts {
             trust_domain,
-            policy,
+            policies,
             keys,
             verifier,
             tls,
-        } = Parts::load(&config)?;
+        } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let base = ServerBase {
@@ -125,18 +147,22 @@ impl Provider {
             trust_domain,
             limits: config.limits,
             clock: clock.clone(),
+            alarms: alarms.clone(),
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
+        let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
         let pseudonym = keys.pseudonym.clone();
-        let (policy, keys) = (Arc::new(policy), Arc::new(keys));
+        let keys = Arc::new(keys);
+        server.background(policies.clone().watch());
         let store = Store::open(&config.database, &config.instance, keys).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
+            handles,
             clock: clock.clone(),
         });
         let releases = Batcher::start(config.provision, move |calls| {
@@ -149,12 +175,12 @@ impl Provider {
         }
 
         let gateways = GatewaysSeen::default();
-        let guard_wait = GuardWait::new(clock.clone(), policy.exchange.guard_wait());
+        let guard_wait = GuardWait::new(clock.clone(), policies.clone());
         let linkage = LinkageService {
             store: store.clone(),
             releases,
             verifier: Arc::new(verifier),
-            policy: policy.clone(),
+            policies: policies.clone(),
             beacon,
             clock: clock.clone(),
             gateways: gateways.clone(),
@@ -164,13 +190,13 @@ impl Provider {
             .max_encoding_message_size(MAX_BATCH_OUT);
         let ingest = IngestService {
             store: store.clone(),
-            policy: policy.clone(),
+            policies: policies.clone(),
             clock: clock.clone(),
             intake: Intake::default(),
             guard_wait: guard_wait.clone(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
-        let board = StatusBoard::new(clock.clone(), server.readiness(), policy.sha256, expiries);
+        let board = StatusBoard::new(clock.clone(), server.readiness(), policies, alarms, expiries);
         let admin = AdminService {
             store,
             clock,

@@ -1,7 +1,6 @@
 //! The pinned roots of the cards' certificates and their newest revocation lists, kept up to date.
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, RwLock},
     time::Duration,
@@ -11,7 +10,7 @@ use common::{
     card::{Card, CardFault, CardRoots, RevocationLists},
     clock::{Clock, Timestamp},
     files::FileError,
-    policy::LoginPolicy,
+    policy::Policies,
 };
 
 use crate::config::CardConfig;
@@ -21,29 +20,32 @@ pub struct Cards {
     roots: CardRoots,
     lists: RwLock<Arc<RevocationLists>>,
     crl_dir: PathBuf,
-    accepted_policies: BTreeSet<String>,
-    crl_max_age: Duration,
+    policies: Arc<Policies>,
     clock: Arc<dyn Clock>,
 }
 
 impl Cards {
     /// Reads roots and lists.
-    pub fn load(config: &CardConfig, policy: &LoginPolicy, clock: Arc<dyn Clock>) -> Result<Self, FileError> {
+    pub fn load(
+        config: &CardConfig,
+        policies: Arc<Policies>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FileError> {
         let roots = CardRoots::load(&config.roots_dir)?;
         let lists = RevocationLists::load(&config.crl_dir, &roots)?;
         Ok(Self {
             roots,
             lists: RwLock::new(Arc::new(lists)),
             crl_dir: config.crl_dir.clone(),
-            accepted_policies: policy.certificate_policies.clone(),
-            crl_max_age: Duration::from_secs(policy.crl_max_age_hours.saturating_mul(3_600)),
+            policies,
             clock,
         })
     }
 
     /// Verifies a certificate in all but its revocation.
     pub fn read(&self, der: &[u8]) -> Result<Card, CardFault> {
-        self.roots.verify(der, &self.accepted_policies, self.clock.now())
+        let accepted = &self.policies.current().login.certificate_policies;
+        self.roots.verify(der, accepted, self.clock.now())
     }
 
     /// Checks a certificate that was verified before: that it is still valid and not revoked.
@@ -54,7 +56,9 @@ impl Cards {
             .read()
             .map_err(|_| CardFault::RevocationUnknown)?
             .clone();
-        lists.check(issuer, serial, not_after, self.clock.now(), self.crl_max_age)
+        let hours = self.policies.current().login.crl_max_age_hours;
+        let max_age = Duration::from_secs(hours.saturating_mul(3_600));
+        lists.check(issuer, serial, not_after, self.clock.now(), max_age)
     }
 
     /// When each revocation list was issued, and when the next one is due.

@@ -21,6 +21,8 @@ pub struct Config {
     pub trust_domain: String,
     /// The provision policy.
     pub policy_file: PathBuf,
+    /// The next provision policy; the file may be missing, and come later.
+    pub next_policy_file: PathBuf,
     /// Secret keys.
     pub keyring_file: PathBuf,
     /// The database.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     clock::{Clock, Timestamp},
     identity::PeerIdentity,
-    policy::Policy,
+    policy::Policies,
     refusal::{Reason, Refusal},
     terms::{ActId, RequestKind, RuleBroken},
 };
@@ -29,7 +29,7 @@ pub struct Consents {
     /// The store.
     pub store: Arc<dyn GatewayStore>,
     /// Texts in force, and bounds.
-    pub policy: Arc<Policy>,
+    pub policies: Arc<Policies>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -51,12 +51,13 @@ impl Consents {
         let text = text_sha256
             .try_into()
             .map_err(|_| Refusal::malformed("text_sha256", RuleBroken("32 bytes")))?;
-        if !self.policy.text_hashes(kind).any(|hash| *hash == text) {
+        let policy = self.policies.current();
+        if !policy.text_hashes(kind).any(|hash| *hash == text) {
             return Err(Reason::ConsentTextUnknown.into());
         }
         let now = self.clock.now();
         let latest = now.after(Duration::from_secs(
-            self.policy.consent_max_days.saturating_mul(24 * 3_600),
+            policy.consent_max_days.saturating_mul(24 * 3_600),
         ));
         let (expires_at, one_time) = match term {
             Term::OneTime => (now.after(Self::ONE_TIME_HOLDS), true),
@@ -102,8 +103,8 @@ impl Consents {
 
     fn bounds(&self) -> SessionBounds {
         SessionBounds {
-            absolute: Duration::from_secs(self.policy.login.session_seconds),
-            idle: Duration::from_secs(self.policy.login.session_idle_seconds),
+            absolute: Duration::from_secs(self.policies.current().login.session_seconds),
+            idle: Duration::from_secs(self.policies.current().login.session_idle_seconds),
         }
     }
 }

@@ -8,7 +8,7 @@ use common::{
     clock::{Clock, Timestamp},
     digest,
     identity::{PeerIdentity, TrustDomain},
-    policy::LoginPolicy,
+    policy::Policies,
     refusal::{Reason, Refusal},
     terms::RuleBroken,
 };
@@ -28,7 +28,7 @@ pub struct Login {
     /// Where beacons come from.
     pub provider: Arc<ProviderLink>,
     /// Bounds.
-    pub policy: LoginPolicy,
+    pub policies: Arc<Policies>,
     /// The trust domain that stands in the text.
     pub trust_domain: TrustDomain,
     /// The clock.
@@ -62,7 +62,9 @@ impl Login {
         let id: [u8; 16] = digest::random().map_err(|_| Reason::Unavailable)?;
         let nonce: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
-        let expires_at = now.after(Duration::from_secs(self.policy.challenge_seconds));
+        let expires_at = now.after(Duration::from_secs(
+            self.policies.current().login.challenge_seconds,
+        ));
         let text = text(
             &self.trust_domain,
             frontend,
@@ -118,7 +120,7 @@ impl Login {
             .map_err(Reason::from)?;
         Ok(Session {
             token,
-            expires_at: now.after(Duration::from_secs(self.policy.session_seconds)),
+            expires_at: now.after(Duration::from_secs(self.policies.current().login.session_seconds)),
         })
     }
 

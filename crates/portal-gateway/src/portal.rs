@@ -6,7 +6,7 @@ use common::{
     authorisation::{Permit, permit},
     batch::{BatchError, Batcher},
     clock::{Clock, Timestamp},
-    policy::Policy,
+    policy::{Policies, Policy},
     refusal::{Reason, Refusal},
     store::StoreError,
     terms::{Procedure, RequestId, RequestKind, RuleBroken},
@@ -39,8 +39,8 @@ pub struct PortalService {
     pub consents: Consents,
     /// The queue into the life of a request.
     pub requests: Batcher<Asked, Outcome>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// The store, for the status.
     pub store: Arc<dyn GatewayStore>,
     /// The line to the registry side, for the status.
@@ -66,8 +66,9 @@ impl PortalService {
         request: &RequestCopyInfoRequest,
     ) -> Result<RequesterCopyInfo, Refusal> {
         let arrived = self.clock.monotonic();
-        let asked = self.parse(permit, request_id, request, arrived)?;
-        let exchange = &self.policy.exchange;
+        let policy = self.policies.current();
+        let asked = parse(&policy, permit, request_id, request, arrived)?;
+        let exchange = &policy.exchange;
         let outcome = tokio::time::timeout(exchange.refusal_after(), self.requests.submit(asked)).await;
         let verdict = match outcome {
             // Not decided in time: the same for everybody.
@@ -79,7 +80,7 @@ impl PortalService {
                 .map_err(|_| Reason::Unavailable),
         };
         match verdict {
-            Ok(Verdict::Provided(info)) => Ok(info),
+            Ok(Verdict::Provided(info)) => Ok(info.into_message()),
             // One refusal for the register: it leaves at a fixed time after the request came in, whatever its cause.
             Ok(Verdict::Refused(Reason::NotProvided)) => {
                 let elapsed = self.clock.monotonic().saturating_sub(arrived);
@@ -88,33 +89,6 @@ impl PortalService {
             }
             Ok(Verdict::Refused(reason)) | Err(reason) => Err(reason.into()),
         }
-    }
-
-    fn parse(
-        &self,
-        permit: &Permit,
-        request_id: RequestId,
-        request: &RequestCopyInfoRequest,
-        arrived: Duration,
-    ) -> Result<Asked, Refusal> {
-        let kind = RequestKind::parse(request.kind).map_err(|rule| Refusal::malformed("kind", rule))?;
-        let procedure =
-            Procedure::parse(&request.procedure).map_err(|rule| Refusal::malformed("procedure", rule))?;
-        if self.policy.provision(kind, &procedure).is_none() {
-            return Err(Refusal::malformed(
-                "procedure",
-                RuleBroken("one that the policy has for the kind"),
-            ));
-        }
-        let session = token_sha256(&request.session_token)?;
-        Ok(Asked {
-            request_id,
-            peer: permit.peer().clone(),
-            session,
-            kind,
-            procedure,
-            arrived,
-        })
     }
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
@@ -179,7 +153,8 @@ impl Portal for PortalService {
             request_id: id.to_string(),
             session_token: session.token.to_vec(),
             expires_at: Some(session.expires_at.to_proto()),
-            idle_limit_seconds: u32::try_from(self.policy.login.session_idle_seconds).unwrap_or(u32::MAX),
+            idle_limit_seconds: u32::try_from(self.policies.current().login.session_idle_seconds)
+                .unwrap_or(u32::MAX),
         }))
     }
 
@@ -199,7 +174,8 @@ impl Portal for PortalService {
         request: Request<ListConsentTextsRequest>,
     ) -> Result<Response<ListConsentTextsResponse>, Status> {
         let (_, id) = self.enter(&request, &request.get_ref().request_id)?;
-        let texts = self.policy.consent_texts.iter().map(|text| ConsentText {
+        let policy = self.policies.current();
+        let texts = policy.consent_texts.iter().map(|text| ConsentText {
             kind: text.kind.to_proto().into(),
             language: text.language.clone(),
             text: text.text.clone(),
@@ -288,6 +264,33 @@ impl Portal for PortalService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
     }
+}
+
+fn parse(
+    policy: &Policy,
+    permit: &Permit,
+    request_id: RequestId,
+    request: &RequestCopyInfoRequest,
+    arrived: Duration,
+) -> Result<Asked, Refusal> {
+    let kind = RequestKind::parse(request.kind).map_err(|rule| Refusal::malformed("kind", rule))?;
+    let procedure =
+        Procedure::parse(&request.procedure).map_err(|rule| Refusal::malformed("procedure", rule))?;
+    if policy.provision(kind, &procedure).is_none() {
+        return Err(Refusal::malformed(
+            "procedure",
+            RuleBroken("one that the policy has for the kind"),
+        ));
+    }
+    let session = token_sha256(&request.session_token)?;
+    Ok(Asked {
+        request_id,
+        peer: permit.peer().clone(),
+        session,
+        kind,
+        procedure,
+        arrived,
+    })
 }
 
 fn parse_term(term: Option<&grant_consent_request::Term>) -> Result<Term, Refusal> {

@@ -10,7 +10,7 @@ use std::{
 
 use common::{
     clock::{Clock, Timestamp},
-    policy::Policy,
+    policy::{Policies, Told},
     suspension::Suspensions,
     terms::RequestKind,
 };
@@ -43,7 +43,8 @@ pub struct ProviderState {
 /// The line to one provider instance.
 pub struct ProviderLink {
     client: LinkageClient<Channel>,
-    policy: Arc<Policy>,
+    policies: Arc<Policies>,
+    instance: String,
     clock: Arc<dyn Clock>,
     interval: Duration,
     state: RwLock<Option<ProviderState>>,
@@ -56,10 +57,17 @@ impl ProviderLink {
     const STALE_INTERVALS: u32 = 5;
 
     /// The line over this channel.
-    pub fn new(channel: Channel, policy: Arc<Policy>, interval: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        channel: Channel,
+        instance: String,
+        policies: Arc<Policies>,
+        interval: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             client: LinkageClient::new(channel).max_decoding_message_size(MAX_BATCH_BYTES),
-            policy,
+            policies,
+            instance,
             clock,
             interval,
             state: RwLock::default(),
@@ -80,6 +88,11 @@ impl ProviderLink {
         self.seen.read().map(|seen| seen.clone()).unwrap_or_default()
     }
 
+    /// Name of the provider instance.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// The next sequence number: used once, also after a restart, since it goes on above what the provider has seen.
     pub fn next_sequence(&self) -> u64 {
         self.last_sequence
@@ -90,7 +103,7 @@ impl ProviderLink {
     /// Forwards a batch. It is never sent again: its outcome may have been recorded.
     pub async fn provide(&self, request: ProvideCopyInfoRequest) -> Result<ProvideCopyInfoResponse, Status> {
         let mut request = Request::new(request);
-        let deadline = self.policy.exchange.forward_deadline();
+        let deadline = self.policies.current().exchange.forward_deadline();
         request.set_timeout(deadline);
         let mut client = self.client.clone();
         match tokio::time::timeout(deadline, client.provide_copy_info(request)).await {
@@ -103,7 +116,11 @@ impl ProviderLink {
 
     /// Looks at the provider's state once.
     pub async fn look(&self) {
-        let mut request = Request::new(GetLinkageStatusRequest {});
+        let (policy, next_policy) = self.policies.told();
+        let mut request = Request::new(GetLinkageStatusRequest {
+            policy: Some(policy),
+            next_policy,
+        });
         request.set_timeout(STATUS_DEADLINE);
         let mut client = self.client.clone();
         let seen_at = self.clock.monotonic();
@@ -138,12 +155,16 @@ impl ProviderLink {
                 clock_offset_ms: theirs.unix_ms().saturating_sub(ours.unix_ms()),
             };
         }
-        if answer.policy_sha256 != self.policy.sha256 {
+        let told = Told {
+            in_force: &answer.policy_sha256,
+            next: answer.next_policy.as_ref(),
+        };
+        if !self.policies.compare(&self.instance, &told) {
             tracing::error!("the registry side has another provision policy: provision is stopped");
             return None;
         }
         let skew = ours.since(theirs).max(theirs.since(ours));
-        if skew > self.policy.exchange.max_clock_skew() {
+        if skew > self.policies.current().exchange.max_clock_skew() {
             let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
             tracing::error!(
                 skew_ms,

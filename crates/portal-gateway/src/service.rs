@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
+    alarm::Alarms,
     authorisation::{Listener, check_table},
     batch::Batcher,
     clock::Clock,
@@ -12,7 +13,7 @@ use common::{
     keyring::Keyring,
     lines::{self, Intake},
     ops::Readiness,
-    policy::Policy,
+    policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
     status::StatusBoard,
@@ -46,7 +47,7 @@ pub struct Gateway;
 /// What configuration names, read and checked.
 struct Parts {
     trust_domain: TrustDomain,
-    policy: Policy,
+    policies: Arc<Policies>,
     keys: Keyring,
     signer: Signer,
     cards: Cards,
@@ -54,26 +55,42 @@ struct Parts {
 }
 
 impl Parts {
-    fn load(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    fn load(config: &Config, clock: Arc<dyn Clock>, alarms: Alarms) -> Result<Self, StartError> {
         config.check()?;
         check_table(koseki_proto::DESCRIPTOR_SET)?;
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
-        // A refusal that the call's own limit cut off would not look like the others (I6).
-        if config.limits.max_call() < policy.exchange.refusal_after() + Duration::from_secs(3) {
-            let rule = "must be 3,000 above the policy's refusal_after_ms";
-            return Err(ConfigError::value("limits.max_call_ms", rule).into());
+        let max_call = config.limits.max_call();
+        if !fits_the_limits(&policy, max_call) {
+            return Err(ConfigError::value("limits.max_call_ms", LIMIT_RULE).into());
         }
+        let policies = Arc::new(Policies::load(
+            &config.policy_file,
+            Some(config.next_policy_file.clone()),
+            Box::new(move |policy| match fits_the_limits(policy, max_call) {
+                true => Ok(()),
+                false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
+            }),
+            clock.clone(),
+            alarms,
+        )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
             keys: Keyring::load(&config.keyring_file)?,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
-            cards: Cards::load(&config.card, &policy.login, clock)?,
-            policy,
+            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            policies,
             tls,
         })
     }
+}
+
+const LIMIT_RULE: &str = "must be 3,000 above the policy's refusal_after_ms";
+
+/// A refusal that the call's own limit cut off would not look like the others (I6).
+fn fits_the_limits(policy: &Policy, max_call: Duration) -> bool {
+    max_call >= policy.exchange.refusal_after() + Duration::from_secs(3)
 }
 
 impl Service for Gateway {
@@ -81,7 +98,8 @@ impl Service for Gateway {
     type Config = Config;
 
     fn check(config: &Config) -> Result<(), StartError> {
-        Parts::load(config, Arc::new(common::clock::SystemClock::new())).map(|_| ())
+        let clock = Arc::new(common::clock::SystemClock::new());
+        Parts::load(config, clock, Alarms::default()).map(|_| ())
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -112,15 +130,16 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         on: impl FnOnce(Arc<dyn GatewayStore>) -> Arc<dyn GatewayStore> + Send,
     ) -> Result<Server, StartError> {
+        let alarms = Alarms::default();
         let Parts {
             trust_domain,
-            policy,
+            policies,
             keys,
             signer,
             cards,
             tls,
-        } = Parts::load(&config, clock.clone())?;
-        let (policy, keys, cards) = (Arc::new(policy), Arc::new(keys), Arc::new(cards));
+        } = Parts::load(&config, clock.clone(), alarms.clone())?;
+        let (keys, cards) = (Arc::new(keys), Arc::new(cards));
         let there = &config.provider;
         let connector = Connector::new(
             &tls,
@@ -137,6 +156,7 @@ impl Gateway {
             trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
+            alarms: alarms.clone(),
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
@@ -146,14 +166,16 @@ impl Gateway {
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
             connector.channel(),
-            policy.clone(),
+            there.instance.clone(),
+            policies.clone(),
             interval,
             clock.clone(),
         ));
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
-            policy: policy.clone(),
+            policies: policies.clone(),
+            alarms: alarms.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
             signer,
@@ -165,6 +187,7 @@ impl Gateway {
             async move { provision.provide(asked).await }
         });
 
+        server.background(policies.clone().watch());
         server.background(cards.clone().keep_up(config.card.crl_reload()));
         server.background(keep_looking(provider.clone(), interval, server.readiness()));
         server.background(forget_challenges(store.clone(), clock.clone()));
@@ -177,26 +200,26 @@ impl Gateway {
             store: store.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
-            policy: policy.login.clone(),
+            policies: policies.clone(),
             trust_domain,
             clock: clock.clone(),
         };
         let consents = Consents {
             store: store.clone(),
-            policy: policy.clone(),
+            policies: policies.clone(),
             clock: clock.clone(),
         };
         let portal = PortalService {
             login,
             consents,
             requests,
-            policy: policy.clone(),
+            policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let board = StatusBoard::new(clock.clone(), server.readiness(), policy.sha256, expiries);
+        let board = StatusBoard::new(clock.clone(), server.readiness(), policies, server.alarms().clone(), expiries);
         let admin = AdminService {
             store,
             clock,

@@ -22,4 +22,14 @@ impl RegisterKind {
             Self::PreRevision => proto::RegisterKind::PreRevision,
         }
     }
+
+    /// The kind that a message carries; `None` for one that this program does not know.
+    pub fn from_proto(kind: proto::RegisterKind) -> Option<Self> {
+        match kind {
+            proto::RegisterKind::Unspecified => None,
+            proto::RegisterKind::Current => Some(Self::Current),
+            proto::RegisterKind::Removed => Some(Self::Removed),
+            proto::RegisterKind::PreRevision => Some(Self::PreRevision),
+        }
+    }
 }

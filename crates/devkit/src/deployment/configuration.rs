@@ -58,6 +58,8 @@ impl Sample {
         self.set("instance", instance)?;
         self.set("trust_domain", TRUST_DOMAIN)?;
         self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
+        let next = folder.join("next-policy/provision-policy.toml");
+        self.set_path("next_policy_file", &next)?;
         self.set_path("keyring_file", &folder.join("keyring.toml"))?;
         self.set_path("tls.certificate", &folder.join(format!("tls/{name}.pem")))?;
         self.set_path("tls.private_key", &folder.join(format!("tls/{name}-key.pem")))?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::register::{Register, RegisterKind};
+use super::register::{KanaStatus, Member, Register, RegisterDate, RegisterKind};
 
 /// A person made to show one case. `docs/sandbox.md` tells their stories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +105,8 @@ pub enum Outcome {
     Provided {
         /// Current first, then by the date on which they were made.
         registers: Vec<ProvidedRegister>,
+        /// The requester's own entry, for a procedure that asks for it.
+        requester: RequesterItems,
     },
     /// The one register refusal.
     NotProvided,
@@ -137,6 +139,31 @@ impl From<&Register> for ProvidedRegister {
             first_entered_person: register.first_entered_person.clone(),
             municipality_code: register.municipality_code.clone(),
             copy_revision: register.revision,
+        }
+    }
+}
+
+/// The requester's own entry in the current register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequesterItems {
+    /// 氏名.
+    pub name: String,
+    /// 振り仮名, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_kana: Option<String>,
+    /// Where it comes from.
+    pub name_kana_status: KanaStatus,
+    /// 生年月日.
+    pub birth_date: RegisterDate,
+}
+
+impl From<&Member> for RequesterItems {
+    fn from(member: &Member) -> Self {
+        Self {
+            name: member.name.clone(),
+            name_kana: member.name_kana.clone(),
+            name_kana_status: member.name_kana_status,
+            birth_date: member.birth_date.clone(),
         }
     }
 }

@@ -17,8 +17,8 @@ use super::names::{Name, name};
 use super::register::{KanaStatus, Medium, Member, MotionState, Register, RegisterDate, RegisterKind};
 use super::scenario_cards::CARD_DIRECTORY;
 use super::{
-    DataError, Family, OperatorRecord, Outcome, ProvidedRegister, RegisterRef, Scenario, ScenarioCards,
-    ScenarioPerson,
+    DataError, Family, OperatorRecord, Outcome, ProvidedRegister, RegisterRef, RequesterItems, Scenario,
+    ScenarioCards, ScenarioPerson,
 };
 use crate::card::{certificate_file, key_file};
 
@@ -84,7 +84,7 @@ pub(super) fn build(rng: &mut ChaCha8Rng, cards: &ScenarioCards) -> Result<Scena
             lines.portal_linkages.push(pair.portal);
         }
         let key_hash = HEXLOWER.encode(&card.public_key_sha256);
-        persons.push(describe(scenario, person_id, key_hash, &registers));
+        persons.push(describe(scenario, household.seat, key_hash, &registers)?);
     }
     for (person_id, entries) in &builder.people {
         lines.persons.push(person_line(person_id, entries)?);
@@ -94,10 +94,16 @@ pub(super) fn build(rng: &mut ChaCha8Rng, cards: &ScenarioCards) -> Result<Scena
 
 fn describe(
     scenario: Scenario,
-    person_id: String,
+    seat: Seat,
     card_key_sha256: String,
     registers: &[Register],
-) -> ScenarioPerson {
+) -> Result<ScenarioPerson, DataError> {
+    let person_id = person_id(scenario, seat);
+    // The current register comes first, and its members in the order of the seats.
+    let own = registers
+        .first()
+        .and_then(|register| register.members.get(seat as usize));
+    let requester = RequesterItems::from(own.ok_or(DataError::NoEntry(scenario.name()))?);
     let provided: Vec<_> = registers.iter().map(ProvidedRegister::from).collect();
     let register = registers.first().map(|register| RegisterRef {
         municipality_code: register.municipality_code.clone(),
@@ -134,7 +140,10 @@ fn describe(
         | Scenario::Plane2
         | Scenario::PrivateUse
         | Scenario::IdeographicSpace
-        | Scenario::Lineage => Outcome::Provided { registers: provided },
+        | Scenario::Lineage => Outcome::Provided {
+            registers: provided,
+            requester,
+        },
         Scenario::Suppressed
         | Scenario::RegisterSuppressed
         | Scenario::RequesterAgainstRegister
@@ -148,7 +157,7 @@ fn describe(
         Scenario::RevokedCard => Outcome::CardRevoked,
         Scenario::ExpiredCard => Outcome::CardExpired,
     };
-    ScenarioPerson {
+    Ok(ScenarioPerson {
         name: scenario.name().to_owned(),
         expected,
         person_id,
@@ -157,7 +166,7 @@ fn describe(
         card_certificate_file: format!("{CARD_DIRECTORY}/{}", certificate_file(scenario.name())),
         card_key_file: format!("{CARD_DIRECTORY}/{}", key_file(scenario.name())),
         card_key_sha256,
-    }
+    })
 }
 
 fn person_id(scenario: Scenario, seat: Seat) -> String {

@@ -21,7 +21,7 @@ const KIND: RequestKind = RequestKind::CertificateRequest;
 pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), StoryError> {
     let frontend = &cast.frontend;
     let (person, card) = cast.person(Scenario::Ordinary)?;
-    let Outcome::Provided { registers } = &person.expected else {
+    let Outcome::Provided { registers, .. } = &person.expected else {
         return Err(StoryError::Missing("ordinary person with a register"));
     };
     let items = Expected::Provided(current(registers));
@@ -138,7 +138,8 @@ pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), Story
     Ok(())
 }
 
-/// For the kind whose policy does not list the municipality's code, the answer has none (I7).
+/// For the kind whose policy lists a handle instead of the municipality's code, the answer has no code (I7), and the
+/// register is named the same each time.
 async fn least_information(
     cast: &Cast,
     session: &Session,
@@ -146,20 +147,29 @@ async fn least_information(
     teller: &mut Teller,
 ) {
     let kind = RequestKind::ProvisionCodeRequest;
-    let consented = match cast.frontend.consent_text(kind).await {
-        Ok(text) => cast.frontend.consent(session, &text, Term::OneTime).await,
-        Err(error) => Err(error),
-    };
-    let came = match consented {
-        Ok(_) => Came::of_request(cast.frontend.copy_info(session, kind, "").await),
-        Err(error) => Came::of_act::<()>(Err(error)),
-    };
     let mut fewer = current(registers);
     for register in &mut fewer {
         register.municipality_code.clear();
     }
-    let what = "asks for a kind for which the policy lists fewer items (識別符号等の発行等の請求)";
-    teller.step(what, &Expected::Provided(fewer), &came);
+    let mut handle = None;
+    for what in [
+        "asks for a kind for which the policy lists other items (識別符号等の発行等の請求)",
+        "asks for it again: the register has the same handle",
+    ] {
+        let consented = match cast.frontend.consent_text(kind).await {
+            Ok(text) => cast.frontend.consent(session, &text, Term::OneTime).await,
+            Err(error) => Err(error),
+        };
+        let came = match consented {
+            Ok(_) => Came::of_request(cast.frontend.copy_info(session, kind, "").await),
+            Err(error) => Came::of_act::<()>(Err(error)),
+        };
+        let expected = Expected::ProvidedWithHandle(fewer.clone(), handle.take());
+        teller.step(what, &expected, &came);
+        if let Came::Provided(items) = &came {
+            handle = items.handles.first().cloned();
+        }
+    }
 }
 
 /// Those that a plain procedure gives.

@@ -5,7 +5,7 @@ use koseki_proto::koseki::common::v1::{self as proto, RequesterCopyInfo};
 
 use crate::{
     client::{CallError, Refused},
-    registers::{ProvidedRegister, RegisterKind},
+    registers::{KanaStatus, ProvidedRegister, RegisterDate, RegisterKind, RequesterItems},
 };
 
 /// What a step must come to.
@@ -13,6 +13,10 @@ use crate::{
 pub enum Expected {
     /// Exactly these items, byte for byte.
     Provided(Vec<ProvidedRegister>),
+    /// Exactly these, and the requester's own entry.
+    ProvidedWithEntry(Vec<ProvidedRegister>, RequesterItems),
+    /// Exactly these, and of each register a handle; the one given, where one is.
+    ProvidedWithHandle(Vec<ProvidedRegister>, Option<Vec<u8>>),
     /// A refusal for this reason, and nothing else in it.
     Refused(Reason),
     /// It is done.
@@ -23,7 +27,7 @@ pub enum Expected {
 #[derive(Clone, Debug)]
 pub enum Came {
     /// Items.
-    Provided(Vec<ProvidedRegister>),
+    Provided(Items),
     /// A refusal.
     Refused(Refused),
     /// It is done, and this is to be said about it.
@@ -32,11 +36,36 @@ pub enum Came {
     Failed(String),
 }
 
+/// All the items of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Items {
+    /// The registers.
+    pub registers: Vec<ProvidedRegister>,
+    /// The handles of those that have one, in the same order.
+    pub handles: Vec<Vec<u8>>,
+    /// The requester's own entry.
+    pub requester: Option<RequesterItems>,
+}
+
 impl Expected {
     /// Whether it is what came.
     pub fn is_met_by(&self, came: &Came) -> bool {
         match (self, came) {
-            (Self::Provided(expected), Came::Provided(came)) => expected == came,
+            (Self::Provided(expected), Came::Provided(came)) => {
+                *expected == came.registers && came.handles.is_empty() && came.requester.is_none()
+            }
+            (Self::ProvidedWithEntry(expected, own), Came::Provided(came)) => {
+                *expected == came.registers && came.handles.is_empty() && came.requester.as_ref() == Some(own)
+            }
+            (Self::ProvidedWithHandle(expected, handle), Came::Provided(came)) => {
+                *expected == came.registers
+                    && came.requester.is_none()
+                    && came.handles.len() == expected.len()
+                    && came.handles.iter().all(|came| match handle {
+                        Some(handle) => came == handle,
+                        None => came.len() == 32,
+                    })
+            }
             (Self::Refused(expected), Came::Refused(came)) => expected.name() == came.reason,
             (Self::Done, Came::Done(_)) => true,
             _ => false,
@@ -46,6 +75,16 @@ impl Expected {
     pub(super) fn in_words(&self) -> String {
         match self {
             Self::Provided(registers) => format!("the items of {}, byte for byte", count(registers.len())),
+            Self::ProvidedWithEntry(registers, _) => format!(
+                "the items of {} and of the requester's own entry, byte for byte",
+                count(registers.len())
+            ),
+            Self::ProvidedWithHandle(registers, None) => {
+                format!("the items of {} and a handle", count(registers.len()))
+            }
+            Self::ProvidedWithHandle(registers, Some(_)) => {
+                format!("the items of {} and the same handle", count(registers.len()))
+            }
             Self::Refused(reason) => format!("refused with {}", reason.name()),
             Self::Done => "done".to_owned(),
         }
@@ -55,7 +94,15 @@ impl Expected {
 impl Came {
     pub(super) fn in_words(&self) -> String {
         match self {
-            Self::Provided(registers) => format!("the items of {}", count(registers.len())),
+            Self::Provided(items) => {
+                let with = |there: bool, what| if there { what } else { "" };
+                format!(
+                    "the items of {}{}{}",
+                    count(items.registers.len()),
+                    with(!items.handles.is_empty(), " with handles"),
+                    with(items.requester.is_some(), " and an entry"),
+                )
+            }
             Self::Refused(refused) => format!("refused with {refused}"),
             Self::Done(_) => "done".to_owned(),
             Self::Failed(text) => text.clone(),
@@ -77,11 +124,9 @@ impl Came {
 
     /// What a request came to.
     pub fn of_request(result: Result<RequesterCopyInfo, CallError>) -> Self {
-        Self::of(result, |info| {
-            match info.registers.into_iter().map(provided).collect() {
-                Some(registers) => Self::Provided(registers),
-                None => Self::Failed("a register of a kind that the interface does not know".to_owned()),
-            }
+        Self::of(result, |info| match items(info) {
+            Some(items) => Self::Provided(items),
+            None => Self::Failed("a register or an entry that the interface does not know".to_owned()),
         })
     }
 
@@ -103,6 +148,42 @@ fn count(registers: usize) -> String {
     }
 }
 
+fn items(info: RequesterCopyInfo) -> Option<Items> {
+    let handles = info.registers.iter().map(|register| &register.register_handle);
+    let handles = handles.filter(|handle| !handle.is_empty()).cloned().collect();
+    let requester = match info.requester {
+        Some(requester) => Some(own_entry(requester)?),
+        None => None,
+    };
+    let registers = info.registers.into_iter().map(provided);
+    Some(Items {
+        registers: registers.collect::<Option<_>>()?,
+        handles,
+        requester,
+    })
+}
+
+fn own_entry(requester: proto::RequesterItems) -> Option<RequesterItems> {
+    let name_kana_status = match requester.name_kana_status() {
+        proto::NameKanaStatus::Unspecified => return None,
+        proto::NameKanaStatus::None => KanaStatus::None,
+        proto::NameKanaStatus::Planned => KanaStatus::Planned,
+        proto::NameKanaStatus::Reported => KanaStatus::Reported,
+        proto::NameKanaStatus::EnteredExOfficio => KanaStatus::EnteredExOfficio,
+    };
+    let there = |text: String| (!text.is_empty()).then_some(text);
+    let birth_date = requester.birth_date?;
+    Some(RequesterItems {
+        name: requester.name,
+        name_kana: there(requester.name_kana),
+        name_kana_status,
+        birth_date: RegisterDate {
+            iso: there(birth_date.iso),
+            written: birth_date.written,
+        },
+    })
+}
+
 fn provided(register: proto::ProvidedRegister) -> Option<ProvidedRegister> {
     let register_kind = match register.register_kind() {
         proto::RegisterKind::Unspecified => return None,
@@ -117,6 +198,15 @@ fn provided(register: proto::ProvidedRegister) -> Option<ProvidedRegister> {
         municipality_code: register.municipality_code,
         copy_revision: register.copy_revision,
     })
+}
+
+pub(super) fn kana_status(status: KanaStatus) -> &'static str {
+    match status {
+        KanaStatus::None => "なし",
+        KanaStatus::Planned => "記載予定",
+        KanaStatus::Reported => "届出",
+        KanaStatus::EnteredExOfficio => "職権記載",
+    }
 }
 
 pub(super) fn register_kind(kind: RegisterKind) -> &'static str {

@@ -12,8 +12,13 @@ use crate::{
 };
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
+/// What scenario persons ask with.
+type Asks = (RequestKind, &'static str);
+const PLAIN: Asks = (KIND, "");
 /// The procedure that asks for older registers too.
-const LINEAGE: &str = "lineage";
+const LINEAGE: Asks = (KIND, "lineage");
+/// The procedure that asks for the requester's own entry.
+const NAME_KANA: Asks = (RequestKind::Notification, "name_kana");
 
 /// Which of them ask, and what must come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +49,14 @@ pub async fn ask_once(
 struct Question<'a> {
     person: &'a ScenarioPerson,
     card: VirtualCard,
-    procedure: &'static str,
+    asks: Asks,
     expected: Expected,
 }
 
 impl Question<'_> {
     async fn ask(&self, frontend: &Frontend) -> Came {
-        Came::of_request(ask_once(frontend, &self.card, KIND, self.procedure).await)
+        let (kind, procedure) = self.asks;
+        Came::of_request(ask_once(frontend, &self.card, kind, procedure).await)
     }
 }
 
@@ -61,11 +67,11 @@ impl Question<'_> {
 pub async fn every_person(cast: &Cast, when: When, teller: &mut Teller) -> Result<(), StoryError> {
     let mut questions = Vec::new();
     for person in &cast.persons {
-        for (procedure, expected) in expectations(person, when) {
+        for (asks, expected) in expectations(person, when) {
             questions.push(Question {
                 person,
                 card: cast.deployment.card(person)?,
-                procedure,
+                asks,
                 expected,
             });
         }
@@ -75,16 +81,17 @@ pub async fn every_person(cast: &Cast, when: When, teller: &mut Teller) -> Resul
         When::AfterRecords => "Every scenario person",
     });
     // One after the other for the same person: a consent for one answer is used up by whichever comes first.
-    let (first, second): (Vec<_>, Vec<_>) = questions
-        .iter()
-        .partition(|question| question.procedure.is_empty());
     let mut answers = Vec::new();
-    for questions in [first, second] {
+    for asks in [PLAIN, LINEAGE, NAME_KANA] {
+        let questions: Vec<_> = questions
+            .iter()
+            .filter(|question| question.asks == asks)
+            .collect();
         let came = join_all(questions.iter().map(|question| question.ask(&cast.frontend))).await;
         answers.extend(questions.into_iter().zip(came));
     }
     for (question, came) in &answers {
-        let what = match question.procedure {
+        let what = match question.asks.1 {
             "" => format!("{} logs in, consents and asks", question.person.name),
             procedure => format!("{} asks with the procedure `{procedure}`", question.person.name),
         };
@@ -96,24 +103,26 @@ pub async fn every_person(cast: &Cast, when: When, teller: &mut Teller) -> Resul
     Ok(())
 }
 
-fn expectations(person: &ScenarioPerson, when: When) -> Vec<(&'static str, Expected)> {
+fn expectations(person: &ScenarioPerson, when: When) -> Vec<(Asks, Expected)> {
     if when == When::BeforeRecords {
         return match person.until_recorded.as_slice() {
             [] => Vec::new(),
-            registers => vec![("", Expected::Provided(current(registers)))],
+            registers => vec![(PLAIN, Expected::Provided(current(registers)))],
         };
     }
     match &person.expected {
-        Outcome::Provided { registers } => {
-            let mut expected = vec![("", Expected::Provided(current(registers)))];
+        Outcome::Provided { registers, requester } => {
+            let mut expected = vec![(PLAIN, Expected::Provided(current(registers)))];
             if person.name == Scenario::Lineage.name() {
                 expected.push((LINEAGE, Expected::Provided(registers.clone())));
             }
+            let with_entry = Expected::ProvidedWithEntry(current(registers), requester.clone());
+            expected.push((NAME_KANA, with_entry));
             expected
         }
-        Outcome::NotProvided => vec![("", Expected::Refused(Reason::NotProvided))],
-        Outcome::CardRevoked => vec![("", Expected::Refused(Reason::CardRevoked))],
-        Outcome::CardExpired => vec![("", Expected::Refused(Reason::CardExpired))],
+        Outcome::NotProvided => vec![(PLAIN, Expected::Refused(Reason::NotProvided))],
+        Outcome::CardRevoked => vec![(PLAIN, Expected::Refused(Reason::CardRevoked))],
+        Outcome::CardExpired => vec![(PLAIN, Expected::Refused(Reason::CardExpired))],
     }
 }
 

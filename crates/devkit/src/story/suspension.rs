@@ -44,7 +44,7 @@ pub async fn suspend(offices: &Offices, side: Side, teller: &mut Teller) {
 /// When the data set does not have the ordinary person.
 pub async fn while_suspended(cast: &Cast, side: Side, teller: &mut Teller) -> Result<(), StoryError> {
     let (person, card) = cast.person(Scenario::Ordinary)?;
-    let Outcome::Provided { registers } = &person.expected else {
+    let Outcome::Provided { registers, .. } = &person.expected else {
         return Err(StoryError::Missing("ordinary person with a register"));
     };
     let came = Came::of_request(ask_once(&cast.frontend, &card, KIND, "").await);
@@ -103,7 +103,7 @@ pub async fn ask_to_resume(offices: &Offices, side: Side, teller: &mut Teller) {
 /// When the data set does not have the ordinary person.
 pub async fn provided_again(cast: &Cast, teller: &mut Teller) -> Result<(), StoryError> {
     let (person, card) = cast.person(Scenario::Ordinary)?;
-    let Outcome::Provided { registers } = &person.expected else {
+    let Outcome::Provided { registers, .. } = &person.expected else {
         return Err(StoryError::Missing("ordinary person with a register"));
     };
     let came = Came::of_act(cast.frontend.wait_until_providing().await);

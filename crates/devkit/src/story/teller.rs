@@ -1,7 +1,9 @@
 //! Tells the story to a person, and keeps what every step came to.
 
+use data_encoding::HEXLOWER;
+
 use super::{Came, Expected};
-use crate::registers::ProvidedRegister;
+use crate::registers::{ProvidedRegister, RequesterItems};
 
 /// One step and what became of it.
 #[derive(Clone, Debug)]
@@ -46,7 +48,13 @@ impl Teller {
     pub fn step(&mut self, what: &str, expected: &Expected, came: &Came) {
         (self.say)(&format!("  - {what}"));
         match came {
-            Came::Provided(registers) => registers.iter().for_each(|register| self.show(register)),
+            Came::Provided(items) => {
+                items.registers.iter().for_each(|register| self.show(register));
+                items.handles.iter().for_each(|handle| {
+                    self.tell(&format!("→ 戸籍のハンドル: {}", HEXLOWER.encode(handle)));
+                });
+                items.requester.iter().for_each(|own| self.show_entry(own));
+            }
             Came::Refused(refused) => self.tell(&format!("→ {}: {}", refused.reason, refused.japanese)),
             Came::Done(text) if text.is_empty() => {}
             Came::Done(text) => self.tell(&format!("→ {text}")),
@@ -78,6 +86,14 @@ impl Teller {
         line("全国地方公共団体コード", &register.municipality_code);
         let unusual = unusual(&[&register.registered_domicile, &register.first_entered_person]);
         line("文字", &unusual);
+    }
+
+    fn show_entry(&mut self, own: &RequesterItems) {
+        self.tell(&format!("→ 請求者の氏名: {}", own.name));
+        let kana = own.name_kana.as_deref().unwrap_or_default();
+        let status = super::outcome::kana_status(own.name_kana_status);
+        self.tell(&format!("→ 振り仮名: {kana} ({status})"));
+        self.tell(&format!("→ 生年月日: {}", own.birth_date.written));
     }
 
     /// All steps so far.

@@ -5,7 +5,7 @@ use common::{
     clock::Timestamp,
     eligibility::{Verified, Verifier},
     identity::PeerIdentity,
-    policy::Policy,
+    policy::{Policies, Policy},
     refusal::{Reason, Refusal},
     terms::{LinkageCode, Procedure, RequestId, RequestKind, RuleBroken},
 };
@@ -20,7 +20,7 @@ const MAX_ITEMS: usize = 256;
 /// What batches are checked against.
 pub(super) struct Admission<'a> {
     pub verifier: &'a Verifier,
-    pub policy: &'a Policy,
+    pub policies: &'a Policies,
     pub log: &'a str,
     pub now: Timestamp,
 }
@@ -43,10 +43,17 @@ impl Admission<'_> {
         if eligibility.provider_log != self.log {
             return Err(Reason::EligibilityRefused.into());
         }
-        if eligibility.policy_sha256 != self.policy.sha256 {
-            return Err(Reason::PolicyMismatch.into());
-        }
-        self.check_time(eligibility.signed_at.as_ref().and_then(Timestamp::from_proto))?;
+        // The batch is decided under the policy that it was signed under: both sides hold the same one to it.
+        let skew = self.policies.current().exchange.max_clock_skew();
+        let policy = self
+            .policies
+            .named(&eligibility.policy_sha256, self.now, skew)
+            .ok_or(Reason::PolicyMismatch)?;
+        let admission = Under {
+            policy: &policy,
+            now: self.now,
+        };
+        admission.check_time(eligibility.signed_at.as_ref().and_then(Timestamp::from_proto))?;
         let sequence = eligibility.sequence;
         if sequence == 0 || i64::try_from(sequence).is_err() {
             return Err(Refusal::malformed(
@@ -68,12 +75,21 @@ impl Admission<'_> {
                 number: sequence,
             },
             eligibility_sha256: sha256,
+            max_hand_off: policy.exchange.max_hand_off(),
             items: items
-                .map(|(item, eligible)| self.item(item, eligible))
+                .map(|(item, eligible)| admission.item(item, eligible))
                 .collect::<Result<_, _>>()?,
         })
     }
+}
 
+/// What a batch is checked against, under the policy that it names.
+struct Under<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+}
+
+impl Under<'_> {
     fn check_time(&self, signed_at: Option<Timestamp>) -> Result<(), Refusal> {
         let signed_at = signed_at.ok_or(Refusal::malformed(
             "eligibility.signed_at",

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use common::{clock::Timestamp, evidence::Outcome, keyring::Lookup, suspension::Suspensions};
-use koseki_proto::koseki::common::v1::RequesterCopyInfo;
-use prost::Message as _;
+use common::{
+    clock::Timestamp,
+    evidence::Outcome,
+    keyring::{HandleKey, Lookup},
+    projection::Projected,
+    suspension::Suspensions,
+};
 
 use super::release::Item;
 use crate::{
@@ -22,7 +26,7 @@ const LINKAGE_CONFIRMED: Duration = Duration::from_secs(400 * 24 * 3_600);
 /// What is decided about an item.
 pub(super) enum Decision {
     /// Provided.
-    Provided(RequesterCopyInfo),
+    Provided(Projected),
     /// The register refusal; the cause stays here.
     NotProvided(Cause),
     /// Provision of the kind is suspended.
@@ -102,6 +106,7 @@ pub(super) fn decide(
     fresh: bool,
     suspensions: &Suspensions,
     facts: &ItemFacts,
+    handles: &HandleKey,
     now: Timestamp,
 ) -> (Decision, Option<Lookup>) {
     let person = facts.linkage.as_ref().map(|linkage| linkage.person);
@@ -111,12 +116,12 @@ pub(super) fn decide(
     if suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    let decision = provide(item, facts, now).map_or_else(Decision::NotProvided, Decision::Provided);
+    let decision = provide(item, facts, handles, now).map_or_else(Decision::NotProvided, Decision::Provided);
     (decision, person)
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(item: &Item, facts: &ItemFacts, now: Timestamp) -> Result<RequesterCopyInfo, Cause> {
+fn provide(item: &Item, facts: &ItemFacts, handles: &HandleKey, now: Timestamp) -> Result<Projected, Cause> {
     if item.cover {
         return Err(Cause::Cover);
     }
@@ -130,7 +135,7 @@ fn provide(item: &Item, facts: &ItemFacts, now: Timestamp) -> Result<RequesterCo
     let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
     let providable =
         non_provision::check(specified, &linkage.person, &facts.non_provision).map_err(Cause::Suppressed)?;
-    let info = register::extract(&providable, &item.provision).ok_or(Cause::Unreadable)?;
+    let info = register::extract(&providable, &item.provision, handles).ok_or(Cause::Unreadable)?;
     if info.encoded_len() > MAX_INFO_BYTES {
         return Err(Cause::TooLarge);
     }

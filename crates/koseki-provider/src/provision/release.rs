@@ -1,13 +1,13 @@
 //! The release transaction (DESIGN §4): everything that could forbid a release is read in the transaction that appends
 //! the audit bundle, and its commit is the release.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
-    keyring::PseudonymKey,
+    keyring::{HandleKey, PseudonymKey},
     policy::Provision,
     refusal::{Reason, Refusal},
     store::StoreError,
@@ -25,6 +25,8 @@ pub struct Call {
     pub sequence: Sequence,
     /// SHA-256 of the eligibility.
     pub eligibility_sha256: [u8; 32],
+    /// A committed answer leaves within this or not at all.
+    pub max_hand_off: Duration,
     /// The requests.
     pub items: Vec<Item>,
 }
@@ -62,6 +64,8 @@ pub struct Releaser {
     pub store: Arc<dyn ProviderStore>,
     /// Pseudonyms for the audit.
     pub pseudonym: PseudonymKey,
+    /// Handles of registers.
+    pub handles: HandleKey,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -109,8 +113,8 @@ impl Releaser {
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
         for ((call, item), facts) in items.iter().zip(&facts) {
-            let (decision, person) =
-                decide(item, take(&mut fresh, item.request_id), &suspensions, facts, now);
+            let fresh = take(&mut fresh, item.request_id);
+            let (decision, person) = decide(item, fresh, &suspensions, facts, &self.handles, now);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(
                 ProvisionEntry {

@@ -1,6 +1,6 @@
 //! The linkage interface.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{
     authorisation::{Permit, permit},
@@ -9,7 +9,7 @@ use common::{
     eligibility::Verifier,
     evidence::Released,
     keyring::BeaconKey,
-    policy::Policy,
+    policy::{Policies, Told},
     refusal::{Reason, Refusal},
     terms::RequestKind,
 };
@@ -35,8 +35,8 @@ pub struct LinkageService {
     pub releases: Batcher<Call, CallOutcome>,
     /// The gateways' keys.
     pub verifier: Arc<Verifier>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// Makes beacons.
     pub beacon: BeaconKey,
     /// The clock.
@@ -54,29 +54,34 @@ impl LinkageService {
     ) -> Result<ProvideCopyInfoResponse, Refusal> {
         let admission = Admission {
             verifier: &self.verifier,
-            policy: &self.policy,
+            policies: &self.policies,
             log: self.store.side().database().log(),
             now: self.clock.now(),
         };
         let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
             tracing::warn!(peer = %permit.peer(), reason = refusal.reason().name(), "a batch was refused");
         })?;
+        let max_hand_off = call.max_hand_off;
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
             BatchError::Lost => Reason::Unavailable,
         })??;
-        self.encode(released)
+        self.encode(released, max_hand_off)
     }
 
     /// Encoding takes what only the release transaction makes.
-    fn encode(&self, released: Released<Vec<Answer>>) -> Result<ProvideCopyInfoResponse, Refusal> {
+    fn encode(
+        &self,
+        released: Released<Vec<Answer>>,
+        max_hand_off: Duration,
+    ) -> Result<ProvideCopyInfoResponse, Refusal> {
         let answers = released
-            .hand_off(&*self.clock, self.policy.exchange.max_hand_off())
+            .hand_off(&*self.clock, max_hand_off)
             .map_err(|_| Reason::Unavailable)?;
         let results = answers.into_iter().map(|answer| ItemResult {
             request_id: answer.request_id.to_string(),
             outcome: Some(match answer.decision {
-                Decision::Provided(info) => Outcome::Provided(info),
+                Decision::Provided(info) => Outcome::Provided(info.into_message()),
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
@@ -87,7 +92,18 @@ impl LinkageService {
         })
     }
 
-    async fn status(&self, permit: &Permit) -> Result<GetLinkageStatusResponse, Refusal> {
+    async fn status(
+        &self,
+        permit: &Permit,
+        request: &GetLinkageStatusRequest,
+    ) -> Result<GetLinkageStatusResponse, Refusal> {
+        if let Some(policy) = &request.policy {
+            let theirs = Told {
+                in_force: &policy.sha256,
+                next: request.next_policy.as_ref(),
+            };
+            self.policies.compare(permit.peer().name(), &theirs);
+        }
         let database = self.store.side().database();
         let suspensions = database.suspensions().await.map_err(Reason::from)?;
         let highest = self
@@ -97,9 +113,12 @@ impl LinkageService {
             .map_err(Reason::from)?;
         let now = self.clock.now();
         self.gateways.note(permit.peer().name(), now);
+        let (policy, next_policy) = self.policies.told();
         Ok(GetLinkageStatusResponse {
             provider_log: database.log().to_owned(),
-            policy_sha256: self.policy.sha256.to_vec(),
+            policy_sha256: policy.sha256,
+            policy_effective_at: policy.effective_at,
+            next_policy,
             now: Some(now.to_proto()),
             beacon: self.beacon.beacon(now).to_vec(),
             highest_sequence: highest,
@@ -133,6 +152,6 @@ impl Linkage for LinkageService {
         request: Request<GetLinkageStatusRequest>,
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
-        Ok(Response::new(self.status(&permit).await?))
+        Ok(Response::new(self.status(&permit, request.get_ref()).await?))
     }
 }

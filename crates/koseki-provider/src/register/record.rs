@@ -7,7 +7,7 @@ use common::{
     lines::{LineFault, MAX_LINE_BYTES, too_long},
     terms::{MunicipalityCode, MunicipalityCodeError, RegisterKind},
 };
-use koseki_proto::koseki::common::v1::LineReason;
+use koseki_proto::koseki::common::v1::{LineReason, NameKanaStatus};
 use serde::{Deserialize, Serialize};
 use time::{Date, macros::format_description};
 
@@ -89,11 +89,22 @@ struct MemberRecord {
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum KanaStatus {
+pub(super) enum KanaStatus {
     None,
     Planned,
     Reported,
     EnteredExOfficio,
+}
+
+impl KanaStatus {
+    pub(super) fn to_proto(self) -> NameKanaStatus {
+        match self {
+            Self::None => NameKanaStatus::None,
+            Self::Planned => NameKanaStatus::Planned,
+            Self::Reported => NameKanaStatus::Reported,
+            Self::EnteredExOfficio => NameKanaStatus::EnteredExOfficio,
+        }
+    }
 }
 
 /// Parses and checks one line.

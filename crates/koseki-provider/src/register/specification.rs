@@ -18,7 +18,7 @@ pub struct RegisterFacts {
     pub in_motion: bool,
     /// Whether the person has been removed from it.
     pub removed: bool,
-    /// The person's place among its members, from 0.
+    /// The person's place among the members of the copy, from 0.
     pub position: usize,
     /// Code of its municipality.
     pub municipality_code: String,

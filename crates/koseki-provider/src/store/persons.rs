@@ -152,7 +152,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(), StoreError> {
         let params = [
             ("persons", Value::keys(persons.iter().map(Lookup::as_slice))),
-            ("references", Value::keys(references.iter().map(Lookup::as_slice))),
+            ("member_references", Value::keys(references.iter().map(Lookup::as_slice))),
         ];
         let rows = tx
             .all(
@@ -160,7 +160,7 @@ impl<'a> Batch<'a> {
                  FROM person LEFT JOIN person_member ON person_member.person_id = person.id \
                  WHERE person.id IN ( \
                     SELECT id FROM person WHERE person IN (SELECT value FROM {persons}) \
-                    UNION SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {references}))",
+                    UNION SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {member_references}))",
                 &params,
             )
             .await?;
@@ -553,10 +553,10 @@ pub(super) async fn with_several_current(
              JOIN person_member ON person_member.person_id = person.id \
              JOIN member ON member.reference = person_member.reference \
              JOIN register_copy ON register_copy.id = member.register_id \
-             WHERE person.id IN (SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {references})) \
+             WHERE person.id IN (SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {member_references})) \
                AND register_copy.kind = 'current' AND NOT member.removed \
              GROUP BY person.person HAVING count(*) > 1",
-            &[("references", Value::keys(references.iter().map(Lookup::as_slice)))],
+            &[("member_references", Value::keys(references.iter().map(Lookup::as_slice)))],
         )
         .await?;
     if !rows.is_empty() {

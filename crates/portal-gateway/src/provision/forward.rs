@@ -1,6 +1,13 @@
 //! Forwarding: the batch as the registry side gets it, and its answers sorted back to the requests.
 
-use common::{digest::RandomFailed, refusal::Reason, terms::LinkageCode};
+use common::{
+    alarm::Alarm,
+    digest::RandomFailed,
+    policy::Policy,
+    projection::{Mask, OutsideMask, Projected},
+    refusal::Reason,
+    terms::LinkageCode,
+};
 use koseki_proto::koseki::{
     common::v1::RequesterCopyInfo,
     linkage::v1::{
@@ -30,8 +37,8 @@ pub(super) struct Forwarded<'a> {
 
 /// What came back for one request, or what it was refused for before.
 pub(super) enum Answer {
-    /// Items, for a clearance.
-    Provided(RequesterCopyInfo, Clearance),
+    /// Items within the mask, for a clearance.
+    Provided(Projected, Clearance),
     /// The register refusal, with this side's cause, if it has one.
     NotProvided(Option<&'static str>),
     /// Another refusal.
@@ -102,7 +109,12 @@ impl<'a> Forwarded<'a> {
     }
 
     /// The gateway's word for the batch.
-    pub(super) fn eligibility(&self, provision: &Provision, provider_log: &str) -> Eligibility {
+    pub(super) fn eligibility(
+        &self,
+        provision: &Provision,
+        policy: &Policy,
+        provider_log: &str,
+    ) -> Eligibility {
         let item = |(asked, code, clearance): (&Asked, &LinkageCode, Option<&Clearance>)| EligibilityItem {
             request_id: asked.request_id.to_string(),
             kind: asked.kind.to_proto().into(),
@@ -122,7 +134,7 @@ impl<'a> Forwarded<'a> {
             gateway_instance: provision.instance.clone(),
             provider_log: provider_log.to_owned(),
             sequence: provision.provider.next_sequence(),
-            policy_sha256: provision.policy.sha256.to_vec(),
+            policy_sha256: policy.sha256.to_vec(),
             signed_at: Some(provision.clock.now().to_proto()),
             items: self.sent().map(item).collect(),
         }
@@ -158,6 +170,8 @@ impl<'a> Forwarded<'a> {
         self,
         response: ProvideCopyInfoResponse,
         eligibility_sha256: [u8; 32],
+        provision: &Provision,
+        policy: &Policy,
     ) -> Answered {
         let in_order = response.results.len() == self.sent().count()
             && self
@@ -169,15 +183,26 @@ impl<'a> Forwarded<'a> {
             return self.unanswered(Some(eligibility_sha256));
         }
         let mut results = response.results.into_iter();
-        let answers = self.lines.into_iter().map(|line| match line {
+        let answers = self.asked.iter().zip(self.lines).map(|(asked, line)| match line {
             Line::Refused(reason) => Answer::Refused(reason),
             Line::Clear(clearance) => match results.next().and_then(|result| result.outcome) {
-                Some(ItemOutcome::Provided(info)) if !info.registers.is_empty() => {
-                    Answer::Provided(info, clearance)
-                }
+                Some(ItemOutcome::Provided(info)) => match within_mask(policy, asked, info) {
+                    Ok(info) => Answer::Provided(info, clearance),
+                    Err(OutsideMask(field)) => {
+                        tracing::error!(
+                            request_id = %asked.request_id,
+                            field,
+                            "the registry side's answer is outside the policy's mask: it is withheld"
+                        );
+                        provision
+                            .alarms
+                            .raise(Alarm::AnswerOutsideMask, provision.provider.instance());
+                        Answer::Refused(Reason::Unavailable)
+                    }
+                },
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
                 Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
-                Some(ItemOutcome::Provided(_)) | None => Answer::Refused(Reason::Unavailable),
+                None => Answer::Refused(Reason::Unavailable),
             },
             // This side's verdict stays; but what would have stopped any other request stops this one too.
             Line::Cover(_, cause) => match results.next().and_then(|result| result.outcome) {
@@ -191,6 +216,14 @@ impl<'a> Forwarded<'a> {
             eligibility_sha256: Some(eligibility_sha256),
         }
     }
+}
+
+/// What this side's own policy lets through for what was asked (I7): the registry side's word is not enough.
+fn within_mask(policy: &Policy, asked: &Asked, info: RequesterCopyInfo) -> Result<Projected, OutsideMask> {
+    let provision = policy
+        .provision(asked.kind, &asked.procedure)
+        .ok_or(OutsideMask("the procedure"))?;
+    Mask::of(provision).check(info)
 }
 
 fn not_looked_up(reason: NotLookedUpReason) -> Reason {

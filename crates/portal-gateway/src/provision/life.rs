@@ -2,7 +2,14 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use common::{clock::Clock, eligibility::Signer, keyring::PseudonymKey, policy::Policy, refusal::Reason};
+use common::{
+    alarm::Alarms,
+    clock::Clock,
+    eligibility::Signer,
+    keyring::PseudonymKey,
+    policy::{Policies, Policy},
+    refusal::Reason,
+};
 
 use super::{
     Asked, Outcome,
@@ -21,8 +28,10 @@ pub struct Provision {
     pub instance: String,
     /// The store.
     pub store: Arc<dyn GatewayStore>,
-    /// The policy in force.
-    pub policy: Arc<Policy>,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
+    /// What an operator has to look at.
+    pub alarms: Alarms,
     /// Roots and revocation lists.
     pub cards: Arc<Cards>,
     /// The line to the registry side.
@@ -39,22 +48,27 @@ impl Provision {
     /// Takes a batch of requests from admission to release; one outcome each, in order.
     pub async fn provide(&self, asked: Vec<Asked>) -> Vec<Outcome> {
         let sent = self.clock.monotonic();
-        let cleared = match self.admit(&asked).await {
+        // One policy for the whole life of the batch, whatever comes into force meanwhile.
+        let policy = self.policies.current();
+        let cleared = match self.admit(&asked, &policy).await {
             Ok(cleared) => cleared,
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
-        let forwarded = self.forward(&asked, cleared).await;
-        self.record(&asked, forwarded, sent).await
+        let forwarded = self.forward(&asked, cleared, &policy).await;
+        self.record(&asked, forwarded, sent, &policy).await
     }
 
     /// One query for the whole batch, then the four conditions for each request.
-    async fn admit(&self, asked: &[Asked]) -> Result<Vec<Cleared>, Reason> {
+    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<Vec<Cleared>, Reason> {
         let (suspensions, mut guards) = self.store.read(asked).await?;
-        let conditions = self.conditions(suspensions);
+        let conditions = self.conditions(policy, suspensions);
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &mut Guards)| {
-            if self.age(asked.arrived) > self.policy.exchange.refusal_after() {
+            // A procedure that the policy has no more must not make the registry side refuse the whole batch.
+            if self.age(asked.arrived) > policy.exchange.refusal_after()
+                || policy.provision(asked.kind, &asked.procedure).is_none()
+            {
                 return Cleared::Refused(Reason::Unavailable);
             }
             guards
@@ -73,7 +87,7 @@ impl Provision {
     }
 
     /// One signed call for all that is cleared or covered.
-    async fn forward(&self, asked: &[Asked], cleared: Vec<Cleared>) -> Answered {
+    async fn forward(&self, asked: &[Asked], cleared: Vec<Cleared>, policy: &Policy) -> Answered {
         let Some(provider) = self.provider.state() else {
             return Answered::none(cleared);
         };
@@ -84,10 +98,10 @@ impl Provision {
         if forwarded.is_empty() {
             return forwarded.unanswered(None);
         }
-        let eligibility = forwarded.eligibility(self, &provider.log);
+        let eligibility = forwarded.eligibility(self, policy, &provider.log);
         let (envelope, sha256) = self.signer.sign(&eligibility);
         match self.provider.provide(forwarded.request(envelope)).await {
-            Ok(answer) => forwarded.answered(answer, sha256),
+            Ok(answer) => forwarded.answered(answer, sha256, self, policy),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
                 forwarded.unanswered(Some(sha256))
@@ -96,9 +110,13 @@ impl Provision {
     }
 
     /// What requests are checked against beside the store, as it is now.
-    pub(super) fn conditions(&self, suspensions: common::suspension::Suspensions) -> Conditions<'_> {
+    pub(super) fn conditions<'a>(
+        &'a self,
+        policy: &'a Policy,
+        suspensions: common::suspension::Suspensions,
+    ) -> Conditions<'a> {
         Conditions {
-            policy: &self.policy,
+            policy,
             cards: &self.cards,
             suspensions,
             now: self.clock.now(),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use common::{
     evidence::Released,
     identity::PeerIdentity,
+    projection::Projected,
     refusal::Reason,
     terms::{Procedure, RequestId, RequestKind},
 };
-use koseki_proto::koseki::common::v1::RequesterCopyInfo;
 
 pub use life::Provision;
 
@@ -36,7 +36,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub enum Verdict {
     /// The items.
-    Provided(RequesterCopyInfo),
+    Provided(Projected),
     /// A refusal.
     Refused(Reason),
 }

@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use common::{
     evidence::{Outcome as Recorded, ProvisionEntry, Released},
+    policy::Policy,
     refusal::Reason,
     store::StoreError,
 };
@@ -17,8 +18,14 @@ use crate::conditions::{Clearance, Cleared, Conditions, Guards, clear};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
-    pub(super) async fn record(&self, asked: &[Asked], answered: Answered, sent: Duration) -> Vec<Outcome> {
-        match self.transaction(asked, answered, sent).await {
+    pub(super) async fn record(
+        &self,
+        asked: &[Asked],
+        answered: Answered,
+        sent: Duration,
+        policy: &Policy,
+    ) -> Vec<Outcome> {
+        match self.transaction(asked, answered, sent, policy).await {
             Ok(released) => released.each().map(Ok).collect(),
             Err(error) => {
                 let reason = Reason::from(error);
@@ -32,13 +39,14 @@ impl Provision {
         asked: &[Asked],
         answered: Answered,
         sent: Duration,
+        policy: &Policy,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
         let mut gate = self.store.enter().await?;
         // Behind the gate: what is judged by time is judged at the release.
         let now = self.clock.now();
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
-        let conditions = self.conditions(suspensions);
+        let conditions = self.conditions(policy, suspensions);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
@@ -135,7 +143,7 @@ impl Provision {
                 }
             }
         };
-        let late = self.is_late(asked, sent, decided_at)
+        let late = self.is_late(conditions.policy, asked, sent, decided_at)
             && !matches!(decision.verdict, Verdict::Refused(reason) if reason != Reason::NotProvided);
         let decision = if late {
             Decision::refused(Reason::Unavailable)
@@ -146,8 +154,8 @@ impl Provision {
     }
 
     /// Whether the answer is older than a conforming gateway releases, or nobody waits for it any more.
-    fn is_late(&self, asked: &Asked, sent: Duration, decided_at: Duration) -> bool {
-        let exchange = &self.policy.exchange;
+    fn is_late(&self, policy: &Policy, asked: &Asked, sent: Duration, decided_at: Duration) -> bool {
+        let exchange = &policy.exchange;
         decided_at.saturating_sub(sent) > exchange.max_answer_age()
             || decided_at.saturating_sub(asked.arrived) > exchange.refusal_after()
     }

@@ -69,7 +69,7 @@ fn what_is_expected_follows_from_the_lines() {
         let person = person(scenario);
         let specified = specified(set, &person.person_id);
         let expected = match &person.expected {
-            Outcome::Provided { registers } => Some(registers),
+            Outcome::Provided { registers, .. } => Some(registers),
             _ => None,
         };
         match scenario {
@@ -182,7 +182,7 @@ fn every_trap_character_is_in_name_and_domicile() {
         (Scenario::PrivateUse, "\u{10de92}", "\u{10de92}"),
         (Scenario::IdeographicSpace, "\u{3000}", "\u{3000}"),
     ] {
-        let Outcome::Provided { registers } = &person(scenario).expected else {
+        let Outcome::Provided { registers, .. } = &person(scenario).expected else {
             panic!("not provided")
         };
         assert!(

@@ -1,0 +1,93 @@
+//! Alarms: a closed list of what an operator has to look at. One stands from when it is raised until what raised it is
+//! over, and is told once, at error level, when it begins to stand.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What an operator has to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Alarm {
+    /// A next policy is to be in force within the hour, and one of the two sides lacks it.
+    NextPolicyMissingAtPeer,
+    /// The two sides have other policies in force: nothing is provided.
+    PolicyMismatch,
+    /// The file of the next policy cannot be taken; what was held before is held on.
+    NextPolicyUnreadable,
+    /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
+    /// find out why.
+    AnswerOutsideMask,
+}
+
+impl Alarm {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NextPolicyMissingAtPeer => "NEXT_POLICY_MISSING_AT_PEER",
+            Self::PolicyMismatch => "POLICY_MISMATCH",
+            Self::NextPolicyUnreadable => "NEXT_POLICY_UNREADABLE",
+            Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
+        }
+    }
+}
+
+/// The alarms of a service. Clones are the same alarms.
+#[derive(Clone, Default)]
+pub struct Alarms(Arc<Mutex<BTreeSet<(Alarm, String)>>>);
+
+impl Alarms {
+    /// Lets an alarm stand. `about` is the instance or thing that it is about, never anything personal.
+    pub fn raise(&self, alarm: Alarm, about: &str) {
+        if self.held().insert((alarm, about.to_owned())) {
+            tracing::error!(alarm = alarm.name(), about, "an alarm stands");
+        }
+    }
+
+    /// What raised an alarm is over.
+    pub fn clear(&self, alarm: Alarm, about: &str) {
+        if self.held().remove(&(alarm, about.to_owned())) {
+            tracing::info!(alarm = alarm.name(), about, "an alarm is over");
+        }
+    }
+
+    /// Raises or clears.
+    pub fn set(&self, alarm: Alarm, about: &str, stands: bool) {
+        if stands {
+            self.raise(alarm, about);
+        } else {
+            self.clear(alarm, about);
+        }
+    }
+
+    /// What stands, and what it is about.
+    pub fn standing(&self) -> Vec<(Alarm, String)> {
+        self.held().iter().cloned().collect()
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeSet<(Alarm, String)>> {
+        // Each change is one operation on the set: a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_stands_for_each_thing_that_it_is_about_until_it_is_cleared() {
+        let alarms = Alarms::default();
+        let same = alarms.clone();
+        alarms.raise(Alarm::PolicyMismatch, "gateway-1");
+        alarms.raise(Alarm::PolicyMismatch, "gateway-1");
+        alarms.raise(Alarm::PolicyMismatch, "gateway-2");
+        same.clear(Alarm::PolicyMismatch, "gateway-1");
+        assert_eq!(
+            alarms.standing(),
+            [(Alarm::PolicyMismatch, "gateway-2".to_owned())]
+        );
+        alarms.set(Alarm::PolicyMismatch, "gateway-2", false);
+        assert!(same.standing().is_empty());
+    }
+}
