@@ -19,7 +19,11 @@ impl GuardWait {
     /// The start of the process counts as an act: one that was committed just before it may not have been waited for.
     pub fn new(clock: Arc<dyn Clock>, policies: Arc<Policies>) -> Self {
         let last = Arc::new(Mutex::new(clock.monotonic()));
-        Self { clock, policies, last }
+        Self {
+            clock,
+            policies,
+            last,
+        }
     }
 
     /// Waits after an act that was just committed.
@@ -35,6 +39,11 @@ impl GuardWait {
     pub async fn settled(&self) {
         let now = self.clock.monotonic();
         let last = self.last.lock().map_or(now, |last| *last);
-        tokio::time::sleep(self.policies.guard_wait().saturating_sub(now.saturating_sub(last))).await;
+        tokio::time::sleep(
+            self.policies
+                .guard_wait()
+                .saturating_sub(now.saturating_sub(last)),
+        )
+        .await;
     }
 }

@@ -74,7 +74,9 @@ impl IngestService {
 }
 
 fn may_write(policy: &Policy, sender: &PeerIdentity, code: MunicipalityCode) -> bool {
-    sender.municipality().is_some_and(|own| policy.may_write(own, code))
+    sender
+        .municipality()
+        .is_some_and(|own| policy.may_write(own, code))
 }
 
 fn parse(policy: &Policy, sender: &PeerIdentity, line: &[u8]) -> Result<RegisterCopy, LineFault> {

@@ -219,7 +219,13 @@ impl Gateway {
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let board = StatusBoard::new(clock.clone(), server.readiness(), policies, server.alarms().clone(), expiries);
+        let board = StatusBoard::new(
+            clock.clone(),
+            server.readiness(),
+            policies,
+            server.alarms().clone(),
+            expiries,
+        );
         let admin = AdminService {
             store,
             clock,

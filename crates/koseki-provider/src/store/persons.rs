@@ -152,7 +152,10 @@ impl<'a> Batch<'a> {
     ) -> Result<(), StoreError> {
         let params = [
             ("persons", Value::keys(persons.iter().map(Lookup::as_slice))),
-            ("member_references", Value::keys(references.iter().map(Lookup::as_slice))),
+            (
+                "member_references",
+                Value::keys(references.iter().map(Lookup::as_slice)),
+            ),
         ];
         let rows = tx
             .all(
