@@ -13,6 +13,7 @@ use common::{
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
     lines::{LoadStart, Outcome},
+    policy::Policy,
     store::{ActError, SideStore, StoreError},
     suspension::Suspensions,
     terms::{ActId, LinkageHandle, RequestId},
@@ -101,6 +102,10 @@ struct HookedPortalRelease {
 
 #[async_trait]
 impl portal::ReleaseTx for HookedPortalRelease {
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
+        self.tx.policy_holds(policy, now)
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
@@ -245,6 +250,10 @@ struct HookedRegistryRelease {
 
 #[async_trait]
 impl registry::ReleaseTx for HookedRegistryRelease {
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
+        self.tx.policy_holds(policy, now)
+    }
+
     async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {
         self.tx.use_sequences(sequences).await
     }
@@ -339,5 +348,9 @@ impl ProviderStore for HookedProvider {
 
     async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError> {
         self.store.oldest_copy().await
+    }
+
+    async fn several_current_registers(&self) -> Result<u64, StoreError> {
+        self.store.several_current_registers().await
     }
 }

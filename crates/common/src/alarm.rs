@@ -15,6 +15,11 @@ pub enum Alarm {
     PolicyMismatch,
     /// The file of the next policy cannot be taken; what was held before is held on.
     NextPolicyUnreadable,
+    /// Closings wait for a second person for longer than the policy allows; they stay in force.
+    ClosingUnconfirmed,
+    /// Persons are entered in more than one current register: nothing is provided to them until their municipalities have
+    /// settled it.
+    SecondCurrentRegister,
     /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
     /// find out why.
     AnswerOutsideMask,
@@ -27,6 +32,8 @@ impl Alarm {
             Self::NextPolicyMissingAtPeer => "NEXT_POLICY_MISSING_AT_PEER",
             Self::PolicyMismatch => "POLICY_MISMATCH",
             Self::NextPolicyUnreadable => "NEXT_POLICY_UNREADABLE",
+            Self::ClosingUnconfirmed => "CLOSING_UNCONFIRMED",
+            Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
         }
     }

@@ -8,12 +8,5 @@ mod opening;
 mod pending;
 mod serve;
 
-use std::time::Duration;
-
 pub use opening::Opening;
 pub use serve::{approve, confirm, list_pending, propose};
-
-/// How long a proposal waits for another person.
-pub const PROPOSAL_HOLDS: Duration = Duration::from_secs(24 * 3_600);
-/// Within which a closing should be confirmed; later it is told as overdue, and stays in force.
-pub const CONFIRM_WITHIN: Duration = Duration::from_secs(24 * 3_600);

@@ -8,6 +8,7 @@ use common::{
     authorisation::{Permit, permit},
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
+    policy::Policies,
     refusal::{Reason, Refusal},
     status::StatusBoard,
     suspension,
@@ -45,6 +46,8 @@ pub struct AdminService {
     pub intake: Intake,
     /// What a forbidding act waits for before it returns.
     pub guard_wait: GuardWait,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// What both sides tell of themselves.
     pub board: Arc<StatusBoard>,
     /// The gateways that were here.
@@ -157,8 +160,8 @@ impl KosekiAdmin for AdminService {
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         let permit = permit(&request)?;
-        let now = self.clock.now();
-        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), now);
+        let (now, bounds) = (self.clock.now(), self.policies.current().approvals);
+        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), bounds, now);
         Ok(Response::new(proposed.await?))
     }
 
@@ -181,7 +184,8 @@ impl KosekiAdmin for AdminService {
         request: Request<ListPendingRequest>,
     ) -> Result<Response<ListPendingResponse>, Status> {
         permit(&request)?;
-        let pending = approval::list_pending(self.store.side(), self.clock.now());
+        let bounds = self.policies.current().approvals;
+        let pending = approval::list_pending(self.store.side(), bounds, self.clock.now());
         Ok(Response::new(pending.await?))
     }
 

@@ -13,15 +13,24 @@ const MAX: usize = 64;
 
 /// Which gateways were here, and when; shared by the listeners.
 #[derive(Clone, Default)]
-pub struct GatewaysSeen(Arc<Mutex<BTreeMap<String, Timestamp>>>);
+pub struct GatewaysSeen(Arc<Mutex<BTreeMap<String, Seen>>>);
+
+#[derive(Clone)]
+struct Seen {
+    at: Timestamp,
+    policy_sha256: Vec<u8>,
+}
 
 impl GatewaysSeen {
-    /// A gateway was here. One too many is not remembered.
-    pub fn note(&self, name: &str, now: Timestamp) {
+    /// A gateway was here, with this policy in force if it said so. One too many is not remembered.
+    pub fn note(&self, name: &str, policy_sha256: Option<&[u8]>, at: Timestamp) {
         if let Ok(mut seen) = self.0.lock()
             && (seen.len() < MAX || seen.contains_key(name))
         {
-            seen.insert(name.to_owned(), now);
+            // A hash of another length is none; nothing longer is kept.
+            let policy_sha256 = policy_sha256.filter(|hash| hash.len() == 32);
+            let policy_sha256 = policy_sha256.unwrap_or_default().to_vec();
+            seen.insert(name.to_owned(), Seen { at, policy_sha256 });
         }
     }
 
@@ -29,10 +38,10 @@ impl GatewaysSeen {
     pub fn list(&self) -> Vec<GatewaySeen> {
         let seen = self.0.lock().map(|seen| seen.clone()).unwrap_or_default();
         seen.into_iter()
-            .map(|(name, at)| GatewaySeen {
+            .map(|(name, Seen { at, policy_sha256 })| GatewaySeen {
                 name,
                 seen_at: Some(at.to_proto()),
-                policy_sha256: Vec::new(),
+                policy_sha256,
             })
             .collect()
     }

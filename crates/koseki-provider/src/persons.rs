@@ -1,16 +1,20 @@
 //! Persons and linkages, loaded on the registry side (docs/linkage-file-format.md): a municipality never says who a
 //! person is, and a code is derived from nothing.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use common::{
+    alarm::{Alarm, Alarms},
     clock::Timestamp,
     json::{self, Object, Word},
     lines::LineFault,
+    store::worked,
     terms::{LinkageCode, LinkageState, MunicipalityCode, RuleBroken},
 };
 use koseki_proto::koseki::common::v1::LineReason;
 use serde::{Deserialize, de::IgnoredAny};
+
+use crate::store::ProviderStore;
 
 /// A checked line.
 pub enum PersonLine {
@@ -179,6 +183,21 @@ fn linkage(record: LinkageRecord) -> Result<PersonLine, LineFault> {
 
 fn code(field: &str, text: &str) -> Result<LinkageCode, LineFault> {
     LinkageCode::parse_text(text).map_err(|rule| invalid(field, rule.0))
+}
+
+/// How often it is looked whether persons are entered in more than one current register.
+const CURRENT_REGISTERS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Keeps the alarm about persons in more than one current register, for as long as the service runs.
+pub async fn watch_current_registers(store: &dyn ProviderStore, alarms: &Alarms) {
+    loop {
+        let several = store.several_current_registers().await;
+        let failed = "persons in more than one current register could not be counted";
+        if let Some(several) = worked(several, failed) {
+            alarms.set(Alarm::SecondCurrentRegister, "persons", several > 0);
+        }
+        tokio::time::sleep(CURRENT_REGISTERS_INTERVAL).await;
+    }
 }
 
 /// The rule of a person's id.

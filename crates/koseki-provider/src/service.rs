@@ -16,7 +16,7 @@ use common::{
     process::{Service, StartError},
     server::{Server, ServerBase},
     status::StatusBoard,
-    store::{DatabaseConfig, SchemaStep, SideStore as _, forget_request_ids},
+    store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::TlsMaterial,
 };
 use koseki_proto::koseki::{
@@ -30,6 +30,7 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
+    persons,
     provision::{LinkageService, Releaser},
     store::{ProviderStore, SCHEMA, Store},
 };
@@ -158,6 +159,13 @@ impl Provider {
         server.background(policies.clone().watch());
         let store = Store::open(&config.database, &config.instance, keys).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
+        let housekeeping = Housekeeping {
+            policies: policies.clone(),
+            alarms: alarms.clone(),
+            own,
+            clock: clock.clone(),
+        };
+        housekeeping.begin(store.database()).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
@@ -170,8 +178,12 @@ impl Provider {
             async move { releaser.release(calls).await }
         });
         {
-            let (store, clock) = (store.clone(), clock.clone());
-            server.background(async move { forget_request_ids(store.side().database(), &*clock).await });
+            let store = store.clone();
+            server.background(async move { housekeeping.keep(store.side().database()).await });
+        }
+        {
+            let (store, alarms) = (store.clone(), alarms.clone());
+            server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
         }
 
         let gateways = GatewaysSeen::default();
@@ -196,12 +208,19 @@ impl Provider {
             guard_wait: guard_wait.clone(),
         };
         let ingest = IngestServer::new(ingest).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
-        let board = StatusBoard::new(clock.clone(), server.readiness(), policies, alarms, expiries);
+        let board = StatusBoard::new(
+            clock.clone(),
+            server.readiness(),
+            policies.clone(),
+            alarms,
+            expiries,
+        );
         let admin = AdminService {
             store,
             clock,
             intake: Intake::default(),
             guard_wait,
+            policies,
             board: Arc::new(board),
             gateways,
         };

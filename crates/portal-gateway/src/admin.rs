@@ -7,6 +7,7 @@ use common::{
     authorisation::{Permit, permit},
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
+    policy::Policies,
     refusal::{Reason, Refusal},
     status::StatusBoard,
     suspension,
@@ -41,6 +42,8 @@ pub struct AdminService {
     pub clock: Arc<dyn Clock>,
     /// Bounds the files that are loaded at the same time.
     pub intake: Intake,
+    /// The policies that this side holds.
+    pub policies: Arc<Policies>,
     /// What both sides tell of themselves.
     pub board: Arc<StatusBoard>,
     /// The line to the registry side.
@@ -134,8 +137,8 @@ impl PortalAdmin for AdminService {
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         let permit = permit(&request)?;
-        let now = self.clock.now();
-        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), now);
+        let (now, bounds) = (self.clock.now(), self.policies.current().approvals);
+        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), bounds, now);
         Ok(Response::new(proposed.await?))
     }
 
@@ -158,7 +161,8 @@ impl PortalAdmin for AdminService {
         request: Request<ListPendingRequest>,
     ) -> Result<Response<ListPendingResponse>, Status> {
         permit(&request)?;
-        let pending = approval::list_pending(self.store.side(), self.clock.now());
+        let bounds = self.policies.current().approvals;
+        let pending = approval::list_pending(self.store.side(), bounds, self.clock.now());
         Ok(Response::new(pending.await?))
     }
 

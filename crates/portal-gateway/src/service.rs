@@ -17,7 +17,7 @@ use common::{
     process::{Service, StartError},
     server::{Server, ServerBase},
     status::StatusBoard,
-    store::{DatabaseConfig, SchemaStep, SideStore as _, forget_request_ids},
+    store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::{Connector, TlsMaterial},
 };
 use koseki_proto::portal::{
@@ -162,6 +162,13 @@ impl Gateway {
 
         let store = Store::open(&config.database, &config.instance, keys.clone()).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
+        let housekeeping = Housekeeping {
+            policies: policies.clone(),
+            alarms: alarms.clone(),
+            own,
+            clock: clock.clone(),
+        };
+        housekeeping.begin(store.database()).await?;
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
@@ -192,8 +199,8 @@ impl Gateway {
         server.background(keep_looking(provider.clone(), interval, server.readiness()));
         server.background(forget_challenges(store.clone(), clock.clone()));
         {
-            let (store, clock) = (store.clone(), clock.clone());
-            server.background(async move { forget_request_ids(store.side().database(), &*clock).await });
+            let store = store.clone();
+            server.background(async move { housekeeping.keep(store.side().database()).await });
         }
 
         let login = Login {
@@ -222,7 +229,7 @@ impl Gateway {
         let board = StatusBoard::new(
             clock.clone(),
             server.readiness(),
-            policies,
+            policies.clone(),
             server.alarms().clone(),
             expiries,
         );
@@ -230,6 +237,7 @@ impl Gateway {
             store,
             clock,
             intake: Intake::default(),
+            policies,
             board: Arc::new(board),
             provider,
             cards,

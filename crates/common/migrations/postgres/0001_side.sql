@@ -52,7 +52,6 @@ CREATE TABLE closing (
     act          TEXT    NOT NULL,
     actor        TEXT    NOT NULL,
     at           BIGINT  NOT NULL,
-    due_at       BIGINT  NOT NULL,
     confirmed_by TEXT,
     confirmed_at BIGINT
 );

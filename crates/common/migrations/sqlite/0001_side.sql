@@ -52,7 +52,6 @@ CREATE TABLE closing (
     act          TEXT    NOT NULL,
     actor        TEXT    NOT NULL,
     at           INTEGER NOT NULL,
-    due_at       INTEGER NOT NULL,
     confirmed_by TEXT,
     confirmed_at INTEGER
 ) STRICT;

@@ -5,12 +5,13 @@ use koseki_proto::koseki::common::v1::{
 };
 use prost::Message as _;
 
-use super::{Opening, PROPOSAL_HOLDS};
+use super::Opening;
 use crate::{
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Keyring,
+    policy::ApprovalPolicy,
     sealing::Place,
     store::{Access, ActError, Database, Row, SideStore, StoreError, WriteTx, kind_number, suspension_epoch},
     terms::ActId,
@@ -64,6 +65,7 @@ pub(super) async fn propose(
     store: &dyn SideStore,
     proposal: Proposal,
     actor: &PeerIdentity,
+    bounds: ApprovalPolicy,
     now: Timestamp,
 ) -> Result<Timestamp, ActError> {
     let database = store.database();
@@ -89,7 +91,7 @@ pub(super) async fn propose(
     drop(tx);
 
     let mut tx = database.begin(Access::Ordinary).await?;
-    let expires_at = now.after(PROPOSAL_HOLDS);
+    let expires_at = now.after(bounds.proposal());
     let sealed = database
         .keys
         .sealer
@@ -216,7 +218,11 @@ pub(super) async fn confirm(
 }
 
 /// What waits for a second person.
-pub(super) async fn pending(database: &Database, now: Timestamp) -> Result<ListPendingResponse, StoreError> {
+pub(super) async fn pending(
+    database: &Database,
+    bounds: ApprovalPolicy,
+    now: Timestamp,
+) -> Result<ListPendingResponse, StoreError> {
     let mut reader = database.reader().await?;
     let mut connection = reader.connection();
     let proposals = connection
@@ -228,7 +234,7 @@ pub(super) async fn pending(database: &Database, now: Timestamp) -> Result<ListP
         .await?;
     let closings = connection
         .all(
-            "SELECT act_id, act, actor, at, due_at FROM closing WHERE confirmed_by IS NULL ORDER BY at, act_id LIMIT 256",
+            "SELECT act_id, act, actor, at FROM closing WHERE confirmed_by IS NULL ORDER BY at, act_id LIMIT 256",
             &[],
         )
         .await?;
@@ -246,12 +252,13 @@ pub(super) async fn pending(database: &Database, now: Timestamp) -> Result<ListP
         })
     };
     let closing = |row: &Row| {
+        let at = Timestamp::from_unix_ms(row.int(3)?);
         Ok::<_, StoreError>(UnconfirmedClosing {
             act_id: ActId::from_bytes(row.array(0)?).to_string(),
             act: row.text(1)?.to_owned(),
             actor: row.text(2)?.to_owned(),
-            at: moment(row, 3)?,
-            due_at: moment(row, 4)?,
+            at: Some(at.to_proto()),
+            due_at: Some(at.after(bounds.confirmation()).to_proto()),
         })
     };
     Ok(ListPendingResponse {

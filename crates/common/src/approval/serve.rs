@@ -9,6 +9,7 @@ use super::{Opening, pending};
 use crate::{
     authorisation::Permit,
     clock::Timestamp,
+    policy::ApprovalPolicy,
     refusal::{Reason, Refusal},
     store::SideStore,
     suspension::parse_reason,
@@ -24,6 +25,7 @@ pub async fn propose(
     store: &dyn SideStore,
     permit: &Permit,
     request: ProposeRequest,
+    bounds: ApprovalPolicy,
     now: Timestamp,
 ) -> Result<ProposeResponse, Refusal> {
     let act = request.act.unwrap_or_default();
@@ -33,7 +35,7 @@ pub async fn propose(
         reason: parse_reason(&request.reason).map_err(|rule| Refusal::malformed("reason", rule))?,
     };
     let (id, name, act_sha256) = (proposal.id, proposal.opening.name(), proposal.opening.sha256());
-    let expires_at = pending::propose(store, proposal, permit.peer(), now).await?;
+    let expires_at = pending::propose(store, proposal, permit.peer(), bounds, now).await?;
     tracing::warn!(operator = %permit.peer(), proposal = %id, act = name, "an opening was proposed");
     Ok(ProposeResponse {
         act_sha256: act_sha256.to_vec(),
@@ -72,7 +74,11 @@ pub async fn confirm(
 }
 
 /// Serves `ListPending`.
-pub async fn list_pending(store: &dyn SideStore, now: Timestamp) -> Result<ListPendingResponse, Refusal> {
-    let pending = pending::pending(store.database(), now).await;
+pub async fn list_pending(
+    store: &dyn SideStore,
+    bounds: ApprovalPolicy,
+    now: Timestamp,
+) -> Result<ListPendingResponse, Refusal> {
+    let pending = pending::pending(store.database(), bounds, now).await;
     Ok(pending.map_err(Reason::from)?)
 }

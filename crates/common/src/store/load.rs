@@ -1,4 +1,7 @@
-use koseki_proto::koseki::{common::v1::LineOutcome, evidence::v1::Entry};
+use koseki_proto::koseki::{
+    common::v1::{LineOutcome, LineReason},
+    evidence::v1::Entry,
+};
 
 use super::{Access, Database, StoreError, WriteTx};
 use crate::{
@@ -6,7 +9,8 @@ use crate::{
     evidence::{GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Pseudonym,
-    lines::LoadStart,
+    lines::{LineFault, LoadStart},
+    terms::LinkageState,
 };
 
 /// What a loaded line changed.
@@ -17,6 +21,21 @@ pub enum Change {
     Added,
     /// It changed what was stored about somebody: from now on it may forbid what was allowed before.
     Forbids(Pseudonym),
+}
+
+/// Whether a linkage may be put under another code: that makes it active, so a suspended one needs two persons first.
+pub fn check_rotates(state: LinkageState) -> Result<(), LineFault> {
+    match state {
+        LinkageState::Active | LinkageState::Pending => Ok(()),
+        LinkageState::Suspended => {
+            let rule = "a suspended linkage is made active by Propose and Approve";
+            Err(LineFault::new(LineReason::NeedsTwoPersons, "linkage_code", rule))
+        }
+        LinkageState::Revoked => {
+            let rule = "a revoked linkage stays revoked";
+            Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule))
+        }
+    }
 }
 
 /// What a batch of loaded lines changed, for its entries.

@@ -3,6 +3,7 @@
 
 mod commit_warning;
 mod database;
+mod housekeeping;
 mod load;
 mod open_error;
 mod postgres;
@@ -13,11 +14,12 @@ mod sqlite;
 mod write_tx;
 
 pub use database::{Access, Database, DatabaseConfig, Reader};
-pub use load::{Change, Load, LoadEnd};
+pub use housekeeping::{Housekeeping, worked};
+pub use load::{Change, Load, LoadEnd, check_rotates};
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use schema::SchemaStep;
-pub use side::{ActError, SideStore, forget_request_ids};
+pub use side::{ActError, SideStore};
 pub(crate) use side::{kind_number, suspension_epoch};
 pub use write_tx::{WriteTx, suspensions, table};
 
@@ -36,6 +38,9 @@ pub enum StoreError {
     /// Another process has taken the log: this one must not write any more.
     #[error("another process has taken this log")]
     Fenced,
+    /// Another instance has gone over to a newer policy, and this one has not.
+    #[error("another instance holds a newer policy: give this one the next policy's file")]
+    BehindPolicy,
     /// What is stored cannot be read.
     #[error("what is stored cannot be read: {0}")]
     Unreadable(&'static str),

@@ -72,10 +72,8 @@ fn options(url_file: &Path) -> Result<(PgConnectOptions, String), OpenError> {
             .get_host()
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-    let verified = matches!(
-        options.get_ssl_mode(),
-        PgSslMode::VerifyFull | PgSslMode::VerifyCa
-    );
+    // Without a root of its own the URL would trust every public authority.
+    let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) && url.contains("sslrootcert=");
     if !local && !verified {
         return Err(bad(
             "must have sslmode=verify-full and sslrootcert where the database is on another machine",

@@ -1,15 +1,18 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Access, Database, StoreError, WriteTx};
 use crate::{
-    approval::{CONFIRM_WITHIN, Opening},
-    clock::{Clock, Timestamp},
+    approval::Opening,
+    clock::Timestamp,
     evidence::{Epoch, GuardActEntry},
     identity::PeerIdentity,
     keyring::{Lookup, Pseudonym},
+    policy::Policy,
     refusal::{Reason, Refusal},
     suspension::Suspend,
-    terms::{ActId, RequestId, RequestKind, RuleBroken},
+    terms::{ActId, RequestKind, RuleBroken},
 };
 
 /// An act was not done.
@@ -63,24 +66,6 @@ pub trait SideStore: Send + Sync {
     ) -> Result<Option<Pseudonym>, ActError>;
 }
 
-/// Forgets used request ids for as long as the service runs, so that the store does not grow without bound.
-pub async fn forget_request_ids(database: &Database, clock: &dyn Clock) {
-    loop {
-        match database.forget_request_ids(clock.now()).await {
-            // There may be more: go on at once.
-            Ok(forgotten) if forgotten > 0 => {}
-            Ok(_) => tokio::time::sleep(RequestId::WINDOW / 10).await,
-            Err(error) => {
-                tracing::warn!(
-                    error = crate::telemetry::chain(&error),
-                    "used request ids could not be forgotten"
-                );
-                tokio::time::sleep(RequestId::WINDOW / 10).await;
-            }
-        }
-    }
-}
-
 impl WriteTx {
     /// Whether the act was done before: its epoch then. The same id with another content is refused.
     pub async fn done_before(&mut self, id: ActId, content: &[u8; 32]) -> Result<Option<Epoch>, ActError> {
@@ -104,10 +89,9 @@ impl WriteTx {
             ("act", act.into()),
             ("actor", actor.to_string().into()),
             ("now", now.unix_ms().into()),
-            ("due", now.after(CONFIRM_WITHIN).unix_ms().into()),
         ];
         self.execute(
-            "INSERT INTO closing (act_id, act, actor, at, due_at) VALUES ({id}, {act}, {actor}, {now}, {due}) \
+            "INSERT INTO closing (act_id, act, actor, at) VALUES ({id}, {act}, {actor}, {now}) \
              ON CONFLICT DO NOTHING",
             &params,
         )
@@ -168,6 +152,53 @@ impl Database {
             reason: &act.reason,
         };
         Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
+    }
+
+    /// Tells every instance which policy is in force: one that still holds an older one releases nothing any more once clocks
+    /// cannot differ by as much.
+    pub async fn take_policy(
+        &self,
+        policy: &Policy,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let moment = policy.effective_at.unix_ms();
+        let mut reader = self.reader().await?;
+        let known = reader
+            .connection()
+            .one("SELECT policy_effective_at FROM gate", &[])
+            .await?;
+        if known.int(0)? >= moment {
+            return Ok(());
+        }
+        let mut tx = self.begin(Access::Guard).await?;
+        if !tx.take_policy(policy).await? {
+            return Ok(());
+        }
+        tx.advance_epoch().await?;
+        let entry = GuardActEntry {
+            act_id: None,
+            act: "TAKE_POLICY",
+            actor: own,
+            kind: None,
+            subject: None,
+            reason: &data_encoding::HEXLOWER.encode(&policy.sha256),
+        };
+        let _ = tx.commit(vec![entry.to_entry()], now).await?;
+        Ok(())
+    }
+
+    /// Closings that nobody has confirmed within the policy's time.
+    pub(super) async fn overdue_closings(&self, now: Timestamp, within: Duration) -> Result<u64, StoreError> {
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .one(
+                "SELECT count(*) FROM closing WHERE confirmed_by IS NULL AND at < {before}",
+                &[("before", now.before(within).unix_ms().into())],
+            )
+            .await?;
+        Ok(row.int(0)?.unsigned_abs())
     }
 
     /// Stops all provision when the database is another one than at the last start: a restored copy may lack what forbids.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     evidence::{Committed, Epoch},
+    policy::Policy,
     suspension::Suspensions,
     terms::{RequestId, RequestKind},
 };
@@ -115,9 +116,22 @@ impl WriteTx {
         Ok(Epoch(self.head()?.epoch.unsigned_abs()))
     }
 
-    /// When the newest policy that any instance has taken came into force; milliseconds.
-    pub fn policy_effective_at(&self) -> Result<i64, StoreError> {
-        Ok(self.head()?.policy_effective_at)
+    /// Whether a policy may still be released under. The gate has the moment of the newest one that any instance has gone over
+    /// to: an instance that has not may release under the one before for as long as clocks may differ, and not longer.
+    pub fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
+        let newest = Timestamp::from_unix_ms(self.head()?.policy_effective_at);
+        Ok(policy.effective_at >= newest || now <= newest.after(policy.exchange.max_clock_skew()))
+    }
+
+    /// Tells every instance that this policy is in force; false when that is known, or a newer one is.
+    pub(super) async fn take_policy(&mut self, policy: &Policy) -> Result<bool, StoreError> {
+        let changed = self
+            .execute(
+                "UPDATE gate SET policy_effective_at = {moment} WHERE policy_effective_at < {moment}",
+                &[("moment", policy.effective_at.unix_ms().into())],
+            )
+            .await?;
+        Ok(changed > 0)
     }
 
     /// Makes a new epoch: this is a forbidding act. Only who has the gate alone may.

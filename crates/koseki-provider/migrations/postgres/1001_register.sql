@@ -39,6 +39,12 @@ CREATE TABLE person_member (
 );
 CREATE INDEX person_member_person ON person_member (person_id);
 
+-- Persons who are entered in more than one current register, for the alarm: they are few.
+CREATE TABLE several_current_registers (
+    person BYTEA  PRIMARY KEY,
+    since  BIGINT NOT NULL
+);
+
 CREATE TABLE linkage (
     handle        BYTEA   PRIMARY KEY,
     sealed_handle BYTEA   NOT NULL,
@@ -85,5 +91,5 @@ GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window
     TO koseki_provider_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member, several_current_registers TO koseki_provider_service;
 GRANT SELECT ON gate, log_head, bundle TO koseki_provider_auditor;

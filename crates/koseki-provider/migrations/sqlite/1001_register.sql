@@ -39,6 +39,12 @@ CREATE TABLE person_member (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX person_member_person ON person_member (person_id);
 
+-- Persons who are entered in more than one current register, for the alarm: they are few.
+CREATE TABLE several_current_registers (
+    person BLOB    PRIMARY KEY,
+    since  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE linkage (
     handle        BLOB    PRIMARY KEY,
     sealed_handle BLOB    NOT NULL,

@@ -75,10 +75,10 @@ impl Admission<'_> {
                 number: sequence,
             },
             eligibility_sha256: sha256,
-            max_hand_off: policy.exchange.max_hand_off(),
             items: items
                 .map(|(item, eligible)| admission.item(item, eligible))
                 .collect::<Result<_, _>>()?,
+            policy,
         })
     }
 }

@@ -1,11 +1,10 @@
 //! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
 
-use std::time::Duration;
-
 use common::{
     clock::Timestamp,
     evidence::Outcome,
     keyring::{HandleKey, Lookup},
+    policy::Policy,
     projection::Projected,
     suspension::Suspensions,
 };
@@ -20,8 +19,17 @@ use crate::{
 /// Length of one item's answer at most, in bytes: 256 of them fit into the message limit of 4 MiB.
 const MAX_INFO_BYTES: usize = 15 * 1024;
 
-/// How long an ACTIVE linkage counts without being confirmed.
-const LINKAGE_CONFIRMED: Duration = Duration::from_secs(400 * 24 * 3_600);
+/// What items are decided under.
+pub(super) struct Context<'a> {
+    /// The policy that the batch names.
+    pub(super) policy: &'a Policy,
+    /// The kinds that are suspended.
+    pub(super) suspensions: &'a Suspensions,
+    /// Makes the handles of registers.
+    pub(super) handles: &'a HandleKey,
+    /// The moment, read behind the gate.
+    pub(super) now: Timestamp,
+}
 
 /// What is decided about an item.
 pub(super) enum Decision {
@@ -104,24 +112,22 @@ impl Cause {
 pub(super) fn decide(
     item: &Item,
     fresh: bool,
-    suspensions: &Suspensions,
     facts: &ItemFacts,
-    handles: &HandleKey,
-    now: Timestamp,
+    context: &Context<'_>,
 ) -> (Decision, Option<Lookup>) {
     let person = facts.linkage.as_ref().map(|linkage| linkage.person);
     if !fresh {
         return (Decision::RequestIdUsed, None);
     }
-    if suspensions.covers(item.kind) {
+    if context.suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    let decision = provide(item, facts, handles, now).map_or_else(Decision::NotProvided, Decision::Provided);
+    let decision = provide(item, facts, context).map_or_else(Decision::NotProvided, Decision::Provided);
     (decision, person)
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(item: &Item, facts: &ItemFacts, handles: &HandleKey, now: Timestamp) -> Result<Projected, Cause> {
+fn provide(item: &Item, facts: &ItemFacts, context: &Context<'_>) -> Result<Projected, Cause> {
     if item.cover {
         return Err(Cause::Cover);
     }
@@ -129,13 +135,13 @@ fn provide(item: &Item, facts: &ItemFacts, handles: &HandleKey, now: Timestamp) 
     if !linkage.active {
         return Err(Cause::LinkageNotActive);
     }
-    if now.since(linkage.confirmed_at) > LINKAGE_CONFIRMED {
+    if context.now.since(linkage.confirmed_at) > context.policy.freshness.linkage_confirmed() {
         return Err(Cause::LinkageNotConfirmed);
     }
     let specified = register::specify(&facts.registers, &item.provision).map_err(Cause::NotSpecified)?;
     let providable =
         non_provision::check(specified, &linkage.person, &facts.non_provision).map_err(Cause::Suppressed)?;
-    let info = register::extract(&providable, &item.provision, handles).ok_or(Cause::Unreadable)?;
+    let info = register::extract(&providable, &item.provision, context.handles).ok_or(Cause::Unreadable)?;
     if info.encoded_len() > MAX_INFO_BYTES {
         return Err(Cause::TooLarge);
     }

@@ -1,20 +1,20 @@
 //! The release transaction (DESIGN §4): everything that could forbid a release is read in the transaction that appends
 //! the audit bundle, and its commit is the release.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use common::{
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
     keyring::{HandleKey, PseudonymKey},
-    policy::Provision,
+    policy::{Policy, Provision},
     refusal::{Reason, Refusal},
     store::StoreError,
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
 };
 
-use super::decision::{Decision, decide};
+use super::decision::{Context, Decision, decide};
 use crate::store::{ProviderStore, Sequence};
 
 /// An admitted batch of one gateway.
@@ -25,8 +25,8 @@ pub struct Call {
     pub sequence: Sequence,
     /// SHA-256 of the eligibility.
     pub eligibility_sha256: [u8; 32],
-    /// A committed answer leaves within this or not at all.
-    pub max_hand_off: Duration,
+    /// The policy that it names, under which it is decided.
+    pub policy: Arc<Policy>,
     /// The requests.
     pub items: Vec<Item>,
 }
@@ -89,10 +89,20 @@ impl Releaser {
         let now = self.clock.now();
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
+        let mut refused = Vec::with_capacity(calls.len());
+        for (call, fresh) in calls.iter().zip(used_once) {
+            refused.push(if !fresh {
+                Some(Reason::SequenceUsed)
+            } else if !gate.policy_holds(&call.policy, now)? {
+                Some(Reason::PolicyMismatch)
+            } else {
+                None
+            });
+        }
         let admitted: Vec<&Call> = calls
             .iter()
-            .zip(&used_once)
-            .filter(|(_, fresh)| **fresh)
+            .zip(&refused)
+            .filter(|(_, refused)| refused.is_none())
             .map(|(call, _)| call)
             .collect();
         let items: Vec<(&Call, &Item)> = admitted
@@ -100,7 +110,12 @@ impl Releaser {
             .flat_map(|call| call.items.iter().map(move |item| (*call, item)))
             .collect();
         if items.is_empty() {
-            return Ok(calls.iter().map(|_| Err(Reason::SequenceUsed.into())).collect());
+            // Nothing is released, so nothing is recorded; numbers that are not used up here are not fresh later, either: their
+            // batches are refused for the same cause.
+            let reasons = refused
+                .into_iter()
+                .map(|reason| reason.unwrap_or(Reason::Unavailable));
+            return Ok(reasons.map(|reason| Err(reason.into())).collect());
         }
 
         let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
@@ -114,7 +129,13 @@ impl Releaser {
         let mut answers = Vec::with_capacity(items.len());
         for ((call, item), facts) in items.iter().zip(&facts) {
             let fresh = take(&mut fresh, item.request_id);
-            let (decision, person) = decide(item, fresh, &suspensions, facts, &self.handles, now);
+            let context = Context {
+                policy: &call.policy,
+                suspensions: &suspensions,
+                handles: &self.handles,
+                now,
+            };
+            let (decision, person) = decide(item, fresh, facts, &context);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(
                 ProvisionEntry {
@@ -140,10 +161,10 @@ impl Releaser {
         let mut released = Released::new(answers, committed, decided_at).each();
         Ok(calls
             .iter()
-            .zip(used_once)
-            .map(|(call, fresh)| match fresh {
-                true => Ok(Released::gather(released.by_ref().take(call.items.len()))),
-                false => Err(Reason::SequenceUsed.into()),
+            .zip(refused)
+            .map(|(call, refused)| match refused {
+                None => Ok(Released::gather(released.by_ref().take(call.items.len()))),
+                Some(reason) => Err(reason.into()),
             })
             .collect())
     }

@@ -61,7 +61,7 @@ impl LinkageService {
         let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
             tracing::warn!(peer = %permit.peer(), reason = refusal.reason().name(), "a batch was refused");
         })?;
-        let max_hand_off = call.max_hand_off;
+        let max_hand_off = call.policy.exchange.max_hand_off();
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
             BatchError::Lost => Reason::Unavailable,
@@ -112,7 +112,8 @@ impl LinkageService {
             .await
             .map_err(Reason::from)?;
         let now = self.clock.now();
-        self.gateways.note(permit.peer().name(), now);
+        let theirs = request.policy.as_ref().map(|policy| policy.sha256.as_slice());
+        self.gateways.note(permit.peer().name(), theirs, now);
         let (policy, next_policy) = self.policies.told();
         Ok(GetLinkageStatusResponse {
             provider_log: database.log().to_owned(),

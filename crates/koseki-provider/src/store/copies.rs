@@ -13,7 +13,7 @@ use common::{
 };
 use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
 
-use super::{lookups, persons};
+use super::{current_registers, lookups};
 use crate::register::{Medium, RegisterCopy};
 
 /// A copy with what its rows are found by.
@@ -74,7 +74,7 @@ pub(super) async fn store(
                     .iter()
                     .map(move |member| lookups::member(keys, code.as_str(), &member.reference))
             });
-        entries.extend(persons::with_several_current(&mut tx, keys, references.collect(), sender).await?);
+        entries.extend(current_registers::check(&mut tx, keys, references.collect(), sender, now).await?);
         let _ = tx.commit(entries, now).await?;
         return Ok(outcomes);
     }

@@ -2,6 +2,7 @@
 //! reads, and commits with its audit bundle (DESIGN §4).
 
 mod copies;
+mod current_registers;
 mod lookups;
 mod non_provision;
 mod persons;
@@ -19,6 +20,7 @@ use common::{
     identity::PeerIdentity,
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LoadStart, Outcome},
+    policy::Policy,
     store::{
         Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, WriteTx,
     },
@@ -124,6 +126,9 @@ pub trait ProviderStore: Send + Sync + 'static {
 
     /// When the oldest copy was received.
     async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// How many persons are entered in more than one current register.
+    async fn several_current_registers(&self) -> Result<u64, StoreError>;
 }
 
 /// What became of a batch of persons and linkages.
@@ -137,6 +142,10 @@ pub struct Loaded {
 /// A release transaction: it holds the gate from [`ProviderStore::enter`] to its end. Dropped, it changes nothing.
 #[async_trait]
 pub trait ReleaseTx: Send {
+    /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
+    /// clocks may differ.
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+
     /// Uses sequence numbers up; for each whether it had not been used.
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
 
@@ -261,6 +270,10 @@ impl ProviderStore for Store {
     async fn oldest_copy(&self) -> Result<Option<Timestamp>, StoreError> {
         reports::oldest_copy(&self.database).await
     }
+
+    async fn several_current_registers(&self) -> Result<u64, StoreError> {
+        current_registers::several(&self.database).await
+    }
 }
 
 struct Release {
@@ -271,6 +284,10 @@ struct Release {
 
 #[async_trait]
 impl ReleaseTx for Release {
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
+        self.tx.policy_holds(policy, now)
+    }
+
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError> {
         sequences::use_up(&mut self.tx, &self.log, sequences).await
     }

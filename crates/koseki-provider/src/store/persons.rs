@@ -7,17 +7,18 @@ use common::{
     approval::Opening,
     clock::Timestamp,
     digest,
-    evidence::ordinary_act,
     identity::PeerIdentity,
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart},
     sealing::Place,
-    store::{ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, table},
+    store::{
+        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_rotates, table,
+    },
     terms::{LinkageCode, LinkageHandle, LinkageState},
 };
-use koseki_proto::koseki::{common::v1::LineReason, evidence::v1::Entry};
+use koseki_proto::koseki::common::v1::LineReason;
 
-use super::{Loaded, lookups};
+use super::{Loaded, current_registers, lookups};
 use crate::persons::PersonLine;
 
 pub(super) async fn store(
@@ -38,7 +39,7 @@ pub(super) async fn store(
         if !start.dry_run {
             batch.write(&mut tx).await?;
             let references = batch.written_references();
-            load.add(with_several_current(&mut tx, keys, references, operator).await?);
+            load.add(current_registers::check(&mut tx, keys, references, operator, now).await?);
         }
         if let LoadEnd::Stored { forbids } = load.commit(tx, now).await? {
             return Ok(Loaded { outcomes, forbids });
@@ -354,10 +355,7 @@ impl<'a> Batch<'a> {
                 false => Err(LineFault::new(LineReason::Duplicate, "new_linkage_code", rule)),
             };
         }
-        if old.state != LinkageState::Active {
-            let rule = "the code of an active linkage";
-            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
-        }
+        check_rotates(old.state)?;
         self.add_linkage(&new_code.handle(), old.person, card_key, LinkageState::Active)?;
         if let Some(old) = self.linkages.get_mut(&lookups::handle(self.keys, &code.handle())) {
             old.state = LinkageState::Revoked;
@@ -537,49 +535,4 @@ pub(super) async fn reactivate(
     .await?;
     let person: Lookup = row.array(0)?;
     Ok(Some(keys.pseudonym.pseudonym("subject", &person)))
-}
-
-/// Entries for persons of these references who are now in more than one current register, and the alarm: their register is
-/// not specified any more until the municipalities have settled it.
-pub(super) async fn with_several_current(
-    tx: &mut WriteTx,
-    keys: &Keyring,
-    references: Vec<Lookup>,
-    actor: &PeerIdentity,
-) -> Result<Vec<Entry>, StoreError> {
-    if references.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = tx
-        .all(
-            "SELECT person.person FROM person \
-             JOIN person_member ON person_member.person_id = person.id \
-             JOIN member ON member.reference = person_member.reference \
-             JOIN register_copy ON register_copy.id = member.register_id \
-             WHERE person.id IN (SELECT person_id FROM person_member WHERE reference IN (SELECT value FROM {member_references})) \
-               AND register_copy.kind = 'current' AND NOT member.removed \
-             GROUP BY person.person HAVING count(*) > 1",
-            &[("member_references", Value::keys(references.iter().map(Lookup::as_slice)))],
-        )
-        .await?;
-    if !rows.is_empty() {
-        tracing::error!(
-            alarm = "SECOND_CURRENT_REGISTER",
-            persons = rows.len(),
-            "persons are entered in more than one current register: nothing is provided to them until it is settled"
-        );
-    }
-    rows.iter()
-        .map(|row| {
-            let person: Lookup = row.array(0)?;
-            let subject = keys.pseudonym.pseudonym("subject", &person);
-            Ok(ordinary_act(
-                "SECOND_CURRENT_REGISTER",
-                actor,
-                0,
-                Some(subject),
-                "",
-            ))
-        })
-        .collect()
 }

@@ -110,7 +110,7 @@ pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cle
     match for_the_caller(asked, guards, conditions) {
         Err(reason) => Cleared::Refused(reason),
         Ok((logged_in, consented)) => {
-            let linked = Linked::check(guards.linkage.as_ref(), conditions.now);
+            let linked = Linked::check(guards.linkage.as_ref(), conditions);
             match (NotSuppressed::check(guards.blocked), linked) {
                 (Ok(not_suppressed), Ok(linked)) => {
                     Cleared::Clear(Clearance::new(logged_in, consented, linked, not_suppressed))

@@ -1,9 +1,6 @@
-use std::time::Duration;
-
 use common::{clock::Timestamp, terms::LinkageCode};
 
-/// How long an ACTIVE linkage counts without being confirmed.
-const LINKAGE_CONFIRMED: Duration = Duration::from_secs(400 * 24 * 3_600);
+use super::Conditions;
 
 /// The linkage of the requester's card, as the store has it.
 pub struct LinkageFacts {
@@ -21,12 +18,16 @@ pub struct Linked(pub(super) LinkageCode);
 
 impl Linked {
     /// The error is the cause, for this side's restricted audit: outside it is the register refusal (I6).
-    pub(super) fn check(linkage: Option<&LinkageFacts>, now: Timestamp) -> Result<Self, &'static str> {
+    pub(super) fn check(
+        linkage: Option<&LinkageFacts>,
+        conditions: &Conditions<'_>,
+    ) -> Result<Self, &'static str> {
         let linkage = linkage.ok_or("NO_LINKAGE")?;
         if !linkage.active {
             return Err("LINKAGE_NOT_ACTIVE");
         }
-        if now.since(linkage.confirmed_at) > LINKAGE_CONFIRMED {
+        let age = conditions.now.since(linkage.confirmed_at);
+        if age > conditions.policy.freshness.linkage_confirmed() {
             return Err("LINKAGE_NOT_CONFIRMED");
         }
         linkage.code.clone().map(Self).ok_or("UNREADABLE")

@@ -44,6 +44,9 @@ impl Provision {
         let mut gate = self.store.enter().await?;
         // Behind the gate: what is judged by time is judged at the release.
         let now = self.clock.now();
+        if !gate.policy_holds(policy, now)? {
+            return Err(StoreError::BehindPolicy);
+        }
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
         let conditions = self.conditions(policy, suspensions);

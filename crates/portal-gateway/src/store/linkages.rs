@@ -9,7 +9,9 @@ use common::{
     identity::PeerIdentity,
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart, Outcome},
-    store::{ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, table},
+    store::{
+        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_rotates, table,
+    },
     terms::{LinkageCode, LinkageState},
 };
 use koseki_proto::koseki::common::v1::LineReason;
@@ -226,10 +228,7 @@ impl<'a> Batch<'a> {
                 false => Err(LineFault::new(LineReason::Duplicate, "new_linkage_code", rule)),
             };
         }
-        if old.state != LinkageState::Active {
-            let rule = "the code of an active linkage";
-            return Err(LineFault::new(LineReason::InvalidField, "linkage_code", rule));
-        }
+        check_rotates(old.state)?;
         if self.of_card.get(&card_key).is_some_and(|other| *other != lookup) {
             let rule = "a card has one linkage that is not revoked at most";
             return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));

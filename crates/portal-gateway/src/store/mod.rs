@@ -1,4 +1,5 @@
-//! The gateway's store, on either database: what requests need takes a batch, and a release is a transaction that takes the gate, reads, and commits with its audit bundle (DESIGN §4).
+//! The gateway's store, on either database: what requests need takes a batch, and a release is a transaction that takes the
+//! gate, reads, and commits with its audit bundle (DESIGN §4).
 
 mod acts;
 mod linkages;
@@ -16,6 +17,7 @@ use common::{
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
     lines::{LoadStart, Outcome},
+    policy::Policy,
     store::{
         Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, Value,
         WriteTx,
@@ -179,6 +181,10 @@ pub struct Block {
 /// A release transaction: it holds the gate from [`GatewayStore::enter`] to its end. Dropped, it changes nothing.
 #[async_trait]
 pub trait ReleaseTx: Send {
+    /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
+    /// clocks may differ.
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(
         &mut self,
@@ -374,6 +380,10 @@ struct Release {
 
 #[async_trait]
 impl ReleaseTx for Release {
+    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
+        self.tx.policy_holds(policy, now)
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
