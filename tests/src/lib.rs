@@ -52,6 +52,8 @@ pub struct Pair {
     pub gateway: Server,
     /// The registry side's store, for acts that must not wait as their call does.
     pub registry_store: Arc<dyn ProviderStore>,
+    /// The portal side's store.
+    pub portal_store: Arc<dyn GatewayStore>,
     _directory: TempDir,
 }
 
@@ -85,7 +87,11 @@ impl Pair {
             .unwrap();
         let config = common::config::load(&deployment.gateway_config()).unwrap();
         let places = portal.clone();
-        let on = |store| Arc::new(HookedGateway { store, places }) as Arc<dyn GatewayStore>;
+        let mut portal_store = None;
+        let on = |store: Arc<dyn GatewayStore>| {
+            portal_store = Some(store.clone());
+            Arc::new(HookedGateway { store, places }) as Arc<dyn GatewayStore>
+        };
         let gateway = Gateway::start_on(config, clock.clone(), on).await.unwrap();
         Self {
             deployment,
@@ -93,6 +99,7 @@ impl Pair {
             provider,
             gateway,
             registry_store: registry_store.unwrap(),
+            portal_store: portal_store.unwrap(),
             _directory: directory,
         }
     }

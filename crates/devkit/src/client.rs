@@ -14,7 +14,7 @@ pub use frontend::{Frontend, Session, Term};
 pub use ids::Ids;
 pub use lines::{LineReport, Loaded};
 pub use municipality::Municipality;
-pub use operator::{PortalOperator, RegistryOperator};
+pub use operator::{PortalOperator, Proposed, RegistryOperator};
 
 /// Deadline of every call that is not a stream: longer than any deadline that the interfaces name, so that a busy machine
 /// does not look like a service that does not answer.
