@@ -1,6 +1,7 @@
-//! Builds the container images: a static binary each, in an image with nothing else in it.
+//! Builds the container images: a static binary each, in an image with nothing else in it; and where no other PostgreSQL
+//! image is named, the stand-in for one.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -87,11 +88,19 @@ pub(crate) fn build() -> Result<()> {
         // The legacy builder is what every engine has, and it needs no network.
         shell::run(docker.current_dir(&context).env("DOCKER_BUILDKIT", "0"))?;
     }
+    if needs_stand_in() {
+        shell::run(&mut shell::command("deploy/postgres/stand-in-image.sh"))?;
+    }
     Ok(())
 }
 
+/// Whether deploy/compose.yaml takes the stand-in: then Debian's PostgreSQL must be there.
+pub(crate) fn needs_stand_in() -> bool {
+    env::var_os("KOSEKI_POSTGRES_IMAGE").is_none_or(|image| image.is_empty())
+}
+
 /// Where deploy/compose.yaml mounts volumes, under /deployment: the layout of `devkit::deployment`.
-const MOUNT_POINTS: [&str; 10] = [
+const MOUNT_POINTS: [&str; 16] = [
     "authority",
     "clients/auditor",
     "clients/municipality",
@@ -99,9 +108,15 @@ const MOUNT_POINTS: [&str; 10] = [
     "clients/portal-frontend",
     "data",
     "gateway",
-    "gateway-state",
+    "gateway-dba",
+    "gateway-owner",
+    "gateway-postgres",
+    "gateway-postgres-state",
     "provider",
-    "provider-state",
+    "provider-dba",
+    "provider-owner",
+    "provider-postgres",
+    "provider-postgres-state",
 ];
 
 /// Lays out what the engine gets to see: the binary, the Dockerfile, and the empty folders for volumes.

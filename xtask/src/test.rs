@@ -310,7 +310,8 @@ fn run_python(results: &mut Results) -> Result<Outcome> {
 }
 
 fn run_compose(results: &mut Results) -> Result<Outcome> {
-    for tool in [Tool::Engine, Tool::Compose] {
+    let stand_in = images::needs_stand_in().then_some(Tool::Postgres);
+    for tool in [Tool::Engine, Tool::Compose].into_iter().chain(stand_in) {
         if !tools::is_there(tool) {
             return Ok(Outcome::Skipped(format!(
                 "missing; `{}` installs it",

@@ -1,5 +1,7 @@
 //! The programs that the checks need: which are there, and the command that installs each one that is not.
 
+use std::{env, fs};
+
 use anyhow::Result;
 
 use crate::shell;
@@ -14,9 +16,10 @@ pub(crate) enum Tool {
     CargoDeny,
     Engine,
     Compose,
+    Postgres,
 }
 
-const ALL: [Tool; 7] = [
+const ALL: [Tool; 8] = [
     Tool::Rustfmt,
     Tool::Clippy,
     Tool::CCompiler,
@@ -24,6 +27,7 @@ const ALL: [Tool; 7] = [
     Tool::CargoDeny,
     Tool::Engine,
     Tool::Compose,
+    Tool::Postgres,
 ];
 
 impl Tool {
@@ -36,6 +40,7 @@ impl Tool {
             Self::CargoDeny => "cargo-deny (for the supply chain)",
             Self::Engine => "container engine",
             Self::Compose => "docker compose or docker-compose",
+            Self::Postgres => "PostgreSQL 15 or newer, the server's programs (nothing of it runs by itself)",
         }
     }
 
@@ -49,6 +54,12 @@ impl Tool {
             Self::CargoDeny => "cargo install --locked cargo-deny@0.20.2",
             Self::Engine => "apt-get update && apt-get install -y docker.io && service docker start",
             Self::Compose => "apt-get update && apt-get install -y docker-compose",
+            // Tests start servers of their own. The package would make and start one on the usual port.
+            Self::Postgres => {
+                "mkdir -p /etc/postgresql-common/createcluster.d \
+                 && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf \
+                 && apt-get update && apt-get install -y postgresql"
+            }
         }
     }
 }
@@ -67,7 +78,20 @@ pub(crate) fn is_there(tool: Tool) -> bool {
         Tool::Compose => {
             answers("docker", &["compose", "version"]) || answers("docker-compose", &["version"])
         }
+        Tool::Postgres => has_postgres(),
     }
+}
+
+/// Whether the server's programs are where `devkit::postgres` looks for them: on PATH or where Debian has them.
+fn has_postgres() -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    env::split_paths(&path)
+        .chain(debian.map(|version| version.path().join("bin")))
+        .any(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
 /// `cargo xtask tools`.

@@ -7,13 +7,22 @@
 //! <dir>/
 //!   authority/                the development CA and the card root, with their private keys; nobody's service reads it
 //!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/
-//!   provider-state/           its database
+//!   provider-state/           its database, a file
 //!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, tls/, policy/,
 //!                             card-roots/, card-crls/
-//!   gateway-state/            its database
+//!   gateway-state/            its database, a file
 //!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem
 //!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
 //!   logs/                     what the process harness captures
+//! ```
+//!
+//! On PostgreSQL there are, in place of `<side>-state/`:
+//!
+//! ```text
+//!   <side>-postgres/          the side's database server: its certificate, who may connect, the superuser's password
+//!   <side>-dba/               who sets it up: superuser-url, passwords.sql, ca.pem
+//!   <side>-owner/             who migrates: database-url, ca.pem
+//!   <side>/database-url       the service's own
 //! ```
 //!
 //! A municipality's name is `<code>/<officer>`, so that its files are `clients/municipality/<code>/<officer>.pem`.
@@ -22,6 +31,7 @@ mod certificates;
 mod configuration;
 mod keyring;
 mod policy;
+mod postgres;
 
 use std::{
     fs,
@@ -35,6 +45,7 @@ use crate::{
     card::{CardError, CardRoot, VirtualCard},
     files,
     pki::PkiError,
+    postgres::Side,
     registers::{DataError, DataSet, ScenarioCards, ScenarioPerson},
     wall_clock,
 };
@@ -127,6 +138,26 @@ pub struct Addresses {
     pub gateway_ops: SocketAddr,
     /// `host:port` where the gateway finds the provider's linkage listener.
     pub provider: String,
+    /// The sides' PostgreSQL servers; without them each side has a SQLite file.
+    pub postgres: Option<PostgresHosts>,
+}
+
+/// Names of the sides' PostgreSQL servers. Each side has its own: they are two organisations.
+#[derive(Clone, Debug)]
+pub struct PostgresHosts {
+    /// The provider's.
+    pub provider: String,
+    /// The gateway's.
+    pub gateway: String,
+}
+
+impl PostgresHosts {
+    fn of(&self, side: Side) -> &str {
+        match side {
+            Side::Provider => &self.provider,
+            Side::Gateway => &self.gateway,
+        }
+    }
 }
 
 impl Addresses {
@@ -143,6 +174,7 @@ impl Addresses {
             gateway_admin: any,
             gateway_ops: any,
             provider: any.to_string(),
+            postgres: None,
         }
     }
 
@@ -160,6 +192,10 @@ impl Addresses {
             gateway_admin: everywhere(7453),
             gateway_ops: inside(7459),
             provider: "provider:7441".to_owned(),
+            postgres: Some(PostgresHosts {
+                provider: "provider-postgres".to_owned(),
+                gateway: "gateway-postgres".to_owned(),
+            }),
         }
     }
 }
@@ -182,8 +218,11 @@ impl Deployment {
     /// When a key or certificate cannot be made, or a file cannot be written.
     pub fn create(dir: impl Into<PathBuf>, plan: &Plan) -> Result<Self, DeploymentError> {
         let this = Self::at(dir);
-        for folder in [this.provider_state(), this.gateway_state()] {
-            fs::create_dir_all(&folder).map_err(|source| DeploymentError::File { path: folder, source })?;
+        if plan.addresses.postgres.is_none() {
+            for folder in [this.provider_state(), this.gateway_state()] {
+                fs::create_dir_all(&folder)
+                    .map_err(|source| DeploymentError::File { path: folder, source })?;
+            }
         }
         let card_root = CardRoot::new()?;
         card_root.write_to(&this.dir.join("authority"))?;
@@ -192,7 +231,10 @@ impl Deployment {
         data.write_to(&this.data())?;
         cards.write_to(&this.data())?;
         this.write_card_authority(&card_root, &cards)?;
-        certificates::write(&this, data.copies.keys())?;
+        let ca = certificates::write(&this, data.copies.keys())?;
+        if let Some(hosts) = &plan.addresses.postgres {
+            postgres::write(&this, hosts, &ca)?;
+        }
         for side in [this.provider(), this.gateway()] {
             policy::write(&side.join("policy"))?;
         }
@@ -275,6 +317,11 @@ impl Deployment {
     /// The gateway's database.
     pub fn gateway_database(&self) -> PathBuf {
         self.gateway_state().join("gateway.sqlite")
+    }
+
+    /// The folder of who sets up a side's PostgreSQL database.
+    pub fn dba(&self, side: Side) -> PathBuf {
+        self.dir.join(format!("{}-dba", postgres::name(side)))
     }
 
     /// The data set.
@@ -410,5 +457,39 @@ mod tests {
         made.point_gateway_at("127.0.0.1:9").unwrap();
         let gateway = fs::read_to_string(made.gateway_config()).unwrap();
         assert!(gateway.contains("\"127.0.0.1:9\""));
+    }
+
+    #[test]
+    fn a_party_finds_its_own_password_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            seed: 7,
+            registers: 40,
+            addresses: Addresses::containers(),
+        };
+        Deployment::create(dir.path(), &plan).unwrap();
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+        for side in ["provider", "gateway"] {
+            assert!(!dir.path().join(format!("{side}-state")).exists());
+            let service = read(&format!("{side}/database-url"));
+            assert!(service.contains("_service:"), "{side}");
+            let ca = dir.path().join(side).join("tls/ca.pem");
+            let ending = format!("?sslmode=verify-full&sslrootcert={}\n", ca.display());
+            assert!(service.contains(&format!("@{side}-postgres/")) && service.ends_with(&ending));
+            let password = |url: &str| url.split([':', '@']).nth(2).unwrap().to_owned();
+            let passwords = [
+                password(&service),
+                password(&read(&format!("{side}-owner/database-url"))),
+                read(&format!("{side}-postgres/superuser-password")),
+            ];
+            let set = read(&format!("{side}-dba/passwords.sql"));
+            for (number, password) in passwords.iter().enumerate() {
+                assert_eq!(password.len(), 64);
+                assert!(!set.contains(password.as_str()));
+                assert!(!passwords[..number].contains(password));
+            }
+            let config = read(&format!("{side}/{side}.toml"));
+            assert!(config.contains("kind = \"postgres\"") && !config.contains("sqlite"));
+        }
     }
 }

@@ -1,10 +1,13 @@
-//! A real PostgreSQL server for tests: its own folder, its own port, durable, and gone with the process that started it.
+//! A real PostgreSQL server for tests: its own folder, its own port, durable, and gone with the process that started it; and
+//! what a superuser does on any server before a service stands on it.
 
 mod database;
 mod server;
+mod set_up;
 
 pub use database::{Database, Side};
 pub use server::Cluster;
+pub use set_up::set_up;
 
 /// A server or a database could not be had.
 #[derive(Debug, thiserror::Error)]

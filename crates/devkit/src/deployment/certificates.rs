@@ -10,11 +10,11 @@ use super::{
 };
 use crate::pki::{Ca, Subject, ed25519_key};
 
-/// Makes the authority and everything that it issues, and the gateway's eligibility key.
+/// Makes the authority, what it issues to services and callers, and the gateway's eligibility key.
 pub(super) fn write<'a>(
     deployment: &Deployment,
     municipalities: impl Iterator<Item = &'a String>,
-) -> Result<(), DeploymentError> {
+) -> Result<Ca, DeploymentError> {
     let ca = Ca::new("development CA")?;
     ca.write_to(&deployment.dir().join("authority"), "ca")?;
     for (folder, name, role, instance) in [
@@ -57,7 +57,8 @@ pub(super) fn write<'a>(
         key.private_pem.as_bytes(),
     )?;
     let public = format!("eligibility-keys/{GATEWAY_INSTANCE}.{ELIGIBILITY_KEY_ID}.pem");
-    write_public(&deployment.provider().join(public), key.public_pem.as_bytes())
+    write_public(&deployment.provider().join(public), key.public_pem.as_bytes())?;
+    Ok(ca)
 }
 
 fn identity(role: Role, name: &str) -> Subject {

@@ -1,13 +1,18 @@
 //! Both services' configuration: the commented samples of `deploy/config`, with paths and addresses of this deployment.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use common::store::DatabaseConfig;
 use toml::{Table, Value};
 
 use super::{
     Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, GATEWAY_INSTANCE, PROVIDER_INSTANCE,
-    TRUST_DOMAIN, write_public,
+    TRUST_DOMAIN, postgres, write_public,
 };
+use crate::postgres::Side;
 
 /// A sample, being filled in.
 struct Sample {
@@ -45,6 +50,16 @@ impl Sample {
         self.set(key, &path.to_string_lossy())
     }
 
+    /// Which database: the section has other keys for each kind.
+    fn set_database(&mut self, database: &DatabaseConfig) -> Result<(), DeploymentError> {
+        let section = Value::try_from(database).map_err(|error| DeploymentError::Sample {
+            file: self.file,
+            fault: error.to_string(),
+        })?;
+        self.table.insert("database".to_owned(), section);
+        Ok(())
+    }
+
     fn write_to(&self, path: &Path) -> Result<(), DeploymentError> {
         let text = toml::to_string(&self.table).map_err(|error| DeploymentError::Sample {
             file: self.file,
@@ -69,6 +84,16 @@ impl Sample {
     }
 }
 
+/// A side's database: on its PostgreSQL server where there is one, in this file otherwise.
+fn database(deployment: &Deployment, addresses: &Addresses, side: Side, file: PathBuf) -> DatabaseConfig {
+    match addresses.postgres {
+        Some(_) => DatabaseConfig::Postgres {
+            url_file: postgres::service_url_file(deployment, side),
+        },
+        None => DatabaseConfig::Sqlite { file },
+    }
+}
+
 pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> Result<(), DeploymentError> {
     let folder = deployment.provider();
     let mut sample = Sample::parse(
@@ -76,7 +101,8 @@ pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> 
         include_str!("../../../../deploy/config/provider.toml"),
     )?;
     sample.set_common(&folder, "provider", PROVIDER_INSTANCE)?;
-    sample.set_path("database.file", &deployment.provider_database())?;
+    let file = deployment.provider_database();
+    sample.set_database(&database(deployment, addresses, Side::Provider, file))?;
     sample.set_path("eligibility_keys_dir", &folder.join("eligibility-keys"))?;
     sample.set("listen.linkage", &addresses.linkage.to_string())?;
     sample.set("listen.ingest", &addresses.ingest.to_string())?;
@@ -92,7 +118,8 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
         include_str!("../../../../deploy/config/gateway.toml"),
     )?;
     sample.set_common(&folder, "gateway", GATEWAY_INSTANCE)?;
-    sample.set_path("database.file", &deployment.gateway_database())?;
+    let file = deployment.gateway_database();
+    sample.set_database(&database(deployment, addresses, Side::Gateway, file))?;
     sample.set("listen.portal", &addresses.portal.to_string())?;
     sample.set("listen.admin", &addresses.gateway_admin.to_string())?;
     sample.set("listen.ops", &addresses.gateway_ops.to_string())?;

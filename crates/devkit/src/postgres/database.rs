@@ -3,15 +3,16 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    str::FromStr as _,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
 
-use super::{Cluster, PostgresError};
+use super::{Cluster, PostgresError, set_up};
 
 /// Whose database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +24,15 @@ pub enum Side {
 }
 
 impl Side {
-    fn roles(self) -> &'static str {
+    /// What the names of its roles begin with, and the name of its database.
+    pub(crate) fn roles(self) -> &'static str {
         match self {
             Self::Provider => "koseki_provider",
             Self::Gateway => "portal_gateway",
         }
     }
 
-    fn rights(self) -> &'static str {
+    pub(super) fn rights(self) -> &'static str {
         match self {
             Self::Provider => include_str!("../../../../deploy/postgres/provider-database.sql"),
             Self::Gateway => include_str!("../../../../deploy/postgres/gateway-database.sql"),
@@ -60,23 +62,16 @@ impl Database {
         let mut connection = PgConnection::connect(&cluster.superuser_url("postgres")).await?;
         // Two at a time would collide on the roles.
         connection.execute("SELECT pg_advisory_lock(1)").await?;
-        connection
-            .execute(sqlx::raw_sql(include_str!(
-                "../../../../deploy/postgres/roles.sql"
-            )))
-            .await?;
+        set_up::create_roles(&mut connection).await?;
         for task in ["owner", "service", "auditor"] {
             let sql = format!("ALTER ROLE {}_{task} PASSWORD '{password}'", side.roles());
             connection.execute(AssertSqlSafe(sql)).await?;
         }
         connection.execute("SELECT pg_advisory_unlock(1)").await?;
-        connection
-            .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await?;
+        set_up::create_database(&mut connection, &name).await?;
         connection.close().await?;
-        let mut connection = PgConnection::connect(&cluster.superuser_url(&name)).await?;
-        connection.execute(sqlx::raw_sql(side.rights())).await?;
-        connection.close().await?;
+        let database = PgConnectOptions::from_str(&cluster.superuser_url(&name))?;
+        set_up::grant(&database, side).await?;
         Ok(Self {
             cluster,
             side,

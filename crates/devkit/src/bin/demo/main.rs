@@ -2,6 +2,7 @@
 //! containers need, each in its own place.
 #![allow(clippy::print_stdout, reason = "the story is told on standard output")]
 
+mod database;
 mod local;
 mod play;
 mod prepare;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Make certificates, keys, data and configurations for the containers of deploy/compose.yaml
     Prepare(prepare::Options),
+    /// Set up a side's PostgreSQL database as its server's superuser: roles, passwords, rights
+    Database(database::Options),
     /// Play one scene against running services
     Play(play::Options),
     /// Try to connect: exit code 0 when one answers, 4 when none does, 3 when no name resolves
@@ -62,6 +65,7 @@ async fn main() -> ExitCode {
     let outcome = match cli.command {
         None => local::run(&cli.local).await,
         Some(Command::Prepare(options)) => prepare::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Database(options)) => database::run(&options).await.map(|()| ExitCode::SUCCESS),
         Some(Command::Play(options)) => play::run(&options).await,
         Some(Command::Probe(options)) => Ok(probe::run(&options).await),
     };
