@@ -49,6 +49,16 @@ impl Results {
             .map(|(name, _)| name.as_str())
     }
 
+    /// How many tests of a binary passed and failed under a label.
+    pub(crate) fn of_binary(&self, label: &str, binary: &str) -> (usize, usize) {
+        let prefix = format!("{label}{binary}::");
+        let count = |wanted| {
+            let tests = self.with_ending(wanted);
+            tests.filter(|test| test.starts_with(&prefix)).count()
+        };
+        (count(Ending::Passed), count(Ending::Failed))
+    }
+
     fn count(&self, wanted: Ending) -> usize {
         self.with_ending(wanted).count()
     }
@@ -62,12 +72,18 @@ impl Results {
     }
 }
 
-/// Runs one `cargo test`, its output on the terminal; whether it succeeded. Its tests are added to the results.
-pub(crate) fn run(command: &mut Command, results: &mut Results) -> Result<bool> {
-    run_onto(&mut io::stdout(), command, results)
+/// Runs one `cargo test`, its output on the terminal; whether it succeeded. Its tests are added to the results, with `label`
+/// before their names.
+pub(crate) fn run(command: &mut Command, label: &str, results: &mut Results) -> Result<bool> {
+    run_onto(&mut io::stdout(), command, label, results)
 }
 
-fn run_onto(terminal: &mut impl Write, command: &mut Command, results: &mut Results) -> Result<bool> {
+fn run_onto(
+    terminal: &mut impl Write,
+    command: &mut Command,
+    label: &str,
+    results: &mut Results,
+) -> Result<bool> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     command
         .stdout(writer.try_clone().context("cannot share a pipe")?)
@@ -76,7 +92,7 @@ fn run_onto(terminal: &mut impl Write, command: &mut Command, results: &mut Resu
     // The command holds the writing ends: without this the pipe never ends.
     command.stdout(io::stderr()).stderr(io::stderr());
 
-    let mut parser = Parser::new(results);
+    let mut parser = Parser::new(label, results);
     let mut lines = BufReader::new(reader);
     let mut line = Vec::new();
     while lines
@@ -95,6 +111,7 @@ fn run_onto(terminal: &mut impl Write, command: &mut Command, results: &mut Resu
 }
 
 struct Parser<'a> {
+    label: &'a str,
     results: &'a mut Results,
     binary: String,
     passed: usize,
@@ -104,8 +121,9 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(results: &'a mut Results) -> Self {
+    fn new(label: &'a str, results: &'a mut Results) -> Self {
         Self {
+            label,
             results,
             binary: String::new(),
             passed: 0,
@@ -125,7 +143,8 @@ impl<'a> Parser<'a> {
             .and_then(|rest| rest.split_once(" ... "))
         {
             let test = format!(
-                "{}::{}",
+                "{}{}::{}",
+                self.label,
                 self.binary,
                 test.strip_suffix(" - should panic").unwrap_or(test)
             );
@@ -207,7 +226,7 @@ fn count_before(counts: &str, word: &str) -> usize {
 #[cfg(test)]
 pub(crate) fn results_of(output: &str) -> Results {
     let mut results = Results::default();
-    let mut parser = Parser::new(&mut results);
+    let mut parser = Parser::new("", &mut results);
     for line in output.lines() {
         parser.line(line);
     }
@@ -258,7 +277,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
 
     fn parse(text: &str, results: &mut Results) {
-        let mut parser = Parser::new(results);
+        let mut parser = Parser::new("", results);
         for line in text.lines() {
             parser.line(line);
         }
@@ -330,6 +349,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let succeeded = run_onto(
             &mut terminal,
             Command::new("sh").args(["-c", script]),
+            "",
             &mut results,
         )
         .unwrap();

@@ -18,6 +18,27 @@ const INTEGRATION: &str = "integration-tests";
 const COMPOSE: &str = "compose";
 const PYTHON: &str = "python";
 
+/// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
+/// with all other tests, and on PostgreSQL by itself.
+const STORE_SUITE: [&str; 14] = [
+    "approvals",
+    "bad_lines",
+    "bad_linkages",
+    "consent",
+    "demo",
+    "eligibility",
+    "four_conditions",
+    "kills",
+    "login",
+    "next_policy",
+    "nothing_personal",
+    "recorded_then_released",
+    "register_side",
+    "withdrawal_wins",
+];
+/// Stands before the names of the tests that ran on PostgreSQL.
+const ON_POSTGRES: &str = "on PostgreSQL: ";
+
 /// How a stage ended.
 enum Outcome {
     Passed,
@@ -64,7 +85,8 @@ pub(crate) fn run() -> Result<()> {
     });
     report.stage("protos", |_| proto::run(false).map(|()| Outcome::Passed));
     report.stage("Python set-up", |_| set_up_python());
-    let all_tests_ran = report.tests("tests", |results| run_tests(&["--workspace"], &[], results));
+    let all_tests_ran = report.tests("tests", |results| run_tests(&["--workspace"], &[], "", results));
+    report.tests("store conformance on PostgreSQL", run_on_postgres);
     report.stage("mutants", |_| run_mutants());
     let python_ran = report.tests("foreign client (Python)", run_python);
     let compose_ran = report.tests("containers", run_compose);
@@ -241,11 +263,36 @@ fn lint() -> Result<()> {
     Ok(())
 }
 
-fn run_tests(arguments: &[&str], variables: &[(&str, &str)], results: &mut Results) -> Result<Outcome> {
+/// Runs the store's conformance suite on PostgreSQL, and prints what came of it on both databases.
+fn run_on_postgres(results: &mut Results) -> Result<Outcome> {
+    if !tools::is_there(Tool::Postgres) {
+        return Ok(Outcome::Skipped(format!(
+            "missing; `{}` installs it",
+            Tool::Postgres.installed_by()
+        )));
+    }
+    let mut arguments = vec!["--package", INTEGRATION];
+    arguments.extend(STORE_SUITE.iter().flat_map(|target| ["--test", target]));
+    let outcome = run_tests(&arguments, &[("KOSEKI_STORE", "postgres")], ON_POSTGRES, results);
+    for (database, label) in [("SQLite", ""), ("PostgreSQL", ON_POSTGRES)] {
+        let counts = STORE_SUITE.iter().map(|target| results.of_binary(label, target));
+        let (passed, failed) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        println!("store conformance suite on {database}: {passed} tests passed, {failed} failed");
+    }
+    outcome
+}
+
+fn run_tests(
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    label: &str,
+    results: &mut Results,
+) -> Result<Outcome> {
     let mut command = shell::cargo(&["test", "--no-fail-fast"]);
     command
         .args(arguments)
         .env_remove("KOSEKI_COMPOSE")
+        .env_remove("KOSEKI_STORE")
         .env_remove("KOSEKI_SOAK");
     if python::is_ready() {
         command.env("KOSEKI_PYTHON", python::interpreter());
@@ -254,7 +301,7 @@ fn run_tests(arguments: &[&str], variables: &[(&str, &str)], results: &mut Resul
     }
     command.envs(variables.iter().copied());
     let before = results.failed();
-    if cargo_test::run(&mut command, results)? {
+    if cargo_test::run(&mut command, label, results)? {
         return Ok(Outcome::Passed);
     }
     match results.failed() - before {
@@ -305,6 +352,7 @@ fn run_python(results: &mut Results) -> Result<Outcome> {
     run_tests(
         &["-p", INTEGRATION, "--test", PYTHON, "--", "--include-ignored"],
         &[],
+        "",
         results,
     )
 }
@@ -330,7 +378,7 @@ fn run_compose(results: &mut Results) -> Result<Outcome> {
     }
     images::build()?;
     let arguments = ["-p", INTEGRATION, "--test", COMPOSE, "--", "--include-ignored"];
-    run_tests(&arguments, &[("KOSEKI_COMPOSE", "1")], results)
+    run_tests(&arguments, &[("KOSEKI_COMPOSE", "1")], "", results)
 }
 
 #[cfg(test)]

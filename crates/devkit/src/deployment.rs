@@ -200,16 +200,21 @@ impl Addresses {
     }
 }
 
-/// A deployment in its directory.
+/// A deployment in its directory, and one instance of each service in it: the first, unless [`Self::add_instance`] made
+/// it.
 #[derive(Clone, Debug)]
 pub struct Deployment {
     dir: PathBuf,
+    instance: u32,
 }
 
 impl Deployment {
     /// One that is there already.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self {
+            dir: dir.into(),
+            instance: 1,
+        }
     }
 
     /// Makes everything; existing databases are left alone.
@@ -251,6 +256,22 @@ impl Deployment {
         Ok(this)
     }
 
+    /// Another instance of both services, on the same databases and with the same keys and policy as the first. It has
+    /// certificates, an eligibility key, configuration and audit logs of its own. Services read the eligibility keys when
+    /// they start: add instances before.
+    ///
+    /// # Errors
+    /// When a certificate cannot be made, or a file cannot be read or written.
+    pub fn add_instance(&self, number: u32, addresses: &Addresses) -> Result<Self, DeploymentError> {
+        let other = Self {
+            dir: self.dir.clone(),
+            instance: number,
+        };
+        certificates::write_instance(&other)?;
+        configuration::write_instance(self, &other, addresses)?;
+        Ok(other)
+    }
+
     /// What the gateway checks cards with: the root, and a revocation list that is in force now.
     fn write_card_authority(&self, root: &CardRoot, cards: &ScenarioCards) -> Result<(), DeploymentError> {
         let pem = self.gateway().join("card-roots/card-root.pem");
@@ -279,6 +300,24 @@ impl Deployment {
         &self.dir
     }
 
+    /// The file name, without its ending, of what an instance has for itself.
+    fn file_name(&self, service: &str) -> String {
+        match self.instance {
+            1 => service.to_owned(),
+            number => format!("{service}-{number}"),
+        }
+    }
+
+    /// Name of the provider's instance.
+    pub fn provider_instance(&self) -> String {
+        format!("provider-{}", self.instance)
+    }
+
+    /// Name of the gateway's instance.
+    pub fn gateway_instance(&self) -> String {
+        format!("gateway-{}", self.instance)
+    }
+
     /// The provider's folder.
     pub fn provider(&self) -> PathBuf {
         self.dir.join("provider")
@@ -291,7 +330,8 @@ impl Deployment {
 
     /// The provider's configuration file.
     pub fn provider_config(&self) -> PathBuf {
-        self.provider().join("provider.toml")
+        self.provider()
+            .join(format!("{}.toml", self.file_name("provider")))
     }
 
     /// The provider's database.
@@ -304,6 +344,12 @@ impl Deployment {
         self.dir.join("gateway")
     }
 
+    /// The private key of the gateway's eligibilities.
+    fn eligibility_key(&self) -> PathBuf {
+        self.gateway()
+            .join(format!("{}.pem", self.file_name("eligibility-key")))
+    }
+
     /// The folder of the gateway's database.
     pub fn gateway_state(&self) -> PathBuf {
         self.dir.join("gateway-state")
@@ -311,7 +357,7 @@ impl Deployment {
 
     /// The gateway's configuration file.
     pub fn gateway_config(&self) -> PathBuf {
-        self.gateway().join("gateway.toml")
+        self.gateway().join(format!("{}.toml", self.file_name("gateway")))
     }
 
     /// The gateway's database.
@@ -332,6 +378,16 @@ impl Deployment {
     /// What the process harness captures.
     pub fn logs(&self) -> PathBuf {
         self.dir.join("logs")
+    }
+
+    /// What the process harness captures of the provider.
+    pub fn provider_log(&self) -> PathBuf {
+        self.logs().join(format!("{}.log", self.file_name("provider")))
+    }
+
+    /// What the process harness captures of the gateway.
+    pub fn gateway_log(&self) -> PathBuf {
+        self.logs().join(format!("{}.log", self.file_name("gateway")))
     }
 
     /// The folder of a role's callers.
@@ -457,6 +513,18 @@ mod tests {
         made.point_gateway_at("127.0.0.1:9").unwrap();
         let gateway = fs::read_to_string(made.gateway_config()).unwrap();
         assert!(gateway.contains("\"127.0.0.1:9\""));
+
+        let second = made.add_instance(2, &Addresses::loopback()).unwrap();
+        let provider = fs::read_to_string(second.provider_config()).unwrap();
+        let gateway = fs::read_to_string(second.gateway_config()).unwrap();
+        assert!(provider.contains("instance = \"provider-2\""));
+        assert!(gateway.contains("instance = \"gateway-2\"") && !gateway.contains("\"127.0.0.1:9\""));
+        let material = TlsMaterial::load(&TlsFiles {
+            certificate: made.provider().join("tls/provider-2.pem"),
+            private_key: made.provider().join("tls/provider-2-key.pem"),
+            peer_ca: made.provider().join("tls/ca.pem"),
+        });
+        material.unwrap();
     }
 
     #[test]

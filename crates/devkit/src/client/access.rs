@@ -9,7 +9,7 @@ use common::{
 };
 use tonic::transport::Channel;
 
-use crate::deployment::{Deployment, GATEWAY_INSTANCE, PROVIDER_INSTANCE, TRUST_DOMAIN};
+use crate::deployment::{Deployment, TRUST_DOMAIN};
 
 /// A caller cannot connect at all: its files are at fault.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,8 @@ impl Access {
     /// # Errors
     /// When the caller's files cannot be used.
     pub fn to_provider(&self, role: Role, name: &str, address: &str) -> Result<Channel, AccessError> {
-        self.connect(role, name, address, Role::KosekiProvider, PROVIDER_INSTANCE)
+        let instance = self.deployment.provider_instance();
+        self.connect(role, name, address, Role::KosekiProvider, &instance)
     }
 
     /// A channel of a caller to a listener of the gateway.
@@ -70,7 +71,8 @@ impl Access {
     /// # Errors
     /// When the caller's files cannot be used.
     pub fn to_gateway(&self, role: Role, name: &str, address: &str) -> Result<Channel, AccessError> {
-        self.connect(role, name, address, Role::PortalGateway, GATEWAY_INSTANCE)
+        let instance = self.deployment.gateway_instance();
+        self.connect(role, name, address, Role::PortalGateway, &instance)
     }
 
     fn connect(

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, path::Path};
 use common::identity::Role;
 
 use super::{
-    AUDITOR, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, FRONTEND, GATEWAY_INSTANCE, OFFICER, OPERATORS,
-    PROVIDER_INSTANCE, TRUST_DOMAIN, write_public, write_secret,
+    AUDITOR, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, FRONTEND, OFFICER, OPERATORS, TRUST_DOMAIN,
+    write_public, write_secret,
 };
 use crate::pki::{Ca, Subject, ed25519_key};
 
@@ -17,28 +17,7 @@ pub(super) fn write<'a>(
 ) -> Result<Ca, DeploymentError> {
     let ca = Ca::new("development CA")?;
     ca.write_to(&deployment.dir().join("authority"), "ca")?;
-    for (folder, name, role, instance) in [
-        (
-            deployment.provider(),
-            "provider",
-            Role::KosekiProvider,
-            PROVIDER_INSTANCE,
-        ),
-        (
-            deployment.gateway(),
-            "gateway",
-            Role::PortalGateway,
-            GATEWAY_INSTANCE,
-        ),
-    ] {
-        // The DNS names and the address are for foreign clients: ours look at the URI only.
-        let subject = identity(role, instance)
-            .and_dns("localhost")
-            .and_dns(name)
-            .and_ip(Ipv4Addr::LOCALHOST.into());
-        ca.issue(&subject)?.write_to(&folder.join("tls"), name)?;
-        write_ca(&ca, &folder.join("tls"))?;
-    }
+    write_services(deployment, &ca)?;
     let mut clients = vec![
         (Role::PortalFrontend, FRONTEND.to_owned()),
         (Role::Auditor, AUDITOR.to_owned()),
@@ -50,15 +29,45 @@ pub(super) fn write<'a>(
             .write_to(&deployment.clients(role), &name)?;
         write_ca(&ca, &deployment.clients(role))?;
     }
-
-    let key = ed25519_key()?;
-    write_secret(
-        &deployment.gateway().join("eligibility-key.pem"),
-        key.private_pem.as_bytes(),
-    )?;
-    let public = format!("eligibility-keys/{GATEWAY_INSTANCE}.{ELIGIBILITY_KEY_ID}.pem");
-    write_public(&deployment.provider().join(public), key.public_pem.as_bytes())?;
     Ok(ca)
+}
+
+/// What another instance of both services has for itself.
+pub(super) fn write_instance(deployment: &Deployment) -> Result<(), DeploymentError> {
+    let ca = Ca::read_from(&deployment.dir().join("authority"), "ca")?;
+    write_services(deployment, &ca)
+}
+
+fn write_services(deployment: &Deployment, ca: &Ca) -> Result<(), DeploymentError> {
+    for (folder, name, role, instance) in [
+        (
+            deployment.provider(),
+            "provider",
+            Role::KosekiProvider,
+            deployment.provider_instance(),
+        ),
+        (
+            deployment.gateway(),
+            "gateway",
+            Role::PortalGateway,
+            deployment.gateway_instance(),
+        ),
+    ] {
+        // The DNS names and the address are for foreign clients: ours look at the URI only.
+        let subject = identity(role, &instance)
+            .and_dns("localhost")
+            .and_dns(name)
+            .and_ip(Ipv4Addr::LOCALHOST.into());
+        let folder = folder.join("tls");
+        ca.issue(&subject)?
+            .write_to(&folder, &deployment.file_name(name))?;
+        write_ca(ca, &folder)?;
+    }
+    let key = ed25519_key()?;
+    write_secret(&deployment.eligibility_key(), key.private_pem.as_bytes())?;
+    let instance = deployment.gateway_instance();
+    let public = format!("eligibility-keys/{instance}.{ELIGIBILITY_KEY_ID}.pem");
+    write_public(&deployment.provider().join(public), key.public_pem.as_bytes())
 }
 
 fn identity(role: Role, name: &str) -> Subject {

@@ -9,8 +9,7 @@ use common::store::DatabaseConfig;
 use toml::{Table, Value};
 
 use super::{
-    Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, GATEWAY_INSTANCE, PROVIDER_INSTANCE,
-    TRUST_DOMAIN, postgres, write_public,
+    Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, TRUST_DOMAIN, postgres, write_public,
 };
 use crate::postgres::Side;
 
@@ -29,6 +28,15 @@ impl Sample {
                 fault: error.to_string(),
             })?;
         Ok(Self { file, table })
+    }
+
+    /// One that was filled in before.
+    fn read(file: &'static str, path: &Path) -> Result<Self, DeploymentError> {
+        let text = fs::read_to_string(path).map_err(|source| DeploymentError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(file, &text)
     }
 
     /// Sets a dotted key. The sample has it: a key that it does not have would be refused by the service.
@@ -69,18 +77,50 @@ impl Sample {
     }
 
     /// What both services have alike.
-    fn set_common(&mut self, folder: &Path, name: &str, instance: &str) -> Result<(), DeploymentError> {
-        self.set("instance", instance)?;
+    fn set_common(&mut self, folder: &Path) -> Result<(), DeploymentError> {
         self.set("trust_domain", TRUST_DOMAIN)?;
         self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
         let next = folder.join("next-policy/provision-policy.toml");
         self.set_path("next_policy_file", &next)?;
         self.set_path("keyring_file", &folder.join("keyring.toml"))?;
-        self.set_path("tls.certificate", &folder.join(format!("tls/{name}.pem")))?;
-        self.set_path("tls.private_key", &folder.join(format!("tls/{name}-key.pem")))?;
         self.set_path("tls.peer_ca", &folder.join("tls/ca.pem"))?;
         // The harness learns addresses from log lines.
         self.set("log.format", "json")
+    }
+
+    /// What an instance has for itself: its name and its certificate.
+    fn set_instance(&mut self, instance: &str, folder: &Path, name: &str) -> Result<(), DeploymentError> {
+        self.set("instance", instance)?;
+        self.set_path("tls.certificate", &folder.join(format!("tls/{name}.pem")))?;
+        self.set_path("tls.private_key", &folder.join(format!("tls/{name}-key.pem")))
+    }
+
+    fn set_provider_instance(
+        &mut self,
+        deployment: &Deployment,
+        addresses: &Addresses,
+    ) -> Result<(), DeploymentError> {
+        let name = deployment.file_name("provider");
+        self.set_instance(&deployment.provider_instance(), &deployment.provider(), &name)?;
+        self.set("listen.linkage", &addresses.linkage.to_string())?;
+        self.set("listen.ingest", &addresses.ingest.to_string())?;
+        self.set("listen.admin", &addresses.provider_admin.to_string())?;
+        self.set("listen.ops", &addresses.provider_ops.to_string())
+    }
+
+    fn set_gateway_instance(
+        &mut self,
+        deployment: &Deployment,
+        addresses: &Addresses,
+    ) -> Result<(), DeploymentError> {
+        let name = deployment.file_name("gateway");
+        self.set_instance(&deployment.gateway_instance(), &deployment.gateway(), &name)?;
+        self.set("listen.portal", &addresses.portal.to_string())?;
+        self.set("listen.admin", &addresses.gateway_admin.to_string())?;
+        self.set("listen.ops", &addresses.gateway_ops.to_string())?;
+        self.set("provider.address", &addresses.provider)?;
+        self.set("provider.instance", &deployment.provider_instance())?;
+        self.set_path("eligibility.private_key", &deployment.eligibility_key())
     }
 }
 
@@ -100,14 +140,11 @@ pub(super) fn write_provider(deployment: &Deployment, addresses: &Addresses) -> 
         "provider.toml",
         include_str!("../../../../deploy/config/provider.toml"),
     )?;
-    sample.set_common(&folder, "provider", PROVIDER_INSTANCE)?;
+    sample.set_common(&folder)?;
     let file = deployment.provider_database();
     sample.set_database(&database(deployment, addresses, Side::Provider, file))?;
     sample.set_path("eligibility_keys_dir", &folder.join("eligibility-keys"))?;
-    sample.set("listen.linkage", &addresses.linkage.to_string())?;
-    sample.set("listen.ingest", &addresses.ingest.to_string())?;
-    sample.set("listen.admin", &addresses.provider_admin.to_string())?;
-    sample.set("listen.ops", &addresses.provider_ops.to_string())?;
+    sample.set_provider_instance(deployment, addresses)?;
     sample.write_to(&deployment.provider_config())
 }
 
@@ -117,27 +154,32 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
         "gateway.toml",
         include_str!("../../../../deploy/config/gateway.toml"),
     )?;
-    sample.set_common(&folder, "gateway", GATEWAY_INSTANCE)?;
+    sample.set_common(&folder)?;
     let file = deployment.gateway_database();
     sample.set_database(&database(deployment, addresses, Side::Gateway, file))?;
-    sample.set("listen.portal", &addresses.portal.to_string())?;
-    sample.set("listen.admin", &addresses.gateway_admin.to_string())?;
-    sample.set("listen.ops", &addresses.gateway_ops.to_string())?;
-    sample.set("provider.address", &addresses.provider)?;
-    sample.set("provider.instance", PROVIDER_INSTANCE)?;
-    sample.set_path("eligibility.private_key", &folder.join("eligibility-key.pem"))?;
     sample.set("eligibility.key_id", ELIGIBILITY_KEY_ID)?;
     sample.set_path("card.roots_dir", &folder.join("card-roots"))?;
     sample.set_path("card.crl_dir", &folder.join("card-crls"))?;
+    sample.set_gateway_instance(deployment, addresses)?;
     sample.write_to(&deployment.gateway_config())
 }
 
+/// Another instance of both services: the first one's configuration, but for what an instance has for itself.
+pub(super) fn write_instance(
+    first: &Deployment,
+    other: &Deployment,
+    addresses: &Addresses,
+) -> Result<(), DeploymentError> {
+    let mut sample = Sample::read("provider.toml", &first.provider_config())?;
+    sample.set_provider_instance(other, addresses)?;
+    sample.write_to(&other.provider_config())?;
+    let mut sample = Sample::read("gateway.toml", &first.gateway_config())?;
+    sample.set_gateway_instance(other, addresses)?;
+    sample.write_to(&other.gateway_config())
+}
+
 pub(super) fn point_gateway_at(path: &Path, provider: &str) -> Result<(), DeploymentError> {
-    let text = fs::read_to_string(path).map_err(|source| DeploymentError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mut sample = Sample::parse("gateway.toml", &text)?;
+    let mut sample = Sample::read("gateway.toml", path)?;
     sample.set("provider.address", provider)?;
     sample.write_to(path)
 }

@@ -54,8 +54,8 @@ impl Pair {
 /// # Errors
 /// When it does not become ready.
 pub async fn start_provider(binaries: &Binaries, deployment: &Deployment) -> Result<Service, ProcessError> {
-    let log = deployment.logs().join("provider.log");
-    Service::start(binaries, Program::Provider, &deployment.provider_config(), &log).await
+    let (config, log) = (deployment.provider_config(), deployment.provider_log());
+    Service::start(binaries, Program::Provider, &config, &log).await
 }
 
 /// Starts the gateway of a deployment.
@@ -63,6 +63,6 @@ pub async fn start_provider(binaries: &Binaries, deployment: &Deployment) -> Res
 /// # Errors
 /// When it does not become ready.
 pub async fn start_gateway(binaries: &Binaries, deployment: &Deployment) -> Result<Service, ProcessError> {
-    let log = deployment.logs().join("gateway.log");
-    Service::start(binaries, Program::Gateway, &deployment.gateway_config(), &log).await
+    let (config, log) = (deployment.gateway_config(), deployment.gateway_log());
+    Service::start(binaries, Program::Gateway, &config, &log).await
 }

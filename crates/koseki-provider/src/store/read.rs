@@ -31,7 +31,7 @@ const READ: &str = "\
           AND id IN (SELECT id FROM non_provision WHERE person IN (SELECT person FROM linked) \
                      UNION SELECT id FROM non_provision WHERE register IN (SELECT key FROM entered)) \
     ) \
-    SELECT 1 AS part, at, person AS one, CAST(NULL AS BYTEA) AS two, state AS kind, \
+    SELECT CAST(1 AS BIGINT) AS part, at, person AS one, CAST(NULL AS BYTEA) AS two, state AS kind, \
            CAST(NULL AS TEXT) AS medium, CAST(NULL AS TEXT) AS municipality_code, confirmed_at AS number, \
            CAST(NULL AS BIGINT) AS received_at, CAST(NULL AS BIGINT) AS position, \
            CAST(NULL AS BOOLEAN) AS in_motion, CAST(NULL AS BOOLEAN) AS removed FROM linked \
