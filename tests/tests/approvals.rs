@@ -321,7 +321,7 @@ async fn a_closing_that_nobody_confirms_alarms_and_stays_in_force() {
             .any(|alarm| alarm.name == "CLOSING_UNCONFIRMED")
     );
     assert_eq!(status.unconfirmed_closings, 1);
-    scene.cast.frontend.wait_until_providing().await.unwrap();
+    scene.cast.frontend.wait_until_decided().await.unwrap();
     scene
         .refused(Scenario::Ordinary, Reason::ProvisionSuspended)
         .await;

@@ -20,18 +20,17 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 13] = [
     "approvals",
     "bad_lines",
     "bad_linkages",
     "consent",
-    "demo",
     "eligibility",
     "four_conditions",
-    "kills",
     "login",
     "next_policy",
     "nothing_personal",
+    "one_refusal",
     "recorded_then_released",
     "register_side",
     "withdrawal_wins",

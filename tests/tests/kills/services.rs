@@ -34,6 +34,7 @@ pub(crate) fn fixed_addresses(rng: &mut ChaCha8Rng) -> Addresses {
         gateway_admin: next(),
         gateway_ops: next(),
         provider: linkage.to_string(),
+        postgres: None,
     }
 }
 
