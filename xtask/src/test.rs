@@ -20,8 +20,9 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 13] = [
+const STORE_SUITE: [&str; 14] = [
     "approvals",
+    "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",

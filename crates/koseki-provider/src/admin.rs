@@ -12,6 +12,7 @@ use common::{
     refusal::{Reason, Refusal},
     status::StatusBoard,
     suspension,
+    terms::RuleBroken,
 };
 use koseki_proto::koseki::{
     admin::v1::{
@@ -101,6 +102,13 @@ impl AdminService {
         request: &ListNonProvisionRequest,
     ) -> Result<ListNonProvisionResponse, Refusal> {
         let named = Named::parse(&request.person_id, request.register.as_ref()).map_err(malformed)?;
+        // Whoever asks says about whom: the list of all would tell who is protected, to no end.
+        if named.person.is_none() && named.register.is_none() {
+            return Err(Refusal::malformed(
+                "person_id",
+                RuleBroken("a person, a register, or both"),
+            ));
+        }
         let records = self
             .store
             .list_non_provision(named, permit.peer(), self.clock.now())

@@ -165,8 +165,12 @@ fn moment(
 
 fn text(field: &'static str, value: &str, most: usize) -> Result<(), Malformed> {
     if value.is_empty() || value.len() > most || value.chars().any(char::is_control) {
-        let rule = RuleBroken("not empty, within its length, without control characters");
-        Err((field, rule))
+        let rule = match most {
+            64 => "1 to 64 bytes without control characters",
+            128 => "1 to 128 bytes without control characters",
+            _ => "1 to 256 bytes without control characters",
+        };
+        Err((field, RuleBroken(rule)))
     } else {
         Ok(())
     }
