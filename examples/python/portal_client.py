@@ -16,12 +16,9 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-# grpc looks for protos on the module path and makes the classes from them.
-sys.path.insert(0, str(REPOSITORY / "proto"))
+import wire
+
 portal, services = grpc.protos_and_services("portal/v1/portal.proto")
 common = grpc.protos("koseki/common/v1/common.proto")
 
@@ -99,19 +96,6 @@ def ask(stub, card):
     ]
 
 
-def refusal(error):
-    """The stable reason of a refused call and what a Japanese reader is told."""
-    reason, japanese = "", ""
-    status = rpc_status.from_call(error)
-    for detail in status.details if status else []:
-        info, message = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(message):
-            japanese = message.message
-    return reason, japanese
-
-
 def play(stub, person, data):
     """Whether one person's request came out as expected; prints what came."""
     card = Card(data / person["card_certificate_file"], data / person["card_key_file"])
@@ -119,7 +103,7 @@ def play(stub, person, data):
     try:
         registers = ask(stub, card)
     except grpc.RpcError as error:
-        reason, japanese = refusal(error)
+        reason, japanese = wire.refusal(error)
         if not reason:
             print(f"{person['name']}: no answer: {error.code().name}: {error.details()}")
             return False
@@ -141,11 +125,7 @@ def main():
     sys.stdout.reconfigure(encoding="utf-8")
 
     frontend = options.dir / "clients" / "portal-frontend"
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=(frontend / "ca.pem").read_bytes(),
-        private_key=(frontend / "demo-key.pem").read_bytes(),
-        certificate_chain=(frontend / "demo.pem").read_bytes(),
-    )
+    credentials = wire.credentials(frontend / "demo.pem", frontend / "demo-key.pem", frontend / "ca.pem")
     data = options.dir / "data"
     persons = {person["name"]: person for person in json.loads((data / "scenarios.json").read_text(encoding="utf-8"))}
     passed = True

@@ -1,5 +1,5 @@
-//! The story and the refusals in containers, each scene from the network where its players are, and the wall between the
-//! portal's network and the provider. Needs an engine, `KOSEKI_COMPOSE=1`, and the images of `cargo xtask images`.
+//! The story and the refusals in containers on PostgreSQL, each scene from the network where its players are; the wall
+//! between the portal's network and the provider, and those around the databases. Needs an engine, `KOSEKI_COMPOSE=1`, and the images of `cargo xtask images`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,6 +8,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod databases;
 mod project;
 
 use project::Project;
@@ -67,8 +68,8 @@ fn the_portal_network_does_not_lead_to_the_provider() {
     let addresses = project.addresses("provider");
     assert_eq!(
         addresses.len(),
-        3,
-        "line, operations, municipalities: {addresses:?}"
+        4,
+        "line, operations, municipalities, its database: {addresses:?}"
     );
     let ports = [7441, 7442, 7443, 7449];
     let everywhere: Vec<_> = addresses
@@ -90,7 +91,7 @@ fn the_portal_network_does_not_lead_to_the_provider() {
 #[test]
 fn containers_can_do_nothing_but_their_work() {
     let project = Project::up(&["gateway"]);
-    for service in ["provider", "gateway"] {
+    for service in ["provider", "gateway", "provider-postgres", "gateway-postgres"] {
         let made = project.inspect(service);
         let made = &made[0];
         assert_eq!(made["Config"]["User"], "65532:65532");

@@ -67,6 +67,25 @@ impl Project {
             .args(command))
     }
 
+    /// Runs a program inside a service's container.
+    pub(crate) fn exec(&self, service: &str, command: &[&str]) -> Ran {
+        run(Command::new("docker")
+            .args(["exec", &self.container(service)])
+            .args(command))
+    }
+
+    /// Stops a service's container as `compose stop` does.
+    pub(crate) fn stop(&self, service: &str) {
+        let stopped = self.compose(&["stop", service]);
+        assert_eq!(stopped.code, 0, "{}", stopped.text);
+    }
+
+    /// Starts it again.
+    pub(crate) fn start(&self, service: &str) {
+        let started = self.compose(&["start", service]);
+        assert_eq!(started.code, 0, "{}", started.text);
+    }
+
     /// The addresses of a service, one for each of its networks.
     pub(crate) fn addresses(&self, service: &str) -> Vec<String> {
         let made = self.inspect(service);

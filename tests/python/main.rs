@@ -1,8 +1,21 @@
-//! The Python example against the real services. `KOSEKI_PYTHON` names an interpreter with what
+//! The Python examples against the real services. `KOSEKI_PYTHON` names an interpreter with what
 //! examples/python/requirements.txt lists.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
 
-use std::{env, path::Path, sync::Arc};
+mod send_copies;
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use common::clock::SystemClock;
 use devkit::{
@@ -13,45 +26,95 @@ use devkit::{
 };
 use tokio::process::Command;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_client_plays_three_scenario_persons() {
-    let python = env::var_os("KOSEKI_PYTHON").unwrap_or_else(|| {
-        panic!("KOSEKI_PYTHON is not set; `cargo xtask test` sets it, and examples/python/README.md says how to make one")
-    });
-    let dir = tempfile::tempdir().unwrap();
-    let plan = Plan {
-        seed: 3,
-        registers: 50,
-        addresses: Addresses::loopback(),
-    };
-    let deployment = Deployment::create(dir.path(), &plan).unwrap();
-    let pair = Pair::start(&Binaries::locate().unwrap(), &deployment)
-        .await
-        .unwrap();
-    let reach = pair.reach().unwrap();
-    let access = Access::new(&deployment, Arc::new(SystemClock::new()));
-    let cast = Cast::new(&deployment, &access, &reach.portal).unwrap();
-    let offices = Offices::new(&deployment, &access, &reach).unwrap();
-    let mut teller = Teller::new(|_| {});
-    story::load(&deployment, &offices, &mut teller).await.unwrap();
-    story::record(&cast.persons, &offices, &mut teller).await.unwrap();
-    assert_eq!(teller.failed().count(), 0, "{:#?}", teller.steps());
+/// A deployment with both services running.
+struct Bench {
+    python: OsString,
+    deployment: Deployment,
+    pair: Pair,
+    _dir: tempfile::TempDir,
+}
 
-    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/portal_client.py");
-    let played = Command::new(python)
-        .arg(client)
-        .args(["--gateway", &reach.portal, "--dir"])
-        .arg(dir.path())
+/// What an example came to.
+struct Ran {
+    code: i32,
+    /// Standard output, then standard error.
+    said: String,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let python = env::var_os("KOSEKI_PYTHON").unwrap_or_else(|| {
+            panic!("KOSEKI_PYTHON is not set; `cargo xtask test` sets it, and examples/python/README.md says how to make one")
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            seed: 3,
+            registers: 50,
+            addresses: Addresses::loopback(),
+        };
+        let deployment = Deployment::create(dir.path(), &plan).unwrap();
+        let pair = start(&deployment).await;
+        Self {
+            python,
+            deployment,
+            pair,
+            _dir: dir,
+        }
+    }
+
+    /// Stops both services and does something before they are started again.
+    async fn while_stopped(mut self, meanwhile: impl AsyncFnOnce(&OsStr, &Deployment)) -> Self {
+        self.pair.stop().await.unwrap();
+        meanwhile(&self.python, &self.deployment).await;
+        self.pair = start(&self.deployment).await;
+        self
+    }
+}
+
+async fn start(deployment: &Deployment) -> Pair {
+    let binaries = Binaries::locate().unwrap();
+    Pair::start(&binaries, deployment).await.unwrap()
+}
+
+/// Runs an example to its end.
+async fn run(python: &OsStr, example: &str, arguments: &[&OsStr]) -> Ran {
+    let examples: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    let output = Command::new(python)
+        .arg(examples.join(example))
+        .args(arguments)
         .kill_on_drop(true)
         .output()
         .await
         .unwrap();
-    let (said, errors) = (
-        String::from_utf8_lossy(&played.stdout),
-        String::from_utf8_lossy(&played.stderr),
-    );
-    println!("{said}{errors}");
-    assert!(played.status.success(), "{}", played.status);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        said,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_client_plays_three_scenario_persons() {
+    let bench = Bench::start().await;
+    let (deployment, reach) = (&bench.deployment, bench.pair.reach().unwrap());
+    let access = Access::new(deployment, Arc::new(SystemClock::new()));
+    let cast = Cast::new(deployment, &access, &reach.portal).unwrap();
+    let offices = Offices::new(deployment, &access, &reach).unwrap();
+    let mut teller = Teller::new(|_| {});
+    story::load(deployment, &offices, &mut teller).await.unwrap();
+    story::record(&cast.persons, &offices, &mut teller).await.unwrap();
+    assert_eq!(teller.failed().count(), 0, "{:#?}", teller.steps());
+
+    let arguments = [
+        OsStr::new("--gateway"),
+        OsStr::new(&reach.portal),
+        OsStr::new("--dir"),
+        deployment.dir().as_os_str(),
+    ];
+    let played = run(&bench.python, "portal_client.py", &arguments).await;
+    assert_eq!(played.code, 0);
     for line in [
         "ordinary: as expected",
         "suppressed: FAILED_PRECONDITION NOT_PROVIDED",
@@ -59,7 +122,7 @@ async fn a_foreign_client_plays_three_scenario_persons() {
         "plane-2: 筆頭に記載した者の氏名 \u{20bb7}川花子",
         "plane-2: as expected",
     ] {
-        assert!(said.contains(line), "{line:?} was not said");
+        assert!(played.said.contains(line), "{line:?} was not said");
     }
-    pair.stop().await.unwrap();
+    bench.pair.stop().await.unwrap();
 }

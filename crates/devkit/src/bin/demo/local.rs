@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use common::{clock::SystemClock, identity::Role};
 use devkit::{
     client::{Access, Reach},
-    deployment::{Addresses, Deployment, FRONTEND, OPERATORS, Plan},
+    deployment::{Addresses, Deployment, FRONTEND, OFFICER, OPERATORS, Plan},
     process::{Binaries, Pair},
     story::{self, Cast, Offices, Teller},
 };
@@ -46,7 +46,8 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     let verdict = conclude(&played.teller);
     if options.serve && played.teller.failed().next().is_none() {
-        describe(&played.deployment, &played.reach);
+        let copies = played.deployment.copies()?;
+        describe(&played.deployment, &played.reach, copies.first());
         tokio::signal::ctrl_c()
             .await
             .context("Ctrl-C cannot be waited for")?;
@@ -97,7 +98,8 @@ async fn play(options: &Options) -> Result<Played> {
     })
 }
 
-fn describe(deployment: &Deployment, reach: &Reach) {
+/// How to go on from here. `copies` are a municipality's code and its file.
+fn describe(deployment: &Deployment, reach: &Reach, copies: Option<&(String, PathBuf)>) {
     let client = |role, name| deployment.client(role, name).certificate;
     let [operator, _] = OPERATORS;
     println!("\nBoth services run until Ctrl-C.\n");
@@ -130,13 +132,27 @@ fn describe(deployment: &Deployment, reach: &Reach) {
     ] {
         println!("  {what:<31} {value}");
     }
-    println!("\nThe same call from Python, in the root of the repository; once:\n");
+    println!("\nThe same from Python, in the root of the repository; once:\n");
     println!("  python3 -m venv target/python");
     println!("  target/python/bin/pip install -r examples/python/requirements.txt");
-    println!("\nand then:\n");
+    println!("\nthen, as a portal frontend:\n");
     println!(
         "  target/python/bin/python examples/python/portal_client.py --gateway {} --dir {}",
         reach.portal,
         deployment.dir().display()
     );
+    if let Some((code, file)) = copies {
+        let desk = deployment.client(Role::Municipality, &format!("{code}/{OFFICER}"));
+        println!("\nand as a municipality, which sends its register copies:\n");
+        println!(
+            "  target/python/bin/python examples/python/send_copies.py --ingest {} --certificate {} --key {} --ca {} \
+             --results {} {}",
+            reach.ingest,
+            desk.certificate.display(),
+            desk.private_key.display(),
+            desk.peer_ca.display(),
+            deployment.logs().join("results.jsonl").display(),
+            file.display()
+        );
+    }
 }
