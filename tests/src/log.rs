@@ -1,6 +1,9 @@
 //! Reading a side's audit log from its database, as an auditor would from outside.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use koseki_proto::koseki::evidence::v1::{Bundle, Entry, GuardAct, Outcome, Provision, entry::Event};
 use prost::Message as _;
@@ -82,6 +85,19 @@ pub async fn released(database: &Path) -> usize {
             matches!(&entry.event, Some(Event::Provision(provision)) if provision.outcome() == Outcome::Released)
         })
         .count()
+}
+
+/// Ids of the requests that were released in a log.
+pub async fn released_ids(database: &Path, log: &str) -> BTreeSet<String> {
+    let bundles = logs(database).await.remove(log).unwrap_or_default();
+    let entries = bundles.into_iter().flat_map(|bundle| bundle.entries);
+    let released = entries.filter_map(|entry| match entry.event {
+        Some(Event::Provision(provision)) if provision.outcome() == Outcome::Released => {
+            Some(provision.request_id)
+        }
+        _ => None,
+    });
+    released.collect()
 }
 
 async fn find<T>(database: &Path, wanted: impl Fn(Entry) -> Option<T>) -> Option<(u64, T)> {
