@@ -1,12 +1,15 @@
 //! Two instances of both services on one PostgreSQL, as one deploys them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::clock::ShiftedClock;
 use devkit::deployment::{Addresses, Deployment, Plan};
 use tempfile::TempDir;
 
 use crate::{Pair, REGISTERS, SEED, hooks::Places, stores};
+
+/// How long a stop waits for calls in flight.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The files of two instances of both services, on one PostgreSQL: a database for each side.
 pub struct TwoDeployments {
@@ -62,5 +65,20 @@ impl TwoDeployments {
             .await;
         let second = Pair::start_in(self.directory, self.second, clock, [registry, portal]).await;
         [first, second]
+    }
+}
+
+impl Pair {
+    /// Starts the first instances on what is stored, to be stopped and started again.
+    pub async fn start_at(deployments: &TwoDeployments, clock: Arc<ShiftedClock>) -> Self {
+        let none = Places::default();
+        let (directory, first) = (deployments.directory.clone(), deployments.first.clone());
+        Self::start_in(directory, first, clock, [&none, &none]).await
+    }
+
+    /// Stops both, the gateway first.
+    pub async fn stop(self) {
+        self.gateway.drain(DRAIN).await;
+        self.provider.drain(DRAIN).await;
     }
 }
