@@ -9,6 +9,7 @@
 )]
 
 pub mod hooks;
+pub mod instances;
 pub mod log;
 pub mod raw;
 mod stored;
@@ -54,7 +55,7 @@ pub struct Pair {
     pub registry_store: Arc<dyn ProviderStore>,
     /// The portal side's store.
     pub portal_store: Arc<dyn GatewayStore>,
-    _directory: TempDir,
+    _directory: Arc<TempDir>,
 }
 
 impl Pair {
@@ -65,7 +66,7 @@ impl Pair {
 
     /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
     pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
             registers: REGISTERS,
@@ -73,7 +74,17 @@ impl Pair {
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
-        let clock = Arc::new(ShiftedClock::default());
+        let places = [registry, portal];
+        Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
+    }
+
+    /// Starts both on what is stored, with places in the release transactions of the registry and the portal side.
+    async fn start_in(
+        directory: Arc<TempDir>,
+        deployment: Deployment,
+        clock: Arc<ShiftedClock>,
+        [registry, portal]: [&Places; 2],
+    ) -> Self {
         let config = common::config::load(&deployment.provider_config()).unwrap();
         let places = registry.clone();
         let mut registry_store = None;

@@ -44,13 +44,7 @@ pub async fn place_on_postgres(deployment: &Deployment) {
     );
     for (side, config, sqlite) in [provider, gateway] {
         let database = Database::create(Cluster::shared().unwrap(), side).await.unwrap();
-        let owner = sqlite.with_extension("owner-url");
-        Database::write_url(&database.owner_url(), &owner).unwrap();
-        let schema = match side {
-            Side::Provider => koseki_provider::store::SCHEMA,
-            Side::Gateway => portal_gateway::store::SCHEMA,
-        };
-        Store::migrate(&owner, schema).await.unwrap();
+        migrate(&database, &sqlite.with_extension("owner-url")).await;
         let service = sqlite.with_extension("service-url");
         Database::write_url(&database.service_url(), &service).unwrap();
         Database::write_url(&database.superuser_url(), &url_beside(&sqlite)).unwrap();
@@ -62,6 +56,16 @@ pub async fn place_on_postgres(deployment: &Deployment) {
         table.insert("database".to_owned(), Value::Table(section));
         fs::write(&config, table.to_string()).unwrap();
     }
+}
+
+/// Brings a database's schema up to date as its owner, whose URL is left in a file.
+pub async fn migrate(database: &Database, owner_url_file: &Path) {
+    Database::write_url(&database.owner_url(), owner_url_file).unwrap();
+    let schema = match database.side() {
+        Side::Provider => koseki_provider::store::SCHEMA,
+        Side::Gateway => portal_gateway::store::SCHEMA,
+    };
+    Store::migrate(owner_url_file, schema).await.unwrap();
 }
 
 /// Where the URL of the PostgreSQL database is that stands in for this file.

@@ -14,11 +14,15 @@ use super::{
 };
 use crate::files;
 
-/// One stuck holder would stop every instance: it is cut off after a second, others wait for the gate longer than that,
-/// and a guard that still does not get it fails loudly as not recorded. Milliseconds, for every transaction.
+/// One stuck holder would stop every instance: it is cut off after a second. Others wait for the gate longer than for two
+/// of them, since a stuck process may get the gate once more: it had asked for it before. A guard that still does not get
+/// it fails loudly as not recorded. Milliseconds, for every transaction.
 const IDLE_IN_TRANSACTION_MS: u32 = 1_000;
-const LOCK_MS: u32 = 2_000;
-const STATEMENT_MS: u32 = 2_500;
+const LOCK_MS: u32 = 2_500;
+const STATEMENT_MS: u32 = 2_800;
+/// A server that cannot get rid of a result waits for its reader whatever the time-outs above say, and holds the gate
+/// meanwhile: then the connection is broken.
+const TCP_USER_MS: u32 = 1_500;
 
 /// Connections that only forbidding acts use: no load takes them away.
 const GUARDS: u32 = 4;
@@ -135,6 +139,7 @@ pub(super) async fn open(
         ),
         ("lock_timeout", LOCK_MS.to_string()),
         ("statement_timeout", STATEMENT_MS.to_string()),
+        ("tcp_user_timeout", TCP_USER_MS.to_string()),
         ("default_transaction_read_only", "off".to_owned()),
     ]);
     let mut first = <PgConnection as sqlx::Connection>::connect_with(&options)

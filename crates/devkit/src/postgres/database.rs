@@ -81,7 +81,11 @@ impl Database {
     }
 
     fn url(&self, task: &str) -> String {
-        let (role, port) = (self.side.roles(), self.cluster.port());
+        self.url_of(self.side, task)
+    }
+
+    fn url_of(&self, side: Side, task: &str) -> String {
+        let (role, port) = (side.roles(), self.cluster.port());
         format!(
             "postgres://{role}_{task}:{}@127.0.0.1:{port}/{}",
             self.password, self.name
@@ -106,6 +110,20 @@ impl Database {
     /// The superuser's URL: for what a test does behind everybody's back.
     pub fn superuser_url(&self) -> String {
         self.cluster.superuser_url(&self.name)
+    }
+
+    /// Whose it is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The URL of one of the other side's roles, which has no business here: `owner`, `service` or `auditor`.
+    pub fn foreign_url(&self, task: &str) -> String {
+        let side = match self.side {
+            Side::Provider => Side::Gateway,
+            Side::Gateway => Side::Provider,
+        };
+        self.url_of(side, task)
     }
 
     /// The server that it is on.

@@ -104,7 +104,8 @@ impl Cluster {
         self.port
     }
 
-    fn data(&self) -> PathBuf {
+    /// The folder of its data.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 

@@ -1,0 +1,467 @@
+//! An instance that is stopped (SIGSTOP) where it stands in everybody's way: inside its release transaction, or where it
+//! gets the gate although it is stopped. The others, and acts that forbid, are held up for a bounded time (DESIGN §4), and
+//! what it was stopped in is not released.
+//!
+//! Which of its transactions it is stopped in is not deterministic; that it is inside one is looked up in the server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by a panic"
+)]
+
+use std::{
+    collections::BTreeSet,
+    env,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    clock::{Clock as _, SystemClock},
+    refusal::Reason,
+    terms::RequestKind,
+};
+use devkit::{
+    client::{Access, CallError, Frontend, Session, Term},
+    process::{Binaries, Pair, Service},
+    registers::Scenario,
+    story::{self, Cast, Offices, Teller},
+};
+use integration_tests::{
+    instances::TwoDeployments,
+    log::{logs, released_ids},
+    stores::Behind,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::{interval, timeout},
+};
+
+const KIND: RequestKind = RequestKind::CertificateRequest;
+/// What the others and acts are held up for at most.
+const HELD_UP_AT_MOST: Duration = Duration::from_secs(3);
+/// Nothing else here takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Requesters at each gateway.
+const REQUESTERS: usize = 4;
+/// Stops inside a release, in every run and at the stated size.
+const FEW_STOPS: usize = 2;
+const MANY_STOPS: usize = 25;
+/// The gate (crates/common/src/store/postgres.rs).
+const GATE: i64 = 7_236_837_466;
+
+/// Locks on the gate of one instance, as the server tells them.
+const LOCKS: &str = "SELECT pg_locks.pid, pg_locks.granted, pg_stat_activity.state = 'idle in transaction' \
+     FROM pg_locks JOIN pg_stat_activity ON pg_stat_activity.pid = pg_locks.pid \
+     WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = $1 \
+       AND datname = current_database() AND application_name = $2 AND mode = $3";
+const SHARED: &str = "ShareLock";
+const EXCLUSIVE: &str = "ExclusiveLock";
+
+/// A backend's lock on the gate.
+struct Lock {
+    backend: i32,
+    granted: bool,
+    idle: bool,
+}
+
+/// Looks into the server, and gets in the way there.
+struct Server(PgConnection);
+
+impl Server {
+    async fn of(database: &std::path::Path) -> Self {
+        match Behind::open(database).await {
+            Behind::Postgres(connection) => Self(connection),
+            Behind::Sqlite(_) => panic!("the deployment stands on PostgreSQL"),
+        }
+    }
+
+    async fn locks(&mut self, instance: &str, mode: &str) -> Vec<Lock> {
+        let rows: Vec<(i32, bool, bool)> = sqlx::query_as(LOCKS)
+            .bind(GATE)
+            .bind(instance)
+            .bind(mode)
+            .fetch_all(&mut self.0)
+            .await
+            .unwrap();
+        let lock = |(backend, granted, idle)| Lock {
+            backend,
+            granted,
+            idle,
+        };
+        rows.into_iter().map(lock).collect()
+    }
+
+    async fn number(&mut self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.0).await.unwrap()
+    }
+
+    async fn epoch(&mut self) -> i64 {
+        self.number("SELECT epoch FROM gate").await
+    }
+
+    async fn bundles_of_the_first(&mut self) -> i64 {
+        self.number("SELECT bundles FROM log_head WHERE log = 'provider-1'")
+            .await
+    }
+
+    /// Takes the gate for the session, or gives it back.
+    async fn gate(&mut self, function: &str) {
+        let sql = AssertSqlSafe(format!("SELECT {function}({GATE})"));
+        sqlx::query(sql).execute(&mut self.0).await.unwrap();
+    }
+}
+
+/// Looks again and again until something is there.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looks = async {
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            looks.tick().await;
+        }
+    };
+    timeout(PATIENCE, looks)
+        .await
+        .unwrap_or_else(|_| panic!("{what}"))
+}
+
+/// A process that is stopped; it goes on when this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(service: &Service) -> Self {
+        let pid = i32::try_from(service.id().unwrap()).unwrap();
+        let pid = Pid::from_raw(pid).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// What came back for a request.
+struct Came {
+    request_id: String,
+    asked: Duration,
+    at: Duration,
+    items: bool,
+}
+
+/// Requesters at one gateway.
+#[derive(Default)]
+struct Asking {
+    under_way: Mutex<BTreeSet<String>>,
+    came: Mutex<Vec<Came>>,
+}
+
+impl Asking {
+    async fn go_on(&self, frontend: &Frontend, session: &Session, clock: &SystemClock, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            let request_id = frontend.ids().next();
+            self.under_way.lock().unwrap().insert(request_id.clone());
+            let asked = clock.monotonic();
+            let came = frontend.copy_info_as(&request_id, session, KIND, "").await;
+            let at = clock.monotonic();
+            self.under_way.lock().unwrap().remove(&request_id);
+            if let Err(error) = &came {
+                let known = [Reason::Unavailable.name(), Reason::Overloaded.name()];
+                assert!(
+                    error.reason().is_some_and(|reason| known.contains(&reason)),
+                    "{error}"
+                );
+            }
+            let items = came.is_ok();
+            let came = Came {
+                request_id,
+                asked,
+                at,
+                items,
+            };
+            self.came.lock().unwrap().push(came);
+        }
+    }
+
+    /// When the first items came for a request that was made after a moment.
+    fn first_after(&self, moment: Duration) -> Option<Duration> {
+        let came = self.came.lock().unwrap();
+        let items = came.iter().filter(|came| came.items && came.asked >= moment);
+        items.map(|came| came.at).min()
+    }
+
+    /// The longest time without an answer with items, from a moment on.
+    fn longest_gap(&self, from: Duration) -> Duration {
+        let came = self.came.lock().unwrap();
+        let items = came.iter().filter(|came| came.items && came.at >= from);
+        let mut times: Vec<Duration> = items.map(|came| came.at).collect();
+        times.sort();
+        let mut last = from;
+        let mut longest = Duration::ZERO;
+        for at in times {
+            longest = longest.max(at - last);
+            last = at;
+        }
+        longest
+    }
+}
+
+/// Both instances of both services as processes, under load.
+struct Bench {
+    clock: Arc<SystemClock>,
+    deployments: TwoDeployments,
+    pairs: [Pair; 2],
+    offices: [Offices; 2],
+    asking: [Arc<Asking>; 2],
+    person: String,
+    stop: Arc<AtomicBool>,
+    work: JoinSet<()>,
+    server: Server,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let deployments = TwoDeployments::create().await;
+        let binaries = Binaries::locate().unwrap();
+        let pairs = [
+            Pair::start(&binaries, &deployments.first).await.unwrap(),
+            Pair::start(&binaries, &deployments.second).await.unwrap(),
+        ];
+        let clock = Arc::new(SystemClock::new());
+        let mut casts = Vec::new();
+        let mut offices = Vec::new();
+        for (pair, deployment) in pairs.iter().zip([&deployments.first, &deployments.second]) {
+            let access = Access::new(deployment, clock.clone());
+            let reach = pair.reach().unwrap();
+            casts.push(Cast::new(deployment, &access, &reach.portal).unwrap());
+            offices.push(Offices::new(deployment, &access, &reach).unwrap());
+        }
+        let mut teller = Teller::new(|_| {});
+        story::load(&deployments.first, &offices[0], &mut teller)
+            .await
+            .unwrap();
+        assert_eq!(teller.failed().count(), 0, "{:#?}", teller.steps());
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut work = JoinSet::new();
+        let asking: [Arc<Asking>; 2] = Default::default();
+        for (cast, asking) in casts.iter().zip(&asking) {
+            cast.frontend.wait_until_providing().await.unwrap();
+            let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+            let session = cast.frontend.login(&card).await.unwrap();
+            let text = cast.frontend.consent_text(KIND).await.unwrap();
+            let hour = Term::For(Duration::from_secs(3_600));
+            cast.frontend.consent(&session, &text, hour).await.unwrap();
+            for _ in 0..REQUESTERS {
+                let (frontend, session, asking) = (cast.frontend.clone(), session.clone(), asking.clone());
+                let (clock, stop) = (clock.clone(), stop.clone());
+                work.spawn(async move { asking.go_on(&frontend, &session, &clock, &stop).await });
+            }
+        }
+        // Whom acts are about: nobody who asks.
+        let (person, _) = casts[0].person(Scenario::Suppressed).unwrap();
+        let person = person.person_id.clone();
+        Self {
+            clock,
+            server: Server::of(&deployments.first.provider_database()).await,
+            deployments,
+            pairs,
+            offices: offices.try_into().unwrap_or_else(|_| panic!("two")),
+            asking,
+            person,
+            stop,
+            work,
+        }
+    }
+
+    fn database(&self) -> PathBuf {
+        self.deployments.first.provider_database()
+    }
+
+    /// Stops the first provider at a moment at which it is inside its release transaction, and stays there.
+    async fn stop_inside_a_release(&mut self) -> (Stopped, Duration, i32) {
+        for _ in 0..500 {
+            let (server, first) = (&mut self.server, &self.pairs[0].provider);
+            let held = async || {
+                server
+                    .locks("provider-1", SHARED)
+                    .await
+                    .into_iter()
+                    .find(|lock| lock.granted)
+            };
+            let lock = until("the first provider releases nothing", held).await;
+            let at = self.clock.monotonic();
+            let stopped = Stopped::new(first);
+            // What the server was doing for it ends: then it waits for a process that says nothing, or there is no
+            // transaction any more.
+            let stays = async || {
+                let locks = self.server.locks("provider-1", SHARED).await;
+                match locks.into_iter().find(|found| found.backend == lock.backend) {
+                    Some(found) if found.granted && found.idle => Some(true),
+                    Some(_) => None,
+                    None => Some(false),
+                }
+            };
+            if until("the server goes on for ever", stays).await {
+                return (stopped, at, lock.backend);
+            }
+        }
+        panic!("the first provider could not be stopped inside a release");
+    }
+
+    /// Stops the first provider while it waits for the gate: it gets it although it is stopped.
+    async fn stop_at_the_gate(&mut self, waits_for: &str) -> (Stopped, Duration, i32) {
+        let (take, give_back) = match waits_for {
+            SHARED => ("pg_advisory_lock", "pg_advisory_unlock"),
+            _ => ("pg_advisory_lock_shared", "pg_advisory_unlock_shared"),
+        };
+        self.server.gate(take).await;
+        let act = (waits_for == EXCLUSIVE).then(|| self.act(0));
+        let server = &mut self.server;
+        let waits = async || {
+            server
+                .locks("provider-1", waits_for)
+                .await
+                .into_iter()
+                .find(|lock| !lock.granted)
+        };
+        let lock = until("the first provider does not come to the gate", waits).await;
+        let stopped = Stopped::new(&self.pairs[0].provider);
+        let at = self.clock.monotonic();
+        self.server.gate(give_back).await;
+        let has_it = async || {
+            let locks = self.server.locks("provider-1", waits_for).await;
+            let found = locks.into_iter().find(|found| found.backend == lock.backend)?;
+            (found.granted && found.idle).then_some(())
+        };
+        until("the stopped provider does not get the gate", has_it).await;
+        if let Some(act) = act {
+            // Its caller is told that it is not recorded, or nothing, once the process goes on.
+            tokio::spawn(async move {
+                let told = act.await.unwrap();
+                assert!(
+                    told.is_err(),
+                    "an act was acknowledged whose transaction was ended"
+                );
+            });
+        }
+        (stopped, at, lock.backend)
+    }
+
+    /// An operator forbids through an instance.
+    fn act(&self, instance: usize) -> JoinHandle<Result<u64, CallError>> {
+        let operator = self.offices[instance].registry[0].clone();
+        let person = self.person.clone();
+        let act_id = operator.ids().next();
+        tokio::spawn(async move { operator.record_non_provision(&act_id, Some(&person), None).await })
+    }
+
+    /// The first provider is stopped and has the gate: measures how long it is in the way, lets it go on, and sees that it
+    /// has released nothing of what it was stopped in. How long an act and look-ups were held up.
+    async fn is_in_the_way(
+        &mut self,
+        (stopped, at, backend): (Stopped, Duration, i32),
+    ) -> (Duration, Duration) {
+        let epoch = self.server.epoch().await;
+        let bundles = self.server.bundles_of_the_first().await;
+        let committed = released_ids(&self.database(), "provider-1").await;
+        let under_way = self.asking[0].under_way.lock().unwrap().clone();
+        let act = self.act(1);
+        let (server, clock) = (&mut self.server, &self.clock);
+        let recorded = async || (server.epoch().await > epoch).then(|| clock.monotonic());
+        let recorded = until("the act was not recorded", recorded).await - at;
+
+        // Look-ups through the second instance are answered again, at the latest when the act is out of the way.
+        let asking = self.asking[1].clone();
+        until("look-ups are not answered again", async || {
+            asking.first_after(at + recorded)
+        })
+        .await;
+        let gap = asking.longest_gap(at);
+
+        // The server has ended the transaction, and nothing of it is there.
+        let ended: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE pid = $1")
+            .bind(backend)
+            .fetch_one(&mut self.server.0)
+            .await
+            .unwrap();
+        assert_eq!(
+            ended, 0,
+            "the connection of the stopped transaction is still there"
+        );
+        assert_eq!(self.server.bundles_of_the_first().await, bundles);
+        drop(stopped);
+        let went_on = self.clock.monotonic();
+        let asking = self.asking[0].clone();
+        let serves = until("it does not serve again", async || asking.first_after(went_on)).await;
+        println!(
+            "it serves again {} ms after it went on",
+            (serves - went_on).as_millis()
+        );
+        for came in asking.came.lock().unwrap().iter() {
+            assert!(
+                !came.items || !under_way.contains(&came.request_id) || committed.contains(&came.request_id),
+                "{} was under way when the process was stopped, and was answered",
+                came.request_id
+            );
+        }
+        act.await.unwrap().expect("the act was recorded");
+        (recorded, gap)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_instance_holds_the_others_up_for_a_bounded_time() {
+    let soak = env::var("KOSEKI_SOAK").is_ok_and(|value| value == "1");
+    let stops = if soak { MANY_STOPS } else { FEW_STOPS };
+    let mut bench = Bench::start().await;
+    let mut rounds = Vec::new();
+    for _ in 0..stops {
+        let stopped = bench.stop_inside_a_release().await;
+        rounds.push(("inside a release", bench.is_in_the_way(stopped).await));
+    }
+    for (mode, what) in [
+        (SHARED, "where its release waits for the gate"),
+        (EXCLUSIVE, "where its act waits for the gate"),
+    ] {
+        let stopped = bench.stop_at_the_gate(mode).await;
+        rounds.push((what, bench.is_in_the_way(stopped).await));
+    }
+    bench.stop.store(true, Ordering::SeqCst);
+    while let Some(ended) = bench.work.join_next().await {
+        ended.unwrap();
+    }
+    for database in [bench.database(), bench.deployments.first.gateway_database()] {
+        assert_eq!(logs(&database).await.len(), 2);
+    }
+    for pair in bench.pairs {
+        pair.stop().await.unwrap();
+    }
+    for (what, (act, gap)) in rounds {
+        println!(
+            "stopped {what}: an act through the other instance was recorded after {} ms, look-ups were without an answer for {} ms",
+            act.as_millis(),
+            gap.as_millis()
+        );
+        assert!(
+            act <= HELD_UP_AT_MOST && gap <= HELD_UP_AT_MOST,
+            "stopped {what}: {act:?} {gap:?}"
+        );
+    }
+}
