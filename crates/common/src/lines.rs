@@ -1,6 +1,8 @@
 //! Files that are loaded line by line over a stream: reading them on the sender's side, taking them in on the server's.
 //! One result per line, in order, after it is durable; a bad line leaves its neighbours alone.
 
+pub mod send;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;

@@ -10,9 +10,10 @@ mod operator;
 
 pub use access::{Access, AccessError, Reach};
 pub use answer::{CallError, Refused};
+pub use common::lines::send::LineReport;
 pub use frontend::{Frontend, Session, Term};
 pub use ids::Ids;
-pub use lines::{LineReport, Loaded};
+pub use lines::Loaded;
 pub use municipality::Municipality;
 pub use operator::{PortalOperator, Proposed, RegistryOperator};
 

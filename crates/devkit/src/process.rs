@@ -26,7 +26,7 @@ pub enum ProcessError {
     },
     /// The program is not where it should be.
     #[error(
-        "{path}: is not there; run `cargo build -p koseki-provider -p portal-gateway`, or say in KOSEKI_BIN_DIR where the programs are"
+        "{path}: is not there; run `cargo build -p koseki-provider -p portal-gateway -p kosekictl`, or say in KOSEKI_BIN_DIR where the programs are"
     )]
     Missing {
         /// Where it was looked for.

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use common::identity::Role;
+use common::{
+    identity::Role,
+    lines::send::{LineReport, read_behind},
+};
 use koseki_proto::koseki::ingest::v1::ingest_client::IngestClient;
 use tokio::{
     fs::File,
@@ -10,10 +13,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use super::{
-    Access, AccessError,
-    lines::{self, LineReport, Loaded},
-};
+use super::{Access, AccessError, lines::Loaded};
 use crate::deployment::OFFICER;
 
 /// A municipality, connected to the provider's ingest listener. Cloning shares the connection.
@@ -53,8 +53,8 @@ impl Municipality {
         file: R,
         seen: impl FnMut(&LineReport),
     ) -> Loaded {
-        let (stream, reader) = lines::send(file);
+        let (stream, reader) = read_behind(file, 0);
         let answered = self.client.clone().send_copies(stream).await;
-        lines::take_results(answered, reader, seen).await
+        Loaded::take(answered, reader, seen).await
     }
 }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use common::{identity::Role, terms::RequestKind};
+use common::{
+    identity::Role,
+    lines::send::{LineReport, as_load, read_behind},
+    terms::RequestKind,
+};
 use koseki_proto::{
     koseki::{
         admin::v1::{
@@ -23,11 +27,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use super::{
-    Access, AccessError, CallError, Ids,
-    lines::{self, LineReport, Loaded},
-    request,
-};
+use super::{Access, AccessError, CallError, Ids, lines::Loaded, request};
 
 /// The authority that is said to have decided on a non-provision record.
 const AUTHORITY: &str = "development authority";
@@ -93,10 +93,10 @@ impl RegistryOperator {
         file: R,
         seen: impl FnMut(&LineReport),
     ) -> Loaded {
-        let (stream, reader) = lines::send(file);
-        let stream = lines::load(load_id, dry_run, stream);
+        let (stream, reader) = read_behind(file, 0);
+        let stream = as_load(load_id, dry_run, stream);
         let answered = self.client.clone().load_persons(stream).await;
-        lines::take_results(answered, reader, seen).await
+        Loaded::take(answered, reader, seen).await
     }
 
     /// Records non-provision of a person, a register, or one requester against a register. The act's id is the caller's,
@@ -225,10 +225,10 @@ impl PortalOperator {
         file: R,
         seen: impl FnMut(&LineReport),
     ) -> Loaded {
-        let (stream, reader) = lines::send(file);
-        let stream = lines::load(load_id, dry_run, stream);
+        let (stream, reader) = read_behind(file, 0);
+        let stream = as_load(load_id, dry_run, stream);
         let answered = self.client.clone().load_linkages(stream).await;
-        lines::take_results(answered, reader, seen).await
+        Loaded::take(answered, reader, seen).await
     }
 
     /// Blocks a card.

@@ -15,6 +15,9 @@ pub struct Binaries {
     folder: PathBuf,
 }
 
+/// The operators' program, which is no service.
+const KOSEKICTL: &str = "kosekictl";
+
 /// Tests of one process ask at the same time: one of them builds.
 static BUILD: Mutex<()> = Mutex::new(());
 
@@ -27,13 +30,7 @@ impl Binaries {
     pub fn locate() -> Result<Self, ProcessError> {
         let folder = match env::var_os("KOSEKI_BIN_DIR") {
             Some(folder) => PathBuf::from(folder),
-            None => {
-                let folder = beside_this_program()?;
-                if let Some(cargo) = env::var_os("CARGO") {
-                    build(Path::new(&cargo), &folder)?;
-                }
-                folder
-            }
+            None => built(&Program::ALL.map(Program::name))?,
         };
         let this = Self { folder };
         for program in Program::ALL {
@@ -45,10 +42,35 @@ impl Binaries {
         Ok(this)
     }
 
+    /// The file of kosekictl, found and built like the services.
+    ///
+    /// # Errors
+    /// When it cannot be built or is not there.
+    pub fn kosekictl() -> Result<PathBuf, ProcessError> {
+        let folder = match env::var_os("KOSEKI_BIN_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => built(&[KOSEKICTL])?,
+        };
+        let path = folder.join(KOSEKICTL);
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(ProcessError::Missing { path }),
+        }
+    }
+
     /// The program's file.
     pub fn path(&self, program: Program) -> PathBuf {
         self.folder.join(program.name())
     }
+}
+
+/// The folder beside the running program, after cargo, when it runs this, has built the packages there.
+fn built(packages: &[&str]) -> Result<PathBuf, ProcessError> {
+    let folder = beside_this_program()?;
+    if let Some(cargo) = env::var_os("CARGO") {
+        build(Path::new(&cargo), &folder, packages)?;
+    }
+    Ok(folder)
 }
 
 /// Test programs are one folder further down, in `deps`.
@@ -66,13 +88,13 @@ fn beside_this_program() -> Result<PathBuf, ProcessError> {
     Ok(folder.to_owned())
 }
 
-/// Builds the services into `folder`, with the profile that it is named after.
-fn build(cargo: &Path, folder: &Path) -> Result<(), ProcessError> {
+/// Builds packages into `folder`, with the profile that it is named after.
+fn build(cargo: &Path, folder: &Path, packages: &[&str]) -> Result<(), ProcessError> {
     let _one_at_a_time = BUILD.lock();
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet"]);
-    for program in Program::ALL {
-        command.args(["--package", program.name()]);
+    for package in packages {
+        command.args(["--package", package]);
     }
     if folder.file_name().is_some_and(|name| name == "release") {
         command.arg("--release");

@@ -1,0 +1,5 @@
+//! The kosekictl program.
+
+fn main() -> std::process::ExitCode {
+    kosekictl::main()
+}

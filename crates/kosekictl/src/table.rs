@@ -1,0 +1,52 @@
+//! Aligned columns.
+
+/// A table with a line of headings.
+pub(crate) fn with_headings(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
+    columns(&all, "")
+}
+
+/// Names and what belongs to them, indented.
+pub(crate) fn of_pairs(pairs: &[(&str, String)]) -> String {
+    let rows: Vec<Vec<String>> = pairs
+        .iter()
+        .map(|(name, value)| vec![(*name).to_owned(), value.clone()])
+        .collect();
+    columns(&rows.iter().collect::<Vec<_>>(), "  ")
+}
+
+fn columns(rows: &[&Vec<String>], indent: &str) -> String {
+    let count = rows.iter().map(|row| row.len()).max().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let line = |row: &&Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        format!("{indent}{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [
+            vec!["131016".to_owned(), "9".to_owned()],
+            vec!["1".to_owned(), "10".to_owned()],
+        ];
+        assert_eq!(
+            with_headings(&["code", "n"], &rows),
+            "code    n\n131016  9\n1       10\n"
+        );
+    }
+}
