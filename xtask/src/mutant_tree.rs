@@ -42,6 +42,9 @@ impl Tree {
             copy_if_different(&origin.join(file), &tree.root.join(file))?;
         }
         remove_others(&tree.root, Path::new(""), &files)?;
+        if !tree.target.exists() {
+            seed(&tree.target, &origin.join("target"))?;
+        }
         Ok(tree)
     }
 
@@ -76,6 +79,18 @@ impl Drop for Broken {
             eprintln!("cannot restore {}: {error}", self.path.display());
         }
     }
+}
+
+/// Takes over the libraries that the working tree has built, with their times, by which cargo knows that nothing of a registry's
+/// crates has changed. The sources of the copy are newer than that: they are built from what stands in the copy.
+fn seed(target: &Path, built: &Path) -> Result<()> {
+    let script = "mkdir -p \"$1/debug/deps\" && cd \"$0/debug\" && cp -a .fingerprint build \"$1/debug\" && \
+                  find deps -name '*.*' -exec cp -a -t \"$1/debug/deps\" {} +";
+    if !built.join("debug/deps").is_dir() {
+        return Ok(());
+    }
+    shell::run(shell::command("sh").args(["-c", script]).arg(built).arg(target))
+        .context("cannot take over what the working tree has built")
 }
 
 fn replace_once(text: &str, find: &str, replace: &str) -> Result<String> {
