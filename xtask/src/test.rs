@@ -13,8 +13,8 @@ use crate::{
 
 /// Where the tests of both services together live.
 const INTEGRATION: &str = "integration-tests";
-/// Test targets of that package that need something of the machine: each is run by its own stage. Its manifest says
-/// `test = false` for them, so that the general stage leaves them out.
+/// Test targets of that package that need something of the machine: each is run by its own stage, as are those that need
+/// PostgreSQL. Its manifest says `test = false` for them, so that the general stage leaves them out.
 const COMPOSE: &str = "compose";
 const PYTHON: &str = "python";
 
@@ -38,6 +38,8 @@ const STORE_SUITE: [&str; 14] = [
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
+/// Test targets that need a PostgreSQL of their own, whatever the others run on.
+const POSTGRES: [&str; 4] = ["database_at_start", "instances", "roles", "stuck_instance"];
 
 /// How a stage ended.
 enum Outcome {
@@ -86,12 +88,13 @@ pub(crate) fn run() -> Result<()> {
     report.stage("protos", |_| proto::run(false).map(|()| Outcome::Passed));
     report.stage("Python set-up", |_| set_up_python());
     let all_tests_ran = report.tests("tests", |results| run_tests(&["--workspace"], &[], "", results));
-    report.tests("store conformance on PostgreSQL", run_on_postgres);
+    let postgres_ran = report.tests("PostgreSQL", run_on_postgres);
     report.stage("mutants", |_| run_mutants());
     let python_ran = report.tests("foreign client (Python)", run_python);
     let compose_ran = report.tests("containers", run_compose);
     report.stage("conformance", |results| {
-        let ran = [(PYTHON, python_ran), (COMPOSE, compose_ran)];
+        let mut ran = vec![(PYTHON, python_ran), (COMPOSE, compose_ran)];
+        ran.extend(POSTGRES.map(|target| (target, postgres_ran)));
         let not_run_here: Vec<&str> = ran
             .iter()
             .filter(|(_, ran)| !ran)
@@ -247,6 +250,7 @@ fn lint() -> Result<()> {
     let workspace = Workspace::load()?;
     for target in [COMPOSE, PYTHON]
         .into_iter()
+        .chain(POSTGRES)
         .filter(|target| workspace.has_target(INTEGRATION, "test", target))
     {
         shell::run(&mut shell::cargo(&[
@@ -263,7 +267,7 @@ fn lint() -> Result<()> {
     Ok(())
 }
 
-/// Runs the store's conformance suite on PostgreSQL, and prints what came of it on both databases.
+/// Runs what needs PostgreSQL, then the stores' conformance suite on it, and prints what came of that on both databases.
 fn run_on_postgres(results: &mut Results) -> Result<Outcome> {
     if !tools::is_there(Tool::Postgres) {
         return Ok(Outcome::Skipped(format!(
@@ -271,15 +275,22 @@ fn run_on_postgres(results: &mut Results) -> Result<Outcome> {
             Tool::Postgres.installed_by()
         )));
     }
-    let mut arguments = vec!["--package", INTEGRATION];
-    arguments.extend(STORE_SUITE.iter().flat_map(|target| ["--test", target]));
-    let outcome = run_tests(&arguments, &[("KOSEKI_STORE", "postgres")], ON_POSTGRES, results);
+    let targets = |targets: &'static [&str]| {
+        let named = targets.iter().flat_map(|target| ["--test", target]);
+        ["--package", INTEGRATION]
+            .into_iter()
+            .chain(named)
+            .collect::<Vec<_>>()
+    };
+    let own = run_tests(&targets(&POSTGRES), &[], "", results);
+    let suite = [("KOSEKI_STORE", "postgres")];
+    let outcome = run_tests(&targets(&STORE_SUITE), &suite, ON_POSTGRES, results);
     for (database, label) in [("SQLite", ""), ("PostgreSQL", ON_POSTGRES)] {
         let counts = STORE_SUITE.iter().map(|target| results.of_binary(label, target));
         let (passed, failed) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         println!("store conformance suite on {database}: {passed} tests passed, {failed} failed");
     }
-    outcome
+    own.and(outcome)
 }
 
 fn run_tests(
