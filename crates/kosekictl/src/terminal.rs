@@ -72,7 +72,7 @@ impl Terminal {
             ));
         }
         let mut error = io::stderr().lock();
-        let _ = write!(error, "{what}\nType `yes` to go on: ");
+        let _ = write!(error, "{what}.\nType `yes` to go on: ");
         let _ = error.flush();
         drop(error);
         let mut answer = String::new();

@@ -71,6 +71,8 @@ async fn one_person_suspends_and_two_resume() {
         assert_eq!(desk.stored().await, suspended);
 
         let confirm = ["confirm", &act_id, "--side", side];
+        let told = format!("kosekictl {}", confirm.join(" "));
+        assert_eq!(done.json()["confirm"], told);
         desk.run("alice", &confirm)
             .await
             .exits(1)

@@ -57,6 +57,7 @@ async fn status_is_one_screen_of_both_sides() {
     );
     assert!(registry["certificates"][0]["days_left"].as_i64().unwrap() > 0);
     assert_eq!(registry["gateways"][0]["name"], "gateway-1");
+    assert_eq!(registry["gateways"][0]["policy_sha256"], json!(hash));
     assert_eq!(portal["provider"]["provider_log"], "provider-1");
     assert_eq!(portal["revocation_lists"][0]["overdue"], false);
 
