@@ -35,6 +35,11 @@ use crate::{
 /// Runs the program. Exit code 0 when it is done, 1 when the server refused or there is a finding, 2 when it could not be
 /// done or its outcome is not known.
 pub fn main() -> ExitCode {
+    // A panic's text could carry what it choked on: only its place is told.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        Terminal::new(OutputFormat::Table).tell(&format!("kosekictl: panic at {place}"));
+    }));
     let words: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,

@@ -117,7 +117,8 @@ impl SendingArguments {
         let flushed = results.as_mut().map_or(Ok(()), ResultsFile::flush);
         let done = self.document(&tally, acknowledged, wording);
         if let Err(mut failure) = sent.and(flushed) {
-            if failure.kind != Kind::Usage && acknowledged < lines {
+            let got_further = acknowledged > after || failure.kind == Kind::Incomplete;
+            if got_further && acknowledged < lines {
                 self.say_how_to_go_on(context, &mut failure, acknowledged, wording);
             }
             failure.done = Some(done);

@@ -7,12 +7,15 @@ pub(crate) fn with_headings(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns(&all, "")
 }
 
-/// Names and what belongs to them, indented.
+/// Names and what belongs to them, indented; each line of a value is one.
 pub(crate) fn of_pairs(pairs: &[(&str, String)]) -> String {
-    let rows: Vec<Vec<String>> = pairs
-        .iter()
-        .map(|(name, value)| vec![(*name).to_owned(), value.clone()])
-        .collect();
+    let rows_of = |(name, value): &(&str, String)| {
+        let names = std::iter::once(*name).chain(std::iter::repeat(""));
+        let rows = names.zip(value.lines());
+        rows.map(|(name, line)| vec![name.to_owned(), line.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<String>> = pairs.iter().flat_map(rows_of).collect();
     columns(&rows.iter().collect::<Vec<_>>(), "  ")
 }
 
@@ -44,6 +47,8 @@ mod tests {
             vec!["131016".to_owned(), "9".to_owned()],
             vec!["1".to_owned(), "10".to_owned()],
         ];
+        let pairs = [("a", "1".to_owned()), ("longer", "2\n3".to_owned())];
+        assert_eq!(of_pairs(&pairs), "  a       1\n  longer  2\n          3\n");
         assert_eq!(
             with_headings(&["code", "n"], &rows),
             "code    n\n131016  9\n1       10\n"

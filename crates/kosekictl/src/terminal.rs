@@ -38,14 +38,17 @@ impl Terminal {
 
     /// Writes a notice to standard error.
     pub(crate) fn tell(self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", without_controls(text));
     }
 
     /// Writes the result.
     pub(crate) fn show(self, report: &Report) {
         match self.format {
             OutputFormat::Json => self.print(&format!("{:#}\n", report.json)),
-            OutputFormat::Table => self.print(&format!("{}\n", report.text.trim_end())),
+            OutputFormat::Table => {
+                let text = without_controls(report.text.trim_end());
+                self.print(&format!("{text}\n"));
+            }
         }
     }
 
@@ -62,7 +65,8 @@ impl Terminal {
         if yes {
             return Ok(());
         }
-        if !io::stdin().is_terminal() {
+        // Where the question is not seen, an answer is to something else.
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
             return Err(Failure::new(
                 Kind::NotConfirmed,
                 format!(
@@ -72,7 +76,7 @@ impl Terminal {
             ));
         }
         let mut error = io::stderr().lock();
-        let _ = write!(error, "{what}\nType `yes` to go on: ");
+        let _ = write!(error, "{what}.\nType `yes` to go on: ");
         let _ = error.flush();
         drop(error);
         let mut answer = String::new();
@@ -86,5 +90,30 @@ impl Terminal {
                 "repeat the command and type `yes` when it is meant",
             ))
         }
+    }
+}
+
+/// What servers and files say must not steer the terminal.
+fn without_controls(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' {
+            '\u{FFFD}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(
+            without_controls("a\u{1b}[2Jb\rc\u{9b}\nd"),
+            "a\u{FFFD}[2Jb\u{FFFD}c\u{FFFD}\nd"
+        );
     }
 }

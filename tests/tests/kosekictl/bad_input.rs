@@ -100,7 +100,36 @@ async fn a_bad_flag_is_named_with_its_rule() {
         (
             with(&["--municipality", "131016", "--register", ""]),
             "--register",
-            "not empty",
+            "1 to 64 bytes",
+        ),
+        (
+            vec![
+                "non-provision",
+                "record",
+                "--person",
+                "p",
+                "--authority",
+                "",
+                "--document",
+                "d",
+                "--yes",
+            ],
+            "--authority",
+            "1 to 256 bytes",
+        ),
+        (
+            vec![
+                "non-provision",
+                "record",
+                "--person",
+                "p",
+                "--authority",
+                "a",
+                "--document",
+                "PLANTED\n",
+            ],
+            "--document",
+            "1 to 128 bytes",
         ),
         (
             vec!["non-provision", "list"],

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,14 +13,17 @@ use std::{
 
 use common::{digest, identity::Role};
 use data_encoding::HEXLOWER;
+use integration_tests::raw::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    process::Command,
     sync::watch,
 };
 
-use crate::desk::{Desk, Ended};
+use crate::desk::{Desk, Ended, program};
 
 /// Bytes from the server after which a connection is cut: a few hundred results.
 const CUT_AFTER: usize = 12_000;
@@ -34,6 +38,9 @@ struct Proxy {
     /// New connections are refused.
     closed: Arc<AtomicBool>,
     cut_now: watch::Sender<u32>,
+    /// Connections are held where others are cut: nothing comes any more, and nothing ends.
+    holds: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -46,8 +53,11 @@ impl Proxy {
             cuts: Arc::new(AtomicUsize::new(cuts)),
             closed: Arc::new(AtomicBool::new(false)),
             cut_now,
+            holds: Arc::default(),
+            held: Arc::default(),
         };
         let (cuts, closed) = (this.cuts.clone(), this.closed.clone());
+        let (holds, held) = (this.holds.clone(), this.held.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if closed.load(Ordering::SeqCst) {
@@ -55,10 +65,11 @@ impl Proxy {
                 }
                 let server = TcpStream::connect(&to).await.unwrap();
                 let (cuts, closed, mut cut) = (cuts.clone(), closed.clone(), cut.clone());
+                let (holds, held) = (holds.clone(), held.clone());
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = pump(client, server, &cuts) => {
+                        () = pump(client, server, &cuts, &holds, &held) => {
                             if closes {
                                 closed.store(true, Ordering::SeqCst);
                             }
@@ -77,7 +88,13 @@ impl Proxy {
 }
 
 /// Carries both ways until an end closes, or the connection is one to be cut.
-async fn pump(client: TcpStream, server: TcpStream, cuts: &AtomicUsize) {
+async fn pump(
+    client: TcpStream,
+    server: TcpStream,
+    cuts: &AtomicUsize,
+    holds: &AtomicBool,
+    held: &AtomicBool,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let up = async {
@@ -96,6 +113,10 @@ async fn pump(client: TcpStream, server: TcpStream, cuts: &AtomicUsize) {
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
                     .is_ok()
             {
+                if holds.load(Ordering::SeqCst) {
+                    held.store(true, Ordering::SeqCst);
+                    std::future::pending::<()>().await;
+                }
                 return;
             }
         }
@@ -251,6 +272,48 @@ async fn a_load_goes_on_from_its_line_under_its_id() {
     let resumed = run_repeat(&desk, &broken).await.exits(0).json();
     assert_eq!(resumed["lines"].as_u64().unwrap(), LINES as u64 - last);
     assert_eq!(&resumed["load_id"], id);
+}
+
+#[tokio::test]
+async fn when_it_is_interrupted_it_says_how_to_go_on() {
+    let desk = Desk::open().await;
+    let (code, _, lines) = desk.municipality();
+    let file = desk.write("many.jsonl", many(&lines[0]).join("\n"));
+    let proxy = Proxy::start(desk.pair.reach().ingest, 1, false).await;
+    proxy.holds.store(true, Ordering::SeqCst);
+    let name = format!("{code}/desk-1");
+    let profile = desk.profile_with(Role::Municipality, &name, |table| {
+        table["ingest"]["address"] = proxy.address.clone().into();
+    });
+    let child = Command::new(program())
+        .args(["--config", &profile, "ingest", &file, "--output", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    while !proxy.held.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What has come through is taken in.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let id = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(id, Signal::INT).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let last = told["done"]["last_line"].as_u64().unwrap();
+    assert!((1..LINES as u64).contains(&last), "{told}");
+    assert_eq!(
+        (&told["error"]["kind"], &told["error"]["message"]),
+        (&json!("INCOMPLETE"), &json!("interrupted"))
+    );
+    let repeat = told["error"]["repeat"].as_str().unwrap();
+    assert!(repeat.ends_with(&format!("--from-line {}", last + 1)), "{repeat}");
 }
 
 #[tokio::test]

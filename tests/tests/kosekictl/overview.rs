@@ -1,19 +1,25 @@
 //! What operators look at: status, municipalities, policies; and the help and the documents that name the commands.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
 
-use common::identity::Role;
+use common::{clock::Clock as _, identity::Role};
 use devkit::client::Access;
+use integration_tests::raw::PATIENCE;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::desk::{Desk, run};
+use crate::desk::{Desk, program, run};
 
 #[tokio::test]
 async fn status_is_one_screen_of_both_sides() {
     let desk = Desk::open().await;
     let _cast = desk.pair.cast().await;
+    // The data set has a person in two current registers, which raises an alarm on the registry side.
+    let alarm = "alarm SECOND_CURRENT_REGISTER (persons)";
+    until_found(&desk, &["status"], alarm).await;
     let screen = desk.run("alice", &["status"]).await;
-    screen.exits(0).says(&[
+    screen.exits(1).says(&[
+        &format!("! {alarm}"),
         "registry side: provider-1, version",
         "portal side: gateway-1, version",
         "providing",
@@ -22,6 +28,7 @@ async fn status_is_one_screen_of_both_sides() {
         "epoch",
         "entries in",
         "oldest copy",
+        "alarms        SECOND_CURRENT_REGISTER (persons)",
         "alarms            none",
         "0 proposals, 0 closings without confirmation",
         "registry side     provider-1, seen",
@@ -32,7 +39,7 @@ async fn status_is_one_screen_of_both_sides() {
     let told = desk
         .run("alice", &["status", "--output", "json"])
         .await
-        .exits(0)
+        .exits(1)
         .json();
     let [registry, portal] = &told["sides"].as_array().unwrap()[..] else {
         panic!("{told}")
@@ -46,8 +53,9 @@ async fn status_is_one_screen_of_both_sides() {
     );
     assert_eq!(
         (&registry["ready"], &registry["findings"]),
-        (&json!(true), &json!([]))
+        (&json!(true), &json!([alarm]))
     );
+    assert_eq!(portal["findings"], json!([]));
     assert_eq!(registry["log"]["size"], json!(side.log.unwrap().size));
     assert_eq!(registry["database"]["epoch"], json!(side.database.unwrap().epoch));
     let hash = data_encoding::HEXLOWER.encode(&side.policy.unwrap().sha256);
@@ -57,6 +65,7 @@ async fn status_is_one_screen_of_both_sides() {
     );
     assert!(registry["certificates"][0]["days_left"].as_i64().unwrap() > 0);
     assert_eq!(registry["gateways"][0]["name"], "gateway-1");
+    assert_eq!(registry["gateways"][0]["policy_sha256"], json!(hash));
     assert_eq!(portal["provider"]["provider_log"], "provider-1");
     assert_eq!(portal["revocation_lists"][0]["overdue"], false);
 
@@ -134,61 +143,83 @@ async fn policies_are_compared_on_both_sides() {
     );
     assert!(same["policies"].as_array().unwrap().len() >= 2, "{same}");
 
-    // A next policy on one side only.
-    let from = desk.pair.deployment.provider().join("policy");
-    let next = desk.pair.deployment.provider().join("next-policy");
-    copy(&from, &next);
-    let file = next.join("provision-policy.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("effective_at"))
+    // Whoever operates one side only compares it with what it has seen of the other.
+    let alone = desk.profile_with(Role::Operator, "alice", |table| {
+        table.remove("portal_admin");
+    });
+    let alone = desk
+        .run_with(&alone, &["policy", "compare", "--output", "json"])
+        .await;
+    let alone = alone.exits(0).json();
+    let holders = alone["policies"]
+        .as_array()
         .unwrap()
-        .to_owned();
-    fs::write(
-        &file,
-        text.replace(&line, "effective_at = \"2199-01-01T00:00:00+09:00\""),
-    )
-    .unwrap();
-    let differs = async {
-        loop {
-            let run = desk
-                .run("alice", &["policy", "compare", "--output", "json"])
-                .await;
-            if run.code == Some(1) {
-                return run.json();
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    };
-    let differs = tokio::time::timeout(integration_tests::raw::PATIENCE, differs)
-        .await
-        .unwrap();
+        .iter()
+        .map(|policy| &policy["holder"]);
+    assert_eq!(holders.collect::<Vec<_>>(), ["provider-1", "gateway-1"]);
+
+    // A next policy on one side only, in half an hour.
+    let side = desk.pair.deployment.provider();
+    let folder = side.join("next-policy");
+    fs::create_dir_all(folder.join("consent")).unwrap();
+    for entry in fs::read_dir(side.join("policy/consent")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join("consent").join(entry.file_name())).unwrap();
+    }
+    let in_force = fs::read_to_string(side.join("policy/provision-policy.toml")).unwrap();
+    let moment = desk.pair.clock.now().after(Duration::from_secs(1_800));
+    let next = in_force.replacen("2024-03-01T00:00:00+09:00", &moment.to_rfc3339(), 1);
+    fs::write(folder.join("new"), next).unwrap();
+    fs::rename(folder.join("new"), folder.join("provision-policy.toml")).unwrap();
+    let differs = until_found(&desk, &["policy", "compare"], "NEXT policies differ").await;
     assert_eq!(
         (&differs["in_force_same"], &differs["next_same"]),
         (&json!(true), &json!(false))
     );
     let table = desk.run("alice", &["policy", "compare"]).await;
-    table.exits(1).says(&[
-        "NEXT policies differ",
-        "provider-1",
-        "gateway-1",
-        "2199-01-01 00:00:00 JST",
-        "none",
-    ]);
+    table
+        .exits(1)
+        .says(&["NEXT policies differ", "provider-1", "gateway-1", "none"]);
+    let alarm = "alarm NEXT_POLICY_MISSING_AT_PEER (gateway-1)";
+    until_found(&desk, &["status", "--side", "registry"], alarm).await;
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+/// Runs a command until its exit code is 1 and its document has this in it.
+async fn until_found(desk: &Desk, command: &[&str], finding: &str) -> Value {
+    let command = [command, &["--output", "json"]].concat();
+    let found = async {
+        loop {
+            let run = desk.run("alice", &command).await;
+            if run.code == Some(1) && run.out.contains(finding) {
+                return run.json();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.expect("it is found")
+}
+
+#[tokio::test]
+async fn the_profile_may_be_named_by_the_environment() {
+    let desk = Desk::open().await;
+    let profile = desk.profile_with(Role::Operator, "alice", |_| {});
+    let mut named = Command::new(program());
+    named
+        .args(["status", "--side", "portal"])
+        .env("KOSEKICTL_CONFIG", &profile);
+    let named = named
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(named.status.code(), Some(0), "{named:?}");
+    assert!(
+        String::from_utf8(named.stdout)
+            .unwrap()
+            .contains("portal side: gateway-1")
+    );
 }
 
 /// Every command that the documents show is one, and has the flags that they give it.

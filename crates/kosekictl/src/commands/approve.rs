@@ -105,7 +105,7 @@ impl Approve {
             );
             return Ok(Report::done(json, text));
         }
-        let question = format!("Approving opens it: {words}, on {}.", admin.server);
+        let question = format!("approving will {words}, on {}", admin.server);
         context.terminal.confirm(&question, self.yes)?;
         let sent = Sent {
             server: &admin.server,

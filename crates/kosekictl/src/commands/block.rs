@@ -64,6 +64,7 @@ impl SetBlock {
         let (mut client, admin) = context.profile()?.portal()?;
         let closing = Closing {
             what: format!("block the card with the key {}", self.card_key),
+            side: Side::Portal,
             act_id,
             method: "portal.admin.v1.PortalAdmin/SetBlock",
             message: json!({

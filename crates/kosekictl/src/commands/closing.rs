@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::{
     answer::{self, Sent},
     arguments::ActArguments,
-    connection::Admin,
+    connection::{Admin, Side},
     context::Context,
     failure::Result,
     report::Report,
@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Closing<'a> {
     /// In words, such as `suspend all kinds on the registry side`.
     pub(super) what: String,
+    pub(super) side: Side,
     pub(super) act_id: ActId,
     /// Full name of the method.
     pub(super) method: &'static str,
@@ -41,6 +42,7 @@ impl Closing<'_> {
     ) -> Result<Report> {
         let Self {
             what,
+            side,
             act_id,
             method,
             message,
@@ -56,7 +58,7 @@ impl Closing<'_> {
         }
         context
             .terminal
-            .confirm(&format!("This will {what}, at once, on {server}."), arguments.yes)?;
+            .confirm(&format!("this will {what}, at once, on {server}"), arguments.yes)?;
         if let Some(admin) = admin {
             admin.reach().await?;
         }
@@ -67,11 +69,18 @@ impl Closing<'_> {
             flags,
         };
         let epoch = send.await.map_err(|status| answer::of_act(&status, sent))?;
+        let confirm = format!("kosekictl confirm {act_id} --side {}", side.name());
         let text = format!(
             "done and in force: {what}\nact id: {act_id}\nepoch: {epoch}\nnext: another operator confirms it: \
-             kosekictl confirm {act_id}"
+             {confirm}"
         );
-        let json = json!({"act_id": act_id, "epoch": epoch, "in_force": true, "server": server});
+        let json = json!({
+            "act_id": act_id,
+            "epoch": epoch,
+            "in_force": true,
+            "server": server,
+            "confirm": confirm,
+        });
         Ok(Report::done(json, text))
     }
 }

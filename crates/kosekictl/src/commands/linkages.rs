@@ -136,6 +136,14 @@ impl Load {
             load_id: load_id.clone(),
             dry_run: self.dry_run,
         };
-        self.sending.send(context, &target, scan.lines, &wording).await
+        let mut report = self.sending.send(context, &target, scan.lines, &wording).await?;
+        if scan.forbidding > 0 && !self.dry_run {
+            let pending = format!("kosekictl pending --side {}", side.name());
+            report.text = format!(
+                "{}\nnext: another operator confirms what was closed: {pending}",
+                report.text.trim_end()
+            );
+        }
+        Ok(report)
     }
 }

@@ -234,6 +234,7 @@ impl Record {
         let (mut client, admin) = context.profile()?.registry()?;
         let closing = Closing {
             what: format!("record non-provision of {scope}"),
+            side: Side::Registry,
             act_id: read.act_id,
             method: "koseki.admin.v1.KosekiAdmin/RecordNonProvision",
             message: shown,
@@ -279,6 +280,7 @@ impl RecordOwn {
         let (mut client, server) = context.profile()?.ingest()?;
         let closing = Closing {
             what: "record non-provision of a register of the municipality's own".to_owned(),
+            side: Side::Registry,
             act_id: read.act_id,
             method: "koseki.ingest.v1.Ingest/RecordOwnNonProvision",
             message: shown,

@@ -188,7 +188,7 @@ impl Layout {
             states.push("providing".to_owned());
         }
         let suspensions = side.suspensions.iter().map(document).collect();
-        self.add("provision", states.join("; "), "suspensions", suspensions);
+        self.add("provision", states.join("\n"), "suspensions", suspensions);
         self.json.insert("ready".to_owned(), side.ready.into());
     }
 
@@ -230,7 +230,7 @@ impl Layout {
                 "days_left": left,
             }));
         }
-        self.add("certificates", texts.join("; "), "certificates", documents.into());
+        self.add("certificates", texts.join("\n"), "certificates", documents.into());
     }
 
     fn alarms(&mut self, side: &SideStatus) {
@@ -244,7 +244,7 @@ impl Layout {
         let text = if alarms.is_empty() {
             "none".to_owned()
         } else {
-            alarms.join("; ")
+            alarms.join("\n")
         };
         let documents = side.alarms.iter();
         let documents = documents.map(|alarm| json!({"name": alarm.name, "about": alarm.about}));
@@ -277,7 +277,7 @@ impl Layout {
         }
         self.add(
             "revocation lists",
-            texts.join("; "),
+            texts.join("\n"),
             "revocation_lists",
             documents.into(),
         );
@@ -314,6 +314,6 @@ fn short(sha256: &[u8]) -> String {
 fn listed<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
     match items {
         [] => "none".to_owned(),
-        items => items.iter().map(text).collect::<Vec<_>>().join("; "),
+        items => items.iter().map(text).collect::<Vec<_>>().join("\n"),
     }
 }

@@ -56,6 +56,7 @@ impl Suspend {
                 None => format!("stop provision of every kind at the {} side", side.name()),
                 Some(_) => format!("stop provision of {name} at the {} side", side.name()),
             },
+            side,
             act_id,
             method: match side {
                 Side::Registry => "koseki.admin.v1.KosekiAdmin/SuspendProvision",

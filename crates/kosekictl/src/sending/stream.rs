@@ -240,3 +240,24 @@ fn interrupted() -> Box<Failure> {
         "what was sent last may be stored all the same, which is no harm",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use common::lines::{LineFault, too_long};
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_stored_and_what_is_not_the_next_line_counts_as_a_break() {
+        let (mut acknowledged, mut tally) = (4, Tally::default());
+        let mut take = |report| take(report, &mut acknowledged, &mut tally, None);
+        let not_stored = LineReport::refused(5, LineFault::new(LineReason::NotStored, "", ""));
+        assert!(matches!(take(not_stored), Ok(Some(Break::NotStored))));
+        for other in [4, 6] {
+            let report = LineReport::refused(other, too_long());
+            assert!(matches!(take(report), Ok(Some(Break::Broken(_)))), "{other}");
+        }
+        assert!(matches!(take(LineReport::refused(5, too_long())), Ok(None)));
+        assert_eq!((acknowledged, tally.refused(), tally.last_line()), (5, 1, 5));
+    }
+}
