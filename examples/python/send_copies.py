@@ -156,6 +156,13 @@ class Results:
         self.file.write(json.dumps(made, ensure_ascii=False).encode() + b"\n")
         self.counts[made["outcome"]] += 1
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.keep()
+        self.file.close()
+
     def keep(self):
         self.file.flush()
         os.fsync(self.file.fileno())
@@ -177,7 +184,6 @@ def send(stub, file, results):
     finally:
         window.close()
         call.cancel()
-        results.keep()
 
 
 def main():
@@ -193,11 +199,12 @@ def main():
 
     try:
         credentials = wire.credentials(options.certificate, options.key, options.ca)
-        results = Results(options.results, options.resume)
-        if results.last:
-            print(f"going on behind line {results.last}")
-        with options.file.open("rb") as file, grpc.secure_channel(options.ingest, credentials) as channel:
-            send(services.IngestStub(channel), file, results)
+        # The result file is touched only when there is something to send.
+        with options.file.open("rb") as file, Results(options.results, options.resume) as results:
+            if results.last:
+                print(f"going on behind line {results.last}")
+            with grpc.secure_channel(options.ingest, credentials) as channel:
+                send(services.IngestStub(channel), file, results)
     except grpc.RpcError as error:
         reason, _ = wire.refusal(error)
         print(f"broken off: {error.code().name} {reason or error.details()}; go on with --resume", file=sys.stderr)

@@ -1,6 +1,11 @@
 //! Each side's PostgreSQL: who can reach it, who the service is on it, and what happens when it is away.
 
-use crate::{DOES_NOT_ANSWER, DOES_NOT_RESOLVE, project::Project};
+use std::thread;
+
+use crate::{
+    DOES_NOT_ANSWER,
+    project::{Project, Ran},
+};
 
 /// How often a requester tries after a database has come back. Each time a container is started for it, which takes a second
 /// or two.
@@ -58,21 +63,43 @@ fn ask(project: &Project, side: &Side, sql: &str) -> String {
 #[test]
 fn only_its_own_service_has_a_way_to_a_database() {
     let project = Project::up(&["gateway"]);
-    for (side, other) in [(&SIDES[0], &SIDES[1]), (&SIDES[1], &SIDES[0])] {
-        let name = format!("--address={}:5432", side.postgres);
+    let places = SIDES.each_ref().map(|side| {
         let addresses = project.addresses(side.postgres);
         assert_eq!(addresses.len(), 1, "its own network only: {addresses:?}");
-        let address = format!("--address={}:5432", addresses[0]);
-
-        let own = project.run_on(side.network, &["probe", &name]);
-        assert_eq!(own.code, 0, "{}", own.text);
-        for network in ["portal", "line", "operations", "municipalities", other.network] {
-            let by_name = project.run_on(network, &["probe", &name]);
-            assert_eq!(by_name.code, DOES_NOT_RESOLVE, "{network}: {}", by_name.text);
-            let by_address = project.run_on(network, &["probe", &address]);
-            assert_eq!(by_address.code, DOES_NOT_ANSWER, "{network}: {}", by_address.text);
+        [side.postgres, &addresses[0]].map(|host| format!("--address={host}:5432"))
+    });
+    let probe = &|network: &str, places: &[&[String; 2]]| {
+        let addresses = places.iter().copied().flatten().map(String::as_str);
+        project.run_on(
+            network,
+            &["probe"].into_iter().chain(addresses).collect::<Vec<_>>(),
+        )
+    };
+    let [provider, gateway] = &places;
+    // At the same time: on an internal network it takes the resolver ten seconds to give up.
+    thread::scope(|scope| {
+        for (side, own, other) in [(&SIDES[0], provider, gateway), (&SIDES[1], gateway, provider)] {
+            scope.spawn(move || {
+                let reached = probe(side.network, &[own]);
+                assert_eq!(reached.text.matches(" answers").count(), 2, "{}", reached.text);
+                assert_unreachable(side.network, 1, &probe(side.network, &[other]));
+            });
         }
-    }
+        for network in ["portal", "line", "operations", "municipalities"] {
+            scope.spawn(move || assert_unreachable(network, 2, &probe(network, &[provider, gateway])));
+        }
+    });
+}
+
+/// No name resolves and no address answers.
+fn assert_unreachable(network: &str, servers: usize, probe: &Ran) {
+    let count = |what| probe.text.matches(what).count();
+    assert_eq!(
+        (probe.code, count("does not resolve"), count("does not answer")),
+        (DOES_NOT_ANSWER, servers, servers),
+        "{network}: {}",
+        probe.text
+    );
 }
 
 #[test]
@@ -86,6 +113,16 @@ fn a_service_is_neither_superuser_nor_owner_and_no_password_is_where_it_is_not_u
             instance,
             ..
         } = side;
+        // The superuser's and the owner's parts are done again at each start, and change nothing.
+        let dba = format!("{service}-dba");
+        let again = project.run(&dba, &["database", "--dir", "/deployment", "--side", service]);
+        assert_eq!(again.code, 0, "{}", again.text);
+        let config = format!("/deployment/{service}/{service}.toml");
+        let owner_url = format!("/deployment/{service}-owner/database-url");
+        let migrate = ["migrate", "--config", &config, "--owner-url-file", &owner_url];
+        let again = project.run(&format!("{service}-migrate"), &migrate);
+        assert_eq!(again.code, 0, "{}", again.text);
+
         let roles = ask(
             &project,
             side,
@@ -123,6 +160,8 @@ fn a_service_is_neither_superuser_nor_owner_and_no_password_is_where_it_is_not_u
             let mounts = made[0]["Mounts"].as_array().unwrap().iter();
             let mut folders: Vec<_> = mounts
                 .map(|mount| mount["Destination"].as_str().unwrap().to_owned())
+                // An image may have volumes of its own.
+                .filter(|folder| folder.starts_with("/deployment"))
                 .collect();
             folders.sort();
             folders

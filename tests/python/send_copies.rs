@@ -140,6 +140,11 @@ async fn a_file_that_is_in_order_is_taken_whole_and_after_a_break_from_behind_th
         .send(&bench.python, &ingest, &shorter, &file, &["--resume"])
         .await;
     assert_eq!(shorter.code, 2);
+
+    // Who mistypes the file's name keeps the results.
+    let absent = bench.deployment.dir().join("absent.jsonl");
+    let absent = desk.send(&bench.python, &ingest, &absent, &file, &[]).await;
+    assert_eq!((absent.code, results(&file).len()), (2, count));
     bench.pair.stop().await.unwrap();
 }
 
