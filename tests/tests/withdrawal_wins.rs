@@ -12,7 +12,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use common::{
     clock::Clock as _,
@@ -25,23 +25,18 @@ use devkit::{
 };
 use integration_tests::{
     Pair,
+    gate::both_wait_at_the_gate,
     hooks::Places,
     identity,
     log::{guard_act, provision},
-    raw::PATIENCE,
-    stores::{Behind, on_postgres},
+    stores::on_postgres,
 };
 use koseki_proto::koseki::{
     admin::v1::{RecordNonProvisionRequest, RegisterRef},
     evidence::v1::Outcome,
 };
 use koseki_provider::{non_provision::NonProvisionRecord, store::ProviderStore};
-use sqlx::{Executor as _, PgConnection};
-use tokio::{
-    sync::oneshot,
-    task::JoinHandle,
-    time::{interval, timeout},
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// Long enough for an act that nothing holds up to be done many times over.
@@ -362,53 +357,6 @@ async fn an_act_behind_the_gate_waits_on_the_registry_side() {
     }
 }
 
-/// Does an act and a request in this order, both waiting for the gate, which somebody else has.
-async fn both_wait_at_the_gate<T: Send + 'static>(
-    database: &Path,
-    act: Act,
-    request: impl Future<Output = T> + Send + 'static,
-) -> T {
-    let Behind::Postgres(mut behind) = Behind::open(database).await else {
-        panic!("the database is PostgreSQL")
-    };
-    behind
-        .execute("SELECT pg_advisory_lock(7236837466)")
-        .await
-        .unwrap();
-    let act = tokio::spawn(act);
-    waits(&mut behind, "ExclusiveLock").await;
-    let request = tokio::spawn(request);
-    waits(&mut behind, "ShareLock").await;
-    behind
-        .execute("SELECT pg_advisory_unlock(7236837466)")
-        .await
-        .unwrap();
-    act.await.unwrap();
-    request.await.unwrap()
-}
-
-/// Waits until somebody waits for the gate in this mode.
-async fn waits(behind: &mut PgConnection, mode: &str) {
-    let there = async {
-        let mut looks = interval(Duration::from_millis(10));
-        loop {
-            looks.tick().await;
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database \
-                 WHERE locktype = 'advisory' AND mode = $1 AND NOT granted AND datname = current_database()",
-            )
-            .bind(mode)
-            .fetch_one(&mut *behind)
-            .await
-            .unwrap();
-            if waiting > 0 {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, there).await.expect("nobody comes to the gate");
-}
-
 /// An act that commits while a release waits at the gate is seen by it: on PostgreSQL only what is read in a statement of
 /// its own, after the gate was taken, is new enough. On SQLite the gate is the one connection that writes: nothing can be
 /// begun before it is had.
@@ -431,7 +379,7 @@ async fn an_act_that_commits_while_a_release_waits_at_the_gate_is_seen() {
         let id = requester.frontend.ids().next();
         let (frontend, session, asked) = (requester.frontend.clone(), requester.session.clone(), id.clone());
         let request = async move { frontend.copy_info_as(&asked, &session, KIND, "").await };
-        let came = both_wait_at_the_gate(&database, registry_act(&pair, act, person), request).await;
+        let ((), came) = both_wait_at_the_gate(&database, registry_act(&pair, act, person), request).await;
         assert_eq!(came.unwrap_err().reason(), Some(reason), "{act:?}");
         let (epoch, entry) = provision(&database, &id).await.unwrap();
         assert_ne!(entry.outcome(), Outcome::Released, "{act:?}");
@@ -443,7 +391,7 @@ async fn an_act_that_commits_while_a_release_waits_at_the_gate_is_seen() {
         let id = requester.frontend.ids().next();
         let (frontend, session, asked) = (requester.frontend.clone(), requester.session.clone(), id.clone());
         let request = async move { frontend.copy_info_as(&asked, &session, KIND, "").await };
-        let came = both_wait_at_the_gate(&database, requester.act(act), request).await;
+        let ((), came) = both_wait_at_the_gate(&database, requester.act(act), request).await;
         assert_eq!(came.unwrap_err().reason(), Some(reason), "{act:?}");
         let (epoch, entry) = provision(&database, &id).await.unwrap();
         assert_ne!(entry.outcome(), Outcome::Released, "{act:?}");
