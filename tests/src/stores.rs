@@ -73,6 +73,25 @@ fn url_beside(sqlite: &Path) -> PathBuf {
     sqlite.with_extension("superuser-url")
 }
 
+/// Where all that a side's database keeps can be looked at byte by byte, once it is all there.
+///
+/// On SQLite these are the files of its folder. On PostgreSQL they are those of the whole server, its log and its WAL among
+/// them, and a dump of the database, which is written into that folder.
+pub async fn all_bytes(sqlite: &Path) -> Vec<PathBuf> {
+    let folder = sqlite.parent().unwrap().to_owned();
+    let Ok(url) = fs::read_to_string(url_beside(sqlite)) else {
+        return vec![folder];
+    };
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // What is in memory only is written to the files.
+    sqlx::query("CHECKPOINT").execute(&mut connection).await.unwrap();
+    let cluster = Cluster::shared().unwrap();
+    let dump = cluster.dump(&url).unwrap();
+    assert!(dump.len() > 10_000, "a dump of {} bytes", dump.len());
+    fs::write(sqlite.with_extension("dump"), dump).unwrap();
+    vec![folder, cluster.data(), cluster.log()]
+}
+
 /// A connection to a side's database, behind its service's back.
 pub enum Behind {
     /// SQLite.

@@ -15,7 +15,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    path::Path,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -36,6 +36,7 @@ use devkit::{
 };
 use integration_tests::{
     Pair,
+    gate::both_wait_at_the_gate,
     hooks::Places,
     identity,
     instances::TwoDeployments,
@@ -181,111 +182,126 @@ impl Asker {
     }
 }
 
-/// A request of the other instances is between gate and commit, or before the gate; an act comes through the first ones.
+/// Where a release of the second instances is when an act comes through the first ones.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Right before it takes the gate.
+    BeforeGate,
+    /// It waits at the gate, behind the act.
+    AtGate,
+    /// Between its reads and its commit.
+    BehindGate,
+}
+
+/// A side of the second instances.
+struct SecondSide<'a> {
+    frontend: &'a Frontend,
+    places: &'a Places,
+    database: PathBuf,
+    /// What follows from the act.
+    refusal: Reason,
+}
+
+impl SecondSide<'_> {
+    /// Lets somebody ask, and does the act at a place of the release; the act's epoch is its result.
+    async fn ordered(&self, place: Place, asker: &Asker, act: impl Future<Output = u64> + Send + 'static) {
+        let (frontend, session, id) = (
+            self.frontend.clone(),
+            asker.session.clone(),
+            self.frontend.ids().next(),
+        );
+        let request_id = id.clone();
+        let request = async move { frontend.copy_info_as(&request_id, &session, KIND, "").await };
+        let (done, acted) = oneshot::channel();
+        let act = async move { done.send(act.await).unwrap() };
+        let asked = match place {
+            Place::BeforeGate => {
+                self.places.before_gate(act);
+                request.await
+            }
+            Place::AtGate => both_wait_at_the_gate(&self.database, act, request).await.1,
+            Place::BehindGate => {
+                self.places.behind_gate(async move {
+                    let early = timeout(HELD_UP, &mut tokio::spawn(act)).await;
+                    assert!(
+                        early.is_err(),
+                        "an act was done while another instance's release held the gate"
+                    );
+                });
+                request.await
+            }
+        };
+        assert!(self.places.all_done());
+        let acted = timeout(PATIENCE, acted).await.unwrap().unwrap();
+        let (epoch, entry) = provision(&self.database, &id).await.unwrap();
+        let refused = match place {
+            Place::BeforeGate | Place::AtGate => {
+                assert_ne!(entry.outcome(), Outcome::Released, "{place:?}");
+                assert_eq!(epoch, acted, "{place:?}: another epoch than the act's");
+                asked
+            }
+            Place::BehindGate => {
+                asked.unwrap();
+                assert_eq!(entry.outcome(), Outcome::Released);
+                assert!(epoch < acted, "released under {epoch}, forbidden by {acted}");
+                self.frontend.copy_info(&asker.session, KIND, "").await
+            }
+        };
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason(), Some(self.refusal.name()), "{place:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn acts_and_releases_of_two_instances_are_ordered_by_one_gate() {
     let (registry, portal) = (Places::default(), Places::default());
     let pairs = TwoDeployments::create().await.start(&registry, &portal).await;
     let casts = [pairs[0].cast().await, pairs[1].cast().await];
     let frontend = &casts[1].frontend;
-    let databases = [
-        pairs[0].deployment.provider_database(),
-        pairs[0].deployment.gateway_database(),
-    ];
 
-    // The registry side.
-    for (scenario, behind) in [
-        (Scenario::Suppressed, false),
-        (Scenario::RegisterSuppressed, true),
+    let side = SecondSide {
+        frontend,
+        places: &registry,
+        database: pairs[0].deployment.provider_database(),
+        refusal: Reason::NotProvided,
+    };
+    for (scenario, place) in [
+        (Scenario::Suppressed, Place::BeforeGate),
+        (Scenario::RequesterAgainstRegister, Place::AtGate),
+        (Scenario::RegisterSuppressed, Place::BehindGate),
     ] {
         let (person, card) = casts[0].person(scenario).unwrap();
         let asker = Asker::new(frontend, &card).await;
         let record = NonProvisionRecord::parse(&record_of(person), pairs[0].clock.now()).unwrap();
         let (store, now) = (pairs[0].registry_store.clone(), pairs[0].clock.now());
+        // On the store, without the wait that the call adds after its commit.
         let act = async move {
             let epoch = store
                 .record_non_provision(record, &identity("operator/alice"), now)
                 .await;
             epoch.unwrap().0
         };
-        ordered(
-            &registry,
-            frontend,
-            &asker,
-            act,
-            behind,
-            &databases[0],
-            Reason::NotProvided,
-        )
-        .await;
+        side.ordered(place, &asker, act).await;
     }
 
-    // The portal side.
-    for behind in [false, true] {
+    let side = SecondSide {
+        frontend,
+        places: &portal,
+        database: pairs[0].deployment.gateway_database(),
+        refusal: Reason::ConsentRequired,
+    };
+    for place in [Place::BeforeGate, Place::AtGate, Place::BehindGate] {
         let (_, card) = casts[0].person(Scenario::Ordinary).unwrap();
         let asker = Asker::new(frontend, &card).await;
-        let (first, session, consent) = (
-            casts[0].frontend.clone(),
-            asker.session.clone(),
-            asker.consent.clone(),
-        );
-        let database = databases[1].clone();
+        let first = casts[0].frontend.clone();
+        let (session, consent) = (asker.session.clone(), asker.consent.clone());
+        let database = side.database.clone();
         let act = async move {
             first.withdraw(&session, &consent).await.unwrap();
             guard_act(&database, "WITHDRAW_CONSENT").await.unwrap().0
         };
-        ordered(
-            &portal,
-            frontend,
-            &asker,
-            act,
-            behind,
-            &databases[1],
-            Reason::ConsentRequired,
-        )
-        .await;
+        side.ordered(place, &asker, act).await;
     }
-}
-
-/// Does an act right before a release takes the gate, or while it is behind it; the act's epoch is its result.
-async fn ordered(
-    places: &Places,
-    frontend: &Frontend,
-    asker: &Asker,
-    act: impl Future<Output = u64> + Send + 'static,
-    behind: bool,
-    database: &Path,
-    refusal: Reason,
-) {
-    let (done, acted) = oneshot::channel();
-    let act = async move { done.send(act.await).unwrap() };
-    if behind {
-        places.behind_gate(async move {
-            let early = timeout(HELD_UP, &mut tokio::spawn(act)).await;
-            assert!(
-                early.is_err(),
-                "an act was done while another instance's release held the gate"
-            );
-        });
-    } else {
-        places.before_gate(act);
-    }
-    let id = frontend.ids().next();
-    let asked = frontend.copy_info_as(&id, &asker.session, KIND, "").await;
-    let acted = timeout(PATIENCE, acted).await.unwrap().unwrap();
-    let (epoch, entry) = provision(database, &id).await.unwrap();
-    if behind {
-        asked.unwrap();
-        assert_eq!(entry.outcome(), Outcome::Released);
-        assert!(epoch < acted, "released under {epoch}, forbidden by {acted}");
-        let again = frontend.copy_info(&asker.session, KIND, "").await;
-        assert_eq!(again.unwrap_err().reason(), Some(refusal.name()));
-    } else {
-        assert_eq!(asked.unwrap_err().reason(), Some(refusal.name()));
-        assert_ne!(entry.outcome(), Outcome::Released);
-        assert_eq!(epoch, acted, "another epoch than the act's");
-    }
-    assert!(places.all_done());
 }
 
 fn record_of(person: &ScenarioPerson) -> RecordNonProvisionRequest {

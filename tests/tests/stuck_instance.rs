@@ -24,27 +24,39 @@ use std::{
 };
 
 use common::{
+    authorisation::Listener,
     clock::{Clock as _, SystemClock},
+    eligibility::Signer,
+    identity::{Role, TrustDomain},
+    policy::Policy,
     refusal::Reason,
-    terms::RequestKind,
+    terms::{ActId, LinkageCode, RequestKind},
+    tls::{Connector, TlsMaterial},
 };
 use devkit::{
-    client::{Access, CallError, Frontend, Session, Term},
-    process::{Binaries, Pair, Service},
+    client::{Access, CallError, Frontend, Ids, RegistryOperator, Session, Term},
+    deployment::{Deployment, OPERATORS, TRUST_DOMAIN},
+    process::{Binaries, Pair, Service, start_provider},
     registers::Scenario,
     story::{self, Cast, Offices, Teller},
 };
 use integration_tests::{
+    gate::{self, GATE},
     instances::TwoDeployments,
-    log::{logs, released_ids},
+    log::{logs, provision, released_ids},
     stores::Behind,
 };
+use koseki_proto::koseki::linkage::v1::{
+    ConsentRef, Eligibility, EligibilityItem, ProvideCopyInfoRequest, ProvideItem,
+    linkage_client::LinkageClient,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{Executor as _, PgConnection};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::{interval, timeout},
 };
+use tonic::{Status, transport::Channel};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// What the others and acts are held up for at most.
@@ -57,8 +69,6 @@ const REQUESTERS: usize = 4;
 /// Stops inside a release, in every run and at the stated size.
 const FEW_STOPS: usize = 2;
 const MANY_STOPS: usize = 25;
-/// The gate (crates/common/src/store/postgres.rs).
-const GATE: i64 = 7_236_837_466;
 
 /// Locks on the gate of one instance, as the server tells them.
 const LOCKS: &str = "SELECT pg_locks.pid, pg_locks.granted, pg_stat_activity.state = 'idle in transaction' \
@@ -113,12 +123,6 @@ impl Server {
     async fn bundles_of_the_first(&mut self) -> i64 {
         self.number("SELECT bundles FROM log_head WHERE log = 'provider-1'")
             .await
-    }
-
-    /// Takes the gate for the session, or gives it back.
-    async fn gate(&mut self, function: &str) {
-        let sql = AssertSqlSafe(format!("SELECT {function}({GATE})"));
-        sqlx::query(sql).execute(&mut self.0).await.unwrap();
     }
 }
 
@@ -331,7 +335,7 @@ impl Bench {
             SHARED => ("pg_advisory_lock", "pg_advisory_unlock"),
             _ => ("pg_advisory_lock_shared", "pg_advisory_unlock_shared"),
         };
-        self.server.gate(take).await;
+        gate::call(&mut self.server.0, take).await;
         let act = (waits_for == EXCLUSIVE).then(|| self.act(0));
         let server = &mut self.server;
         let waits = async || {
@@ -344,7 +348,7 @@ impl Bench {
         let lock = until("the first provider does not come to the gate", waits).await;
         let stopped = Stopped::new(&self.pairs[0].provider);
         let at = self.clock.monotonic();
-        self.server.gate(give_back).await;
+        gate::call(&mut self.server.0, give_back).await;
         let has_it = async || {
             let locks = self.server.locks("provider-1", waits_for).await;
             let found = locks.into_iter().find(|found| found.backend == lock.backend)?;
@@ -464,4 +468,181 @@ async fn a_stopped_instance_holds_the_others_up_for_a_bounded_time() {
             "stopped {what}: {act:?} {gap:?}"
         );
     }
+}
+
+/// Rows of a look-up that no buffer between server and process holds: 200 items, a copy of 60 KB each. It is a real copy's
+/// place, and nothing that anybody could read.
+const ITEMS: usize = 200;
+const LARGE_COPIES: &str = "UPDATE register_copy SET body = \
+     (SELECT string_agg(sha256(convert_to(register_copy.id || ' ' || part, 'UTF8')), '') FROM generate_series(1, 1900) AS part)";
+
+/// The first gateway's files, in other hands: batches of look-ups of one person.
+struct Forger {
+    deployment: Deployment,
+    config: portal_gateway::config::Config,
+    policy: Policy,
+    code: LinkageCode,
+    clock: Arc<SystemClock>,
+    client: LinkageClient<Channel>,
+    sequence: u64,
+}
+
+impl Forger {
+    fn new(deployment: &Deployment, clock: &Arc<SystemClock>) -> Self {
+        let config: portal_gateway::config::Config =
+            common::config::load(&deployment.gateway_config()).unwrap();
+        let linkages = std::fs::read_to_string(deployment.linkages()).unwrap();
+        // Of the first person of the data set, `ordinary`.
+        let line: serde_json::Value = serde_json::from_str(linkages.lines().next().unwrap()).unwrap();
+        let material = TlsMaterial::load(&config.tls).unwrap();
+        let domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
+        let connector = Connector::new(
+            &material,
+            &domain,
+            &config.provider.address,
+            Role::KosekiProvider,
+            &deployment.provider_instance(),
+            clock.clone(),
+        );
+        Self {
+            deployment: deployment.clone(),
+            policy: Policy::load(&config.policy_file).unwrap(),
+            code: LinkageCode::parse_text(line["linkage_code"].as_str().unwrap()).unwrap(),
+            clock: clock.clone(),
+            client: LinkageClient::new(connector.unwrap().channel()),
+            config,
+            // Above whatever the real gateway has used.
+            sequence: 1_000_000,
+        }
+    }
+
+    /// Asks for so many at once; the id of the first, and what comes back.
+    fn ask(&mut self, items: usize) -> (String, JoinHandle<Result<usize, Status>>) {
+        self.sequence += 1;
+        let (now, ids) = (self.clock.now(), Ids::new(self.clock.clone()));
+        let item = |_| EligibilityItem {
+            request_id: ids.next(),
+            kind: KIND.to_proto().into(),
+            procedure: String::new(),
+            linkage_handle: self.code.handle().expose().to_vec(),
+            session_sha256: vec![1; 32],
+            logged_in_at: Some(now.to_proto()),
+            consent: Some(ConsentRef {
+                consent_id: ActId::random().unwrap().to_string(),
+                text_sha256: self.policy.text_hashes(KIND).next().unwrap().to_vec(),
+                given_at: Some(now.to_proto()),
+                expires_at: Some(now.after(Duration::from_secs(600)).to_proto()),
+            }),
+            cover: false,
+        };
+        let eligibility = Eligibility {
+            gateway_instance: self.deployment.gateway_instance(),
+            provider_log: self.deployment.provider_instance(),
+            sequence: self.sequence,
+            policy_sha256: self.policy.sha256.to_vec(),
+            signed_at: Some(now.to_proto()),
+            items: (0..items).map(item).collect(),
+        };
+        let items = eligibility.items.iter().map(|item| ProvideItem {
+            request_id: item.request_id.clone(),
+            linkage_code: self.code.expose().to_vec(),
+        });
+        let key = &self.config.eligibility;
+        let signer = Signer::load(&key.private_key, &key.key_id).unwrap();
+        let request = ProvideCopyInfoRequest {
+            items: items.collect(),
+            eligibility: Some(signer.sign(&eligibility).0),
+        };
+        let mut client = self.client.clone();
+        let asked = async move {
+            Ok(client
+                .provide_copy_info(request)
+                .await?
+                .into_inner()
+                .results
+                .len())
+        };
+        (eligibility.items[0].request_id.clone(), tokio::spawn(asked))
+    }
+}
+
+/// The server cannot get rid of the rows that a stopped process does not take. Its own time-outs do not look at that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
+    let deployments = TwoDeployments::create().await;
+    let binaries = Binaries::locate().unwrap();
+    let first = Pair::start(&binaries, &deployments.first).await.unwrap();
+    let second = start_provider(&binaries, &deployments.second).await.unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let access = Access::new(&deployments.first, clock.clone());
+    let reach = first.reach().unwrap();
+    let offices = Offices::new(&deployments.first, &access, &reach).unwrap();
+    let mut teller = Teller::new(|_| {});
+    story::load(&deployments.first, &offices, &mut teller)
+        .await
+        .unwrap();
+    assert_eq!(teller.failed().count(), 0, "{:#?}", teller.steps());
+    let [here, _] = offices.registry;
+    let there = second.address(Listener::KosekiAdmin.name()).unwrap().to_string();
+    let other = Access::new(&deployments.second, clock.clone());
+    let there = RegistryOperator::new(&other, OPERATORS[0], &there).unwrap();
+
+    let database = deployments.first.provider_database();
+    let mut server = Server::of(&database).await;
+    sqlx::query(LARGE_COPIES).execute(&mut server.0).await.unwrap();
+    // Its statements are known to the server: then a look-up asks and takes the rows in one go.
+    let mut forger = Forger::new(&deployments.first, &clock);
+    assert_eq!(forger.ask(1).1.await.unwrap().unwrap(), 1);
+    // The look-up waits for this table with the gate in its hand, until the process is stopped.
+    server
+        .0
+        .execute("BEGIN; LOCK TABLE non_provision IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let (id, asked) = forger.ask(ITEMS);
+    let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
+                 AND datname = current_database() AND wait_event_type = 'Lock'";
+    let backend: i32 = until("the look-up does not come to the table", async || {
+        sqlx::query_scalar(waits)
+            .fetch_optional(&mut server.0)
+            .await
+            .unwrap()
+    })
+    .await;
+    let stopped = Stopped::new(&first.provider);
+    let at = clock.monotonic();
+    server.0.execute("COMMIT").await.unwrap();
+    let writes = "SELECT wait_event = 'ClientWrite' FROM pg_stat_activity WHERE pid = $1";
+    until("the server does not wait for the reader", async || {
+        let writes: Option<Option<bool>> = sqlx::query_scalar(writes)
+            .bind(backend)
+            .fetch_optional(&mut server.0)
+            .await
+            .unwrap();
+        (writes.flatten() == Some(true)).then_some(())
+    })
+    .await;
+
+    let epoch = server.epoch().await;
+    let act_id = there.ids().next();
+    let suspended = there.suspend(&act_id, None);
+    let recorded = async {
+        let recorded = async || (server.epoch().await > epoch).then(|| clock.monotonic());
+        until("the act was not recorded", recorded).await - at
+    };
+    let (suspended, recorded) = tokio::join!(suspended, recorded);
+    println!(
+        "an act through the other instance was recorded after {} ms",
+        recorded.as_millis()
+    );
+    suspended.expect("the act was recorded");
+    assert!(recorded <= HELD_UP_AT_MOST, "{recorded:?}");
+    drop(stopped);
+    asked.await.unwrap().expect_err("its transaction was ended");
+    here.suspend(&here.ids().next(), None)
+        .await
+        .expect("it serves again");
+    assert_eq!(provision(&database, &id).await, None);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
 }

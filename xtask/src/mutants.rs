@@ -52,6 +52,8 @@ struct Mutant {
     file: String,
     find: String,
     replace: String,
+    #[serde(default)]
+    and: Vec<Place>,
     #[serde(flatten)]
     guard: Guard,
     #[serde(default)]
@@ -68,6 +70,35 @@ struct Guard {
     test: String,
     /// Part of the test's name.
     filter: String,
+    /// The database that it runs on.
+    #[serde(default)]
+    store: Store,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+enum Store {
+    #[default]
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// Another place that is broken with it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    file: String,
+    find: String,
+    replace: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -166,7 +197,8 @@ impl List {
 
 /// Whether the test passes, and is one, while nothing is broken.
 fn is_sound(tree: &Tree, guard: &Guard) -> bool {
-    println!("before: {} {} {}", guard.package, guard.test, guard.filter);
+    let (package, test, filter, store) = (&guard.package, &guard.test, &guard.filter, guard.store.name());
+    println!("before: {package} {test} {filter} ({store})");
     match run_guard(tree, guard) {
         Ok(Ran {
             compiled: true,
@@ -186,7 +218,10 @@ fn is_sound(tree: &Tree, guard: &Guard) -> bool {
 
 /// Breaks the product and looks whether it is seen; else why not.
 fn try_one(tree: &Tree, mutant: &Mutant) -> Result<Result<(), String>> {
-    let broken = tree.break_file(&mutant.file, &mutant.find, &mutant.replace)?;
+    let mut broken = vec![tree.break_file(&mutant.file, &mutant.find, &mutant.replace)?];
+    for place in &mutant.and {
+        broken.push(tree.break_file(&place.file, &place.find, &place.replace)?);
+    }
     let ran = run_guard(tree, &mutant.guard)?;
     drop(broken);
     Ok(match (mutant.expect, ran.compiled, ran.passed) {
@@ -246,6 +281,7 @@ fn cargo_test(tree: &Tree, guard: &Guard) -> Command {
     command
         .current_dir(tree.root())
         .env("CARGO_TARGET_DIR", tree.target())
+        .env("KOSEKI_STORE", guard.store.name())
         .env("RUST_BACKTRACE", "0");
     command
 }
@@ -329,7 +365,13 @@ mod tests {
         package = "common"
         test = "lib"
         filter = "released"
+        store = "postgres"
         expect = "does not compile"
+
+        [[mutant.and]]
+        file = "crates/common/src/lib.rs"
+        find = "Released"
+        replace = "ReleasedAgain"
     "#;
 
     #[test]
@@ -349,7 +391,9 @@ mod tests {
             ["released-cloned"]
         );
         assert!(list.select(Share::Named(&["other".to_owned()])).is_err());
-        assert_eq!(list.mutants.last().unwrap().expect, Expect::DoesNotCompile);
+        let last = list.mutants.last().unwrap();
+        assert_eq!(last.expect, Expect::DoesNotCompile);
+        assert_eq!((last.guard.store, last.and.len()), (Store::Postgres, 1));
     }
 
     #[test]
@@ -364,14 +408,11 @@ mod tests {
         let root = shell::root();
         let list: List = toml::from_str(&fs::read_to_string(root.join(LIST)).unwrap()).unwrap();
         for mutant in list.select(Share::All).unwrap() {
-            let text = fs::read_to_string(root.join(&mutant.file)).unwrap();
-            assert_eq!(
-                text.matches(&mutant.find).count(),
-                1,
-                "{}: {}",
-                mutant.name,
-                mutant.find
-            );
+            let others = mutant.and.iter().map(|place| (&place.file, &place.find));
+            for (file, find) in std::iter::once((&mutant.file, &mutant.find)).chain(others) {
+                let text = fs::read_to_string(root.join(file)).unwrap();
+                assert_eq!(text.matches(find).count(), 1, "{}: {find}", mutant.name);
+            }
         }
     }
 

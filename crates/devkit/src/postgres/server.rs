@@ -109,8 +109,29 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
-    fn log(&self) -> PathBuf {
+    /// What it says.
+    pub fn log(&self) -> PathBuf {
         self.folder.path().join("log")
+    }
+
+    /// A database as SQL text, as a backup would have it.
+    ///
+    /// # Errors
+    /// When `pg_dump` fails.
+    pub fn dump(&self, database_url: &str) -> Result<Vec<u8>, PostgresError> {
+        let output = self
+            .command(&self.programs.join("pg_dump"))
+            .args(["--inserts", "--dbname", database_url])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(io("running pg_dump"))?;
+        if !output.status.success() {
+            return Err(PostgresError::Program {
+                program: "pg_dump".to_owned(),
+                fault: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        Ok(output.stdout)
     }
 
     fn command(&self, program: &Path) -> Command {
