@@ -182,15 +182,15 @@ impl Asker {
     }
 }
 
-/// Where a release of the second instances is when an act comes through the first ones.
+/// Where at the gate a release of the second instances is when an act comes through the first ones.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// Right before it takes the gate.
-    BeforeGate,
+    Before,
     /// It waits at the gate, behind the act.
-    AtGate,
+    At,
     /// Between its reads and its commit.
-    BehindGate,
+    Behind,
 }
 
 /// A side of the second instances.
@@ -215,12 +215,12 @@ impl SecondSide<'_> {
         let (done, acted) = oneshot::channel();
         let act = async move { done.send(act.await).unwrap() };
         let asked = match place {
-            Place::BeforeGate => {
+            Place::Before => {
                 self.places.before_gate(act);
                 request.await
             }
-            Place::AtGate => both_wait_at_the_gate(&self.database, act, request).await.1,
-            Place::BehindGate => {
+            Place::At => both_wait_at_the_gate(&self.database, act, request).await.1,
+            Place::Behind => {
                 self.places.behind_gate(async move {
                     let early = timeout(HELD_UP, &mut tokio::spawn(act)).await;
                     assert!(
@@ -235,12 +235,12 @@ impl SecondSide<'_> {
         let acted = timeout(PATIENCE, acted).await.unwrap().unwrap();
         let (epoch, entry) = provision(&self.database, &id).await.unwrap();
         let refused = match place {
-            Place::BeforeGate | Place::AtGate => {
+            Place::Before | Place::At => {
                 assert_ne!(entry.outcome(), Outcome::Released, "{place:?}");
                 assert_eq!(epoch, acted, "{place:?}: another epoch than the act's");
                 asked
             }
-            Place::BehindGate => {
+            Place::Behind => {
                 asked.unwrap();
                 assert_eq!(entry.outcome(), Outcome::Released);
                 assert!(epoch < acted, "released under {epoch}, forbidden by {acted}");
@@ -266,9 +266,9 @@ async fn acts_and_releases_of_two_instances_are_ordered_by_one_gate() {
         refusal: Reason::NotProvided,
     };
     for (scenario, place) in [
-        (Scenario::Suppressed, Place::BeforeGate),
-        (Scenario::RequesterAgainstRegister, Place::AtGate),
-        (Scenario::RegisterSuppressed, Place::BehindGate),
+        (Scenario::Suppressed, Place::Before),
+        (Scenario::RequesterAgainstRegister, Place::At),
+        (Scenario::RegisterSuppressed, Place::Behind),
     ] {
         let (person, card) = casts[0].person(scenario).unwrap();
         let asker = Asker::new(frontend, &card).await;
@@ -290,7 +290,7 @@ async fn acts_and_releases_of_two_instances_are_ordered_by_one_gate() {
         database: pairs[0].deployment.gateway_database(),
         refusal: Reason::ConsentRequired,
     };
-    for place in [Place::BeforeGate, Place::AtGate, Place::BehindGate] {
+    for place in [Place::Before, Place::At, Place::Behind] {
         let (_, card) = casts[0].person(Scenario::Ordinary).unwrap();
         let asker = Asker::new(frontend, &card).await;
         let first = casts[0].frontend.clone();
