@@ -28,6 +28,15 @@ pub(crate) fn reason(status: &Status) -> Option<Reason> {
     Reason::ALL.into_iter().find(known)
 }
 
+/// Whether an act may be sent although the look at the server before it failed: somebody is there who does not turn this
+/// operator away, but cannot tell its state in time. A closing must not wait for what only reads.
+pub(crate) fn may_act(status: &Status) -> bool {
+    match reason(status) {
+        Some(reason) => !matches!(reason, Reason::IdentityInvalid | Reason::PermissionDenied),
+        None => matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled),
+    }
+}
+
 /// Why there was no answer: the message and its causes, which tell of connections and certificates only.
 pub(crate) fn causes(status: &Status) -> String {
     let mut text = format!("{:?}", status.code());
@@ -134,6 +143,25 @@ mod tests {
             let failure = of_act(&status, sent());
             assert_eq!(failure.kind, Kind::UnknownOutcome, "{status:?}");
             assert_eq!(failure.repeat.as_deref(), Some("kosekictl suspend --act-id X"));
+        }
+    }
+
+    #[test]
+    fn a_server_that_cannot_tell_its_state_can_still_close() {
+        let of = |reason| Status::from(Refusal::new(reason));
+        for status in [
+            of(Reason::Unavailable),
+            of(Reason::Overloaded),
+            Status::deadline_exceeded(""),
+        ] {
+            assert!(may_act(&status), "{status:?}");
+        }
+        for status in [
+            of(Reason::PermissionDenied),
+            of(Reason::IdentityInvalid),
+            Status::unavailable(""),
+        ] {
+            assert!(!may_act(&status), "{status:?}");
         }
     }
 

@@ -6,7 +6,6 @@ use clap::ValueEnum;
 use common::{
     clock::Clock,
     identity::{Role, TrustDomain},
-    refusal::Reason,
     tls::{Connector, TlsMaterial},
 };
 use koseki_proto::{
@@ -30,6 +29,9 @@ use crate::{
 
 /// Deadline of a call that is not a stream: longer than any deadline that the interfaces name.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Deadline of the look at the server before an act.
+const ASKING: Duration = Duration::from_secs(3);
 
 /// A side of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,6 +65,13 @@ impl Side {
 pub(crate) fn request<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(DEADLINE);
+    request
+}
+
+/// A message of a call that only sees whether somebody is there: an act must not wait long for it.
+fn asking<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ASKING);
     request
 }
 
@@ -225,23 +234,21 @@ impl Admin {
     pub(crate) async fn reach(&self) -> Result<()> {
         let answer = match self.client.clone() {
             Client::Registry(mut client) => {
-                let status = client.get_status(request(RegistryStatusRequest {})).await;
+                let status = client.get_status(asking(RegistryStatusRequest {})).await;
                 status.map(drop)
             }
             Client::Portal(mut client) => {
-                let status = client.get_status(request(PortalStatusRequest {})).await;
+                let status = client.get_status(asking(PortalStatusRequest {})).await;
                 status.map(drop)
             }
         };
-        let Err(status) = answer else { return Ok(()) };
-        match answer::reason(&status) {
-            // Its state could not be read: the act may well go through.
-            Some(reason) if reason != Reason::IdentityInvalid && reason != Reason::PermissionDenied => Ok(()),
-            _ => {
+        match answer {
+            Err(status) if !answer::may_act(&status) => {
                 let mut failure = answer::of_reading(&status, &self.server);
                 failure.what = format!("{}; nothing was sent", failure.what);
                 Err(failure)
             }
+            _ => Ok(()),
         }
     }
 

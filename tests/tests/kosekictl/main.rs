@@ -10,6 +10,7 @@
 
 mod acts;
 mod bad_input;
+mod bad_profile;
 mod breaks;
 mod desk;
 mod files;

@@ -229,3 +229,33 @@ pub async fn take_results(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reading_begins_behind_a_line_and_keeps_the_numbers() {
+        let long = "x".repeat(crate::lines::MAX_LINE_BYTES + 1);
+        let file = std::io::Cursor::new(format!("{long}\na\nb\n{long}\nc"));
+        let (stream, reader) = read_behind(file, 2);
+        let sent: Vec<(u64, Vec<u8>)> = stream.map(|line| (line.line_number, line.line)).collect().await;
+        assert_eq!(sent, [(3, b"b".to_vec()), (5, b"c".to_vec())]);
+        assert!(matches!(reader.task.await.unwrap(), Read::Whole));
+        // The first long line was before the beginning; the second is told in its place.
+        assert_eq!(reader.progress.too_long_before(4), Vec::<u64>::new());
+        assert_eq!(reader.progress.too_long_before(5), [4]);
+        assert_eq!(reader.progress.sent.load(Ordering::Acquire), 5);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_refused_is_told_as_broken() {
+        let (_lines, reader) = read_behind(std::io::Cursor::new("a\nb"), 0);
+        let ended = take_results(Err(Status::unavailable("no")), reader, |_| {
+            panic!("no result came")
+        })
+        .await;
+        assert_eq!(ended.broken.unwrap().message(), "no");
+        assert!(ended.unread.is_none());
+    }
+}
