@@ -611,12 +611,11 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     // Its statements are known to the server: then a look-up asks and takes the rows in one go.
     let mut forger = Forger::new(&deployments.first, &clock);
     assert_eq!(forger.ask(1).1.await.unwrap().unwrap(), 1);
-    // The look-up waits for this table with the gate in its hand, until the process is stopped.
-    server
-        .0
-        .execute("BEGIN; LOCK TABLE non_provision IN ACCESS EXCLUSIVE MODE")
-        .await
-        .unwrap();
+    // The look-up waits for this table with the gate in its hand, until the process is stopped. On a connection of its own:
+    // within a transaction the server shows others' activity as it was at the first look.
+    let mut holder = Server::of(&database).await;
+    let lock = "BEGIN; LOCK TABLE non_provision IN ACCESS EXCLUSIVE MODE";
+    holder.0.execute(lock).await.unwrap();
     let (id, asked) = forger.ask(ITEMS);
     let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
                  AND datname = current_database() AND wait_event_type = 'Lock'";
@@ -629,7 +628,7 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     .await;
     let stopped = Stopped::new(&first.provider);
     let at = clock.monotonic();
-    server.0.execute("COMMIT").await.unwrap();
+    holder.0.execute("COMMIT").await.unwrap();
     let writes = "SELECT wait_event = 'ClientWrite' FROM pg_stat_activity WHERE pid = $1";
     until("the server does not wait for the reader", async || {
         let writes: Option<Option<bool>> = sqlx::query_scalar(writes)
