@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod instances;
 pub mod log;
 pub mod raw;
+pub mod soak;
 mod stored;
 pub mod stores;
 

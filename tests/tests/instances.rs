@@ -14,7 +14,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -41,6 +40,7 @@ use integration_tests::{
     identity,
     instances::TwoDeployments,
     log::{guard_act, logs, provision},
+    soak,
 };
 use koseki_proto::koseki::{
     admin::v1::{RecordNonProvisionRequest, RegisterRef},
@@ -50,6 +50,7 @@ use koseki_provider::non_provision::NonProvisionRecord;
 use prost::Message as _;
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 use tokio::{
     sync::oneshot,
     task::JoinSet,
@@ -437,12 +438,12 @@ async fn keep_on_the_way(pair: &Pair, portal: &Places, person: &Person) -> (Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_made_through_one_instance_is_obeyed_by_the_other_under_load() {
-    let seed = match env::var("KOSEKI_SEED") {
-        Ok(seed) => seed.parse().expect("KOSEKI_SEED is a number"),
-        Err(_) => rand::random::<u64>(),
+    let seed = soak::seed();
+    let records = if soak::is_soak() {
+        MANY_RECORDS
+    } else {
+        FEW_RECORDS
     };
-    let soak = env::var("KOSEKI_SOAK").is_ok_and(|value| value == "1");
-    let records = if soak { MANY_RECORDS } else { FEW_RECORDS };
     println!("seed {seed} (KOSEKI_SEED repeats it), {records} records");
     let mut scenarios = PROVIDED;
     scenarios.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -580,7 +581,12 @@ async fn a_record_made_through_one_instance_is_obeyed_by_the_other_under_load() 
             answers += 1;
         }
     }
-    println!(
-        "{answers} answers, {came_on_the_way} of {records} kept on their way came before the record's call returned"
-    );
+    let figures = json!({
+        "seed": seed,
+        "records": records,
+        "answers": answers,
+        "kept_on_their_way_and_come_before_the_call_returned": came_on_the_way,
+    });
+    println!("{figures:#}");
+    soak::write_figures(&figures);
 }

@@ -18,6 +18,10 @@ pub(crate) enum Name {
     Mutants,
     /// Both services killed again and again while they work.
     Kills,
+    /// Records made through one instance while the other answers.
+    Instances,
+    /// An instance stopped in everybody's way, again and again.
+    Stuck,
 }
 
 /// What a check found: the record's figures, its seed among them, and what it did not pass, if so.
@@ -40,7 +44,9 @@ pub(crate) fn run(name: Name) -> Result<()> {
     let watch = Stopwatch::start();
     let found = match name {
         Name::Mutants => run_mutants()?,
-        Name::Kills => run_kills(&folder)?,
+        Name::Kills => run_test(&folder, "kills", "what_was_acknowledged")?,
+        Name::Instances => run_test(&folder, "instances", "obeyed_by_the_other_under_load")?,
+        Name::Stuck => run_test(&folder, "stuck_instance", "holds_the_others_up")?,
     };
 
     let seconds = watch.elapsed().as_secs();
@@ -108,8 +114,8 @@ fn run_mutants() -> Result<Found> {
 }
 
 /// The test writes its figures, its seed among them, to the file that it is told.
-fn run_kills(folder: &Path) -> Result<Found> {
-    let file = folder.join("kills.figures.json");
+fn run_test(folder: &Path, target: &str, filter: &str) -> Result<Found> {
+    let file = folder.join(format!("{target}.figures.json"));
     if file.exists() {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
@@ -118,8 +124,9 @@ fn run_kills(folder: &Path) -> Result<Found> {
         "--package",
         "integration-tests",
         "--test",
-        "kills",
+        target,
         "--",
+        filter,
         "--nocapture",
     ]);
     test.env("KOSEKI_SOAK", "1").env("KOSEKI_SOAK_FIGURES", &file);
