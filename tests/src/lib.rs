@@ -134,6 +134,12 @@ impl Pair {
         pair
     }
 
+    /// The policy that both sides started with.
+    pub fn policy(&self) -> common::policy::Policy {
+        let file = self.deployment.provider().join("policy/provision-policy.toml");
+        common::policy::Policy::load(&file).unwrap()
+    }
+
     /// Connects callers.
     pub fn access(&self) -> Access {
         Access::new(&self.deployment, self.clock.clone())

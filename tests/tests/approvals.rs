@@ -12,20 +12,26 @@ use std::{io::Cursor, time::Duration};
 use common::{
     alarm::Alarm,
     clock::Clock as _,
+    lines::LoadStart,
     refusal::Reason,
     server::Server,
-    terms::RequestKind::{self, CertificateRequest},
+    terms::{
+        ActId,
+        RequestKind::{self, CertificateRequest},
+    },
 };
 use devkit::{
     client::{CallError, PortalOperator, Proposed, RegistryOperator},
     registers::{Scenario, ScenarioPerson},
     story::{Cast, Offices, ask_once},
 };
-use integration_tests::Pair;
+use integration_tests::{Pair, identity};
 use koseki_proto::koseki::common::v1::{
-    LiftBlock, LineReason, ReactivateLinkage, ReleaseNonProvision, RequesterCopyInfo, ResumeProvision,
-    ShortenNonProvision, opening_act::Act,
+    LiftBlock, LineOutcome, LineReason, ReactivateLinkage, ReleaseNonProvision, RequesterCopyInfo,
+    ResumeProvision, ShortenNonProvision, opening_act::Act,
 };
+
+use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -333,4 +339,251 @@ async fn a_closing_that_nobody_confirms_alarms_and_stays_in_force() {
     scene
         .refused(Scenario::Ordinary, Reason::ProvisionSuspended)
         .await;
+}
+
+/// The line by which a scenario person's linkage is loaded, on the registry and on the portal side.
+fn linkage_lines(scene: &Scene, person: &ScenarioPerson) -> [Value; 2] {
+    let files = [scene.pair.deployment.persons(), scene.pair.deployment.linkages()];
+    files.map(|file| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let of_card = format!("\"card_key_sha256\":\"{}\"", person.card_key_sha256);
+        let line = text.lines().find(|line| line.contains(&of_card)).unwrap();
+        serde_json::from_str(line).unwrap()
+    })
+}
+
+fn person_line(scene: &Scene, person: &ScenarioPerson) -> Value {
+    let text = std::fs::read_to_string(scene.pair.deployment.persons()).unwrap();
+    let mut lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .find(|line| line["type"] == "person" && line["person_id"] == person.person_id.as_str())
+        .unwrap()
+}
+
+/// A line in which some fields are others.
+fn with(line: &Value, fields: &[(&str, Value)]) -> Value {
+    let mut line = line.clone();
+    for (name, value) in fields {
+        line[*name] = value.clone();
+    }
+    line
+}
+
+fn file(lines: &[Value]) -> Cursor<Vec<u8>> {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    Cursor::new(lines.join("\n").into_bytes())
+}
+
+fn another_code() -> Value {
+    data_encoding::BASE64URL_NOPAD.encode(&[0x5a; 32]).into()
+}
+
+#[tokio::test]
+async fn no_line_leads_around_a_record_by_entering_somebody_under_another_id() {
+    let scene = Scene::open().await;
+    let (alice, bob) = scene.registry();
+    let person = scene.person(Scenario::Ordinary);
+    let record = alice.ids().next();
+    alice
+        .record_non_provision(&record, Some(&person.person_id), None)
+        .await
+        .unwrap();
+    let entered = person_line(&scene, person);
+    let [linkage, _] = linkage_lines(&scene, person);
+    let emptied = with(&entered, &[("members", json!([]))]);
+    let other = with(&entered, &[("person_id", "another-id".into())]);
+    let linked = [
+        ("person_id", "another-id".into()),
+        ("linkage_code", another_code()),
+    ];
+    let detour = [emptied, other, with(&linkage, &linked)];
+    let loaded = alice.load(file(&detour)).await;
+    let reasons: Vec<_> = loaded.lines.iter().map(|line| line.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            LineReason::NeedsTwoPersons,
+            LineReason::Duplicate,
+            LineReason::UnknownReference
+        ],
+        "{loaded:?}"
+    );
+    scene.refused(Scenario::Ordinary, Reason::NotProvided).await;
+    // What two persons have released stands in nobody's way.
+    let proposed = alice.propose(release(&record)).await.unwrap();
+    bob.approve(&proposed).await.unwrap();
+    assert!(alice.load(file(&detour[..2])).await.is_whole());
+}
+
+#[tokio::test]
+async fn no_line_leads_around_a_suspended_linkage() {
+    let scene = Scene::open().await;
+    let (alice, _) = scene.registry();
+    let person = scene.person(Scenario::Ordinary);
+    let [registry, portal] = linkage_lines(&scene, person);
+    let other_card: Value = "5a".repeat(32).into();
+    let state = |state: &str| ("state", Value::from(state));
+
+    let pending = alice.load(file(&[with(&registry, &[state("PENDING")])])).await;
+    assert_eq!(pending.lines[0].reason, LineReason::InvalidField, "{pending:?}");
+    assert!(
+        alice
+            .load(file(&[with(&registry, &[state("SUSPENDED")])]))
+            .await
+            .is_whole()
+    );
+    let around = [
+        registry.clone(),
+        with(&registry, &[state("REVOKED")]),
+        with(
+            &registry,
+            &[state("SUSPENDED"), ("card_key_sha256", other_card.clone())],
+        ),
+        with(&registry, &[("linkage_code", another_code())]),
+        with(
+            &registry,
+            &[
+                state("PENDING"),
+                ("linkage_code", another_code()),
+                ("card_key_sha256", other_card.clone()),
+            ],
+        ),
+        json!({
+            "type": "rotate", "linkage_code": registry["linkage_code"], "new_linkage_code": another_code(),
+            "card_key_sha256": registry["card_key_sha256"],
+        }),
+        with(&person_line(&scene, person), &[("members", json!([]))]),
+    ];
+    let loaded = alice.load(file(&around)).await;
+    for (at, line) in loaded.lines.iter().enumerate() {
+        assert_eq!(line.reason, LineReason::NeedsTwoPersons, "{at}: {line:?}");
+    }
+    assert_eq!(loaded.lines.len(), around.len());
+    scene.refused(Scenario::Ordinary, Reason::NotProvided).await;
+
+    let (alice, _) = scene.portal();
+    let pending = alice.load(file(&[with(&portal, &[state("PENDING")])])).await;
+    assert_eq!(pending.lines[0].reason, LineReason::InvalidField, "{pending:?}");
+    assert!(
+        alice
+            .load(file(&[with(&portal, &[state("SUSPENDED")])]))
+            .await
+            .is_whole()
+    );
+    let around = [
+        portal.clone(),
+        with(&portal, &[state("REVOKED")]),
+        with(&portal, &[state("SUSPENDED"), ("card_key_sha256", other_card)]),
+    ];
+    let loaded = alice.load(file(&around)).await;
+    for line in &loaded.lines {
+        assert_eq!(line.reason, LineReason::NeedsTwoPersons, "{line:?}");
+    }
+    let taken = alice
+        .load(file(&[with(&portal, &[("linkage_code", another_code())])]))
+        .await;
+    assert_eq!(
+        taken.lines[0].reason,
+        LineReason::Duplicate,
+        "the card has a linkage"
+    );
+    scene.refused(Scenario::Ordinary, Reason::NotProvided).await;
+}
+
+#[tokio::test]
+async fn an_id_stands_for_one_act_of_one_person() {
+    let scene = Scene::open().await;
+    let (alice, bob) = scene.registry();
+    let lines = [Scenario::Ordinary, Scenario::Lineage].map(|scenario| {
+        let [line, _] = linkage_lines(&scene, scene.person(scenario));
+        with(&line, &[("state", "SUSPENDED".into())])
+    });
+    let load_id = alice.ids().next();
+    assert!(
+        alice
+            .load_as(&load_id, false, file(&lines[..1]), |_| ())
+            .await
+            .is_whole()
+    );
+    let of_another = bob.load_as(&load_id, false, file(&lines[1..]), |_| ()).await;
+    let broken = of_another.broken.unwrap();
+    assert_eq!(broken.reason(), Some(Reason::ActIdUsed.name()));
+    assert_eq!(
+        reason_of(alice.suspend(&load_id, None).await),
+        Reason::ActIdUsed.name(),
+        "another act under the id of a load"
+    );
+    bob.confirm(&load_id).await.unwrap();
+    assert!(bob.pending().await.unwrap().closings.is_empty());
+    // More of the same load is more to confirm.
+    assert!(
+        alice
+            .load_as(&load_id, false, file(&lines[1..]), |_| ())
+            .await
+            .is_whole()
+    );
+    assert_eq!(bob.pending().await.unwrap().closings.len(), 1);
+}
+
+#[tokio::test]
+async fn an_act_that_two_persons_have_ended_is_not_said_to_be_in_force() {
+    let scene = Scene::open().await;
+    let (alice, bob) = scene.registry();
+    let person = scene.person(Scenario::Ordinary);
+    let record = alice.ids().next();
+    let again = || alice.record_non_provision(&record, Some(&person.person_id), None);
+    let epoch = again().await.unwrap();
+    assert_eq!(again().await.unwrap(), epoch);
+    let proposed = alice.propose(release(&record)).await.unwrap();
+    bob.approve(&proposed).await.unwrap();
+    assert_eq!(reason_of(again().await), Reason::ActIdUsed.name());
+
+    let (alice, bob) = scene.portal();
+    let (act, card) = (alice.ids().next(), card_key(person));
+    let epoch = alice.block(&act, &card).await.unwrap();
+    assert_eq!(alice.block(&act, &card).await.unwrap(), epoch);
+    let lift = Act::LiftBlock(LiftBlock {
+        card_key_sha256: card.clone(),
+    });
+    let proposed = alice.propose(lift).await.unwrap();
+    bob.approve(&proposed).await.unwrap();
+    assert_eq!(
+        reason_of(alice.block(&act, &card).await),
+        Reason::ActIdUsed.name()
+    );
+}
+
+/// What another instance has forbidden is repeated at this one: its answer waits as that of the act itself would have.
+#[tokio::test]
+async fn an_act_that_is_repeated_at_another_instance_is_waited_for() {
+    let scene = Scene::open().await;
+    let (alice, _) = scene.registry();
+    let person = scene.person(Scenario::Ordinary);
+    let [line, _] = linkage_lines(&scene, person);
+    let suspended = with(&line, &[("state", "SUSPENDED".into())]);
+    let file_of = || file(std::slice::from_ref(&suspended));
+    // Whatever this instance has done itself is long settled.
+    scene.pair.clock.advance(HOUR);
+    let parsed = koseki_provider::persons::parse_line(suspended.to_string().as_bytes()).unwrap();
+    let start = LoadStart {
+        load_id: ActId::random().unwrap(),
+        dry_run: false,
+    };
+    let (store, now) = (&scene.pair.registry_store, scene.pair.clock.now());
+    let stored = store
+        .store_persons(start, vec![parsed], &identity("operator/bob"), now)
+        .await;
+    assert!(stored.unwrap().forbids);
+    let wait = scene.pair.policy().exchange.guard_wait();
+    let started = scene.pair.clock.monotonic();
+    let repeated = alice.load(file_of()).await;
+    assert_eq!(repeated.lines[0].outcome, LineOutcome::Unchanged, "{repeated:?}");
+    assert!(scene.pair.clock.monotonic() - started >= wait);
+    // Once is enough.
+    scene.pair.clock.advance(HOUR);
+    let started = scene.pair.clock.monotonic();
+    assert!(alice.load(file_of()).await.is_whole());
+    assert!(scene.pair.clock.monotonic() - started < wait);
 }

@@ -178,8 +178,8 @@ where
                 Then::More => {}
                 Then::End => return,
                 Then::Refuse(refusal) => {
-                    // A receiver that is gone needs no answer.
-                    let _ = results.send(Err(refusal.into())).await;
+                    // A receiver that is gone needs no answer, and one that takes none keeps no place.
+                    let _ = results.send_timeout(Err(refusal.into()), IDLE).await;
                     return;
                 }
             }

@@ -72,7 +72,7 @@ impl AdminService {
             } else if loaded.outcomes.contains(&Ok(LineOutcome::Unchanged)) {
                 // A line that changes nothing may repeat one whose result was lost: what that one forbade holds by now only
                 // when its wait is over.
-                self.guard_wait.settled().await;
+                self.guard_wait.settled(loaded.epoch).await;
             }
             Ok(loaded.outcomes)
         })
@@ -140,6 +140,9 @@ impl KosekiAdmin for AdminService {
         let permit = permit(&request)?;
         let this = self.clone();
         let (start, incoming) = lines::start_load(request.into_inner()).await?;
+        let database = self.store.side().database();
+        let free = database.check_load_id(start.load_id, permit.peer()).await;
+        free.map_err(Refusal::from)?;
         let results = self.intake.take_in(incoming, move |batch| {
             let (this, permit) = (this.clone(), permit.clone());
             async move { this.load(start, &permit, batch).await }

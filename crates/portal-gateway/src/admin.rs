@@ -109,6 +109,9 @@ impl PortalAdmin for AdminService {
         let permit = permit(&request)?;
         let this = self.clone();
         let (start, incoming) = lines::start_load(request.into_inner()).await?;
+        let database = self.store.side().database();
+        let free = database.check_load_id(start.load_id, permit.peer()).await;
+        free.map_err(Refusal::from)?;
         let results = self.intake.take_in(incoming, move |batch| {
             let (this, permit) = (this.clone(), permit.clone());
             async move { this.load(start, &permit, batch).await }

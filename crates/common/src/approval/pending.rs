@@ -143,6 +143,7 @@ pub(super) async fn approve(
         return Err(ActError::Malformed("act_sha256", rule));
     }
     if let Some(epoch) = row.optional_int(7)? {
+        tx.commit_again().await?;
         return Ok(Epoch(epoch.unsigned_abs()));
     }
     let name = actor.to_string();
@@ -200,7 +201,7 @@ pub(super) async fn confirm(
         return Err(ActError::AnotherPersonNeeded);
     }
     if row.optional_text(1)?.is_some() {
-        return Ok(());
+        return Ok(tx.commit_again().await?);
     }
     let params = [
         ("id", id.as_bytes().into()),

@@ -3,10 +3,10 @@ use koseki_proto::koseki::{
     evidence::v1::Entry,
 };
 
-use super::{Access, Database, StoreError, WriteTx};
+use super::{Access, ActError, Database, StoreError, WriteTx, side::CHANGE_LINKAGES};
 use crate::{
     clock::Timestamp,
-    evidence::{GuardActEntry, ordinary_act},
+    evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Pseudonym,
     lines::{LineFault, LoadStart},
@@ -38,6 +38,26 @@ pub fn check_rotates(state: LinkageState) -> Result<(), LineFault> {
     }
 }
 
+/// Whether a line may change a linkage that is known. A suspension takes one person and is ended by two, so no line leads out
+/// of it, nor around it; and what holds back without a suspension would be undone by one person again.
+pub fn check_changes(known: LinkageState, state: LinkageState) -> Result<(), LineFault> {
+    match (known, state) {
+        (LinkageState::Revoked, _) => {
+            let rule = "a revoked linkage stays revoked";
+            Err(LineFault::new(LineReason::InvalidField, "state", rule))
+        }
+        (LinkageState::Suspended, _) => {
+            let rule = "a suspended linkage stays as it is until Propose and Approve make it active";
+            Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule))
+        }
+        (LinkageState::Active, LinkageState::Pending) => {
+            let rule = "an active linkage is suspended or revoked, not made pending";
+            Err(LineFault::new(LineReason::InvalidField, "state", rule))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a batch of loaded lines changed, for its entries.
 pub struct Load<'a> {
     start: LoadStart,
@@ -50,10 +70,12 @@ pub struct Load<'a> {
 
 /// How a batch ended.
 pub enum LoadEnd {
-    /// It is stored; whether anything of it forbids.
+    /// It is stored.
     Stored {
         /// Whether one of its changes forbids releases.
         forbids: bool,
+        /// The side's epoch at its commit: every act up to it is in force.
+        epoch: Epoch,
     },
     /// Something forbids, and the transaction does not have the gate alone: nothing is stored, do it again with it.
     NeedsGate,
@@ -100,8 +122,12 @@ impl<'a> Load<'a> {
     /// change that forbids, under a new epoch.
     pub async fn commit(self, mut tx: WriteTx, now: Timestamp) -> Result<LoadEnd, StoreError> {
         let forbids = !self.forbidding.is_empty();
+        let epoch = tx.epoch()?;
         if self.start.dry_run {
-            return Ok(LoadEnd::Stored { forbids: false });
+            return Ok(LoadEnd::Stored {
+                forbids: false,
+                epoch,
+            });
         }
         if forbids && !self.access.is_exclusive() {
             return Ok(LoadEnd::NeedsGate);
@@ -130,11 +156,19 @@ impl<'a> Load<'a> {
         }
         if forbids {
             tx.advance_epoch().await?;
-            tx.note_closing(id, "CHANGE_LINKAGES", self.operator, now).await?;
+            match tx.note_closing(id, CHANGE_LINKAGES, self.operator, now).await {
+                Ok(()) => {}
+                Err(ActError::Store(error)) => return Err(error),
+                // Looked at when the load began; somebody else has used it since.
+                Err(_) => return Err(StoreError::Unreadable("a load id that somebody else uses")),
+            }
         }
-        if !entries.is_empty() {
-            let _ = tx.commit(entries, now).await?;
-        }
-        Ok(LoadEnd::Stored { forbids })
+        let epoch = if entries.is_empty() {
+            tx.commit_again().await?;
+            epoch
+        } else {
+            tx.commit(entries, now).await?.epoch()
+        };
+        Ok(LoadEnd::Stored { forbids, epoch })
     }
 }

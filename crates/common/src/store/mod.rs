@@ -15,7 +15,7 @@ mod write_tx;
 
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
-pub use load::{Change, Load, LoadEnd, check_rotates};
+pub use load::{Change, Load, LoadEnd, check_changes, check_rotates};
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use schema::SchemaStep;

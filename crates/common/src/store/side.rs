@@ -15,6 +15,9 @@ use crate::{
     terms::{ActId, RequestKind, RuleBroken},
 };
 
+/// What a load that forbids something is called among the closings.
+pub(super) const CHANGE_LINKAGES: &str = "CHANGE_LINKAGES";
+
 /// An act was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
@@ -76,27 +79,33 @@ impl WriteTx {
         }
     }
 
-    /// Notes a closing, which another person has to confirm; the same one again changes nothing.
+    /// Notes a closing, which another person has to confirm; one more part of a closing has to be confirmed anew. An id under
+    /// which somebody else, or something else, was closed is refused: a confirmation is about one act of one person.
     pub async fn note_closing(
         &mut self,
         id: ActId,
         act: &'static str,
         actor: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ActError> {
         let params = [
             ("id", id.as_bytes().into()),
             ("act", act.into()),
             ("actor", actor.to_string().into()),
             ("now", now.unix_ms().into()),
         ];
-        self.execute(
-            "INSERT INTO closing (act_id, act, actor, at) VALUES ({id}, {act}, {actor}, {now}) \
-             ON CONFLICT DO NOTHING",
-            &params,
-        )
-        .await?;
-        Ok(())
+        let noted = self
+            .execute(
+                "INSERT INTO closing (act_id, act, actor, at) VALUES ({id}, {act}, {actor}, {now}) \
+                 ON CONFLICT (act_id) DO UPDATE SET at = excluded.at, confirmed_by = NULL, confirmed_at = NULL \
+                 WHERE closing.act = excluded.act AND closing.actor = excluded.actor",
+                &params,
+            )
+            .await?;
+        match noted {
+            0 => Err(ActError::IdUsed),
+            _ => Ok(()),
+        }
     }
 
     /// Makes proposals to open this void: it is closed anew.
@@ -111,6 +120,24 @@ impl WriteTx {
 }
 
 impl Database {
+    /// Whether lines may be loaded under this id: nobody else, and nothing else, was closed under it.
+    pub async fn check_load_id(&self, id: ActId, operator: &PeerIdentity) -> Result<(), ActError> {
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .optional(
+                "SELECT act, actor FROM closing WHERE act_id = {id}",
+                &[("id", id.as_bytes().into())],
+            )
+            .await?;
+        match row {
+            Some(row) if row.text(0)? != CHANGE_LINKAGES || row.text(1)? != operator.to_string() => {
+                Err(ActError::IdUsed)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Suspends provision: in force when this returns.
     pub async fn suspend(
         &self,
@@ -122,7 +149,10 @@ impl Database {
         let content = act.content();
         let suspended = suspension_epoch(&mut tx, act.kind).await?;
         match tx.done_before(act.act_id, &content).await? {
-            Some(epoch) if suspended.is_some() => return Ok(epoch),
+            Some(epoch) if suspended.is_some() => {
+                tx.commit_again().await?;
+                return Ok(epoch);
+            }
             // It was done, and lifted since: to say that it is in force would be untrue.
             Some(_) => return Err(ActError::IdUsed),
             None => {}

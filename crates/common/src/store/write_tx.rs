@@ -251,6 +251,18 @@ impl WriteTx {
         Ok(Committed::new(Epoch(bundle.epoch)))
     }
 
+    /// Ends an act that was done before. Its own commit may have been cut off from its standby: a commit that writes something
+    /// waits for the standby again, so that success means now what it would have meant then.
+    pub async fn commit_again(mut self) -> Result<(), StoreError> {
+        let log = self.log.clone();
+        self.execute(
+            "UPDATE log_head SET size = size WHERE log = {log}",
+            &[("log", log.as_str().into())],
+        )
+        .await?;
+        self.end().await
+    }
+
     /// Commits what is neither a release nor an act: login challenges and the like. It proves nothing.
     pub async fn commit_unrecorded(self) -> Result<(), StoreError> {
         self.end().await

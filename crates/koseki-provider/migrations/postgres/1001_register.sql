@@ -54,6 +54,7 @@ CREATE TABLE linkage (
     confirmed_at  BIGINT  NOT NULL
 );
 CREATE INDEX linkage_card_key ON linkage (card_key);
+CREATE INDEX linkage_suspended ON linkage (person_id) WHERE state = 'SUSPENDED';
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
 -- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.

@@ -137,6 +137,8 @@ pub struct Loaded {
     pub outcomes: Vec<Outcome>,
     /// Whether one of them forbids releases: then the caller is told only after the guard wait.
     pub forbids: bool,
+    /// The side's epoch when they were stored.
+    pub epoch: Epoch,
 }
 
 /// A release transaction: it holds the gate from [`ProviderStore::enter`] to its end. Dropped, it changes nothing.

@@ -84,6 +84,11 @@ pub(super) async fn record(
     // Under a key: a bare digest would let a guess be confirmed.
     let content = keys.lookup.lookup("act", &[&record.content]);
     if let Some(epoch) = tx.done_before(record.act_id, &content).await? {
+        // It was done, and ended since: to say that it is in force would be untrue.
+        if !stands(&mut tx, record.act_id, now).await? {
+            return Err(ActError::IdUsed);
+        }
+        tx.commit_again().await?;
         return Ok(epoch);
     }
     let (person, register) = resolve(&mut tx, keys, &record.scope).await?;
@@ -131,6 +136,18 @@ pub(super) async fn record(
         reason: "",
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
+}
+
+/// Whether a record has neither been released nor ended by its time.
+async fn stands(tx: &mut WriteTx, record: ActId, now: Timestamp) -> Result<bool, StoreError> {
+    let row = tx
+        .one(
+            "SELECT count(*) FROM non_provision WHERE act_id = {id} AND released_at IS NULL \
+             AND (valid_until IS NULL OR valid_until > {now})",
+            &[("id", record.as_bytes().into()), ("now", now.unix_ms().into())],
+        )
+        .await?;
+    Ok(row.int(0)? > 0)
 }
 
 fn pseudonym(keys: &Keyring, person: Option<Lookup>, register: Option<Lookup>) -> Option<Pseudonym> {

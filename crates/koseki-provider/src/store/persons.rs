@@ -1,6 +1,8 @@
 //! Storing persons and linkages: what a batch touches is read at once, its lines are judged one after the other on what was
 //! read and what the lines above changed, and what came of it is written at once.
 
+mod write;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::{
@@ -12,7 +14,7 @@ use common::{
     lines::{LineFault, LoadStart},
     sealing::Place,
     store::{
-        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_rotates, table,
+        ActError, Change, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_changes, check_rotates,
     },
     terms::{LinkageCode, LinkageHandle, LinkageState},
 };
@@ -41,8 +43,12 @@ pub(super) async fn store(
             let references = batch.written_references();
             load.add(current_registers::check(&mut tx, keys, references, operator, now).await?);
         }
-        if let LoadEnd::Stored { forbids } = load.commit(tx, now).await? {
-            return Ok(Loaded { outcomes, forbids });
+        if let LoadEnd::Stored { forbids, epoch } = load.commit(tx, now).await? {
+            return Ok(Loaded {
+                outcomes,
+                forbids,
+                epoch,
+            });
         }
     }
     Err(StoreError::Unreadable("a load that never has the gate"))
@@ -73,6 +79,10 @@ struct Batch<'a> {
     /// Whose a reference is.
     owners: HashMap<Lookup, Lookup>,
     linkages: BTreeMap<Lookup, Linkage>,
+    /// Persons whom a non-provision record names.
+    recorded: HashSet<Lookup>,
+    /// Persons one of whose linkages is suspended.
+    suspended: HashSet<Lookup>,
     /// What a change closes: proposals to open it are void.
     closed: Vec<Lookup>,
 }
@@ -90,6 +100,8 @@ impl<'a> Batch<'a> {
             persons: BTreeMap::new(),
             owners: HashMap::new(),
             linkages: BTreeMap::new(),
+            recorded: HashSet::new(),
+            suspended: HashSet::new(),
             closed: Vec::new(),
         };
         let (mut persons, mut references, mut handles) = (HashSet::new(), HashSet::new(), HashSet::new());
@@ -114,7 +126,40 @@ impl<'a> Batch<'a> {
         }
         batch.read_linkages(tx, &handles).await?;
         batch.read_persons(tx, &persons, &references).await?;
+        batch.read_closings(tx).await?;
         Ok(batch)
+    }
+
+    /// Which of the persons stand under something that takes two persons to end.
+    async fn read_closings(&mut self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        if self.persons.is_empty() {
+            return Ok(());
+        }
+        let params = [
+            ("persons", Value::keys(self.persons.keys().map(Lookup::as_slice))),
+            ("now", self.now.unix_ms().into()),
+            ("yes", true.into()),
+            ("no", false.into()),
+        ];
+        let rows = tx
+            .all(
+                "SELECT person, {yes} AS recorded FROM non_provision \
+                 WHERE released_at IS NULL AND (valid_until IS NULL OR valid_until > {now}) \
+                   AND person IN (SELECT value FROM {persons}) \
+                 UNION SELECT person.person, {no} FROM linkage JOIN person ON person.id = linkage.person_id \
+                 WHERE linkage.state = 'SUSPENDED' AND person.person IN (SELECT value FROM {persons})",
+                &params,
+            )
+            .await?;
+        for row in rows {
+            let of = if row.bool(1)? {
+                &mut self.recorded
+            } else {
+                &mut self.suspended
+            };
+            of.insert(row.array(0)?);
+        }
+        Ok(())
     }
 
     async fn read_linkages(&mut self, tx: &mut WriteTx, handles: &HashSet<Lookup>) -> Result<(), StoreError> {
@@ -220,6 +265,15 @@ impl<'a> Batch<'a> {
             let rule = "a reference belongs to one person at most";
             return Err(LineFault::new(LineReason::Duplicate, "members", rule));
         }
+        // Whoever were entered under another person's id would be answered as if nothing stood against them.
+        let loses = known.is_some_and(|person| {
+            let lost = |reference| !references.contains(reference);
+            person.references.iter().any(lost)
+        });
+        if loses && (self.recorded.contains(&lookup) || self.suspended.contains(&lookup)) {
+            let rule = "none is taken away while a non-provision record names the person or a linkage of theirs is suspended";
+            return Err(LineFault::new(LineReason::NeedsTwoPersons, "members", rule));
+        }
         let known = known.is_some();
         for reference in self
             .persons
@@ -256,7 +310,13 @@ impl<'a> Batch<'a> {
         let (handle, card_key) = (code.handle(), lookups::card_key(self.keys, card_key_sha256));
         let lookup = lookups::handle(self.keys, &handle);
         let Some(known) = self.linkages.get_mut(&lookup) else {
+            let opens = matches!(state, LinkageState::Active | LinkageState::Pending);
+            if opens && self.suspended.contains(&person) {
+                let rule = "no other linkage while one of the person's is suspended";
+                return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
+            }
             self.add_linkage(&handle, person, card_key, state)?;
+            self.closes(state, person, card_key_sha256);
             return Ok(Change::Added);
         };
         if known.person != person {
@@ -266,26 +326,24 @@ impl<'a> Batch<'a> {
         if known.state == state && known.card_key == card_key {
             return Ok(Change::Nothing);
         }
-        match (known.state, state) {
-            (LinkageState::Revoked, _) => {
-                let rule = "a revoked linkage stays revoked";
-                return Err(LineFault::new(LineReason::InvalidField, "state", rule));
-            }
-            (LinkageState::Suspended, LinkageState::Active | LinkageState::Pending) => {
-                let rule = "a suspended linkage is made active by Propose and Approve";
-                return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
-            }
-            _ => {}
-        }
+        check_changes(known.state, state)?;
         known.state = state;
         known.card_key = card_key;
         known.confirmed_at = self.now;
         known.written = true;
+        self.closes(state, person, card_key_sha256);
+        Ok(self.change(true, &person))
+    }
+
+    /// What a linkage's new state closes.
+    fn closes(&mut self, state: LinkageState, person: Lookup, card_key_sha256: &[u8; 32]) {
+        if state == LinkageState::Suspended {
+            self.suspended.insert(person);
+        }
         if state != LinkageState::Active {
             self.closed
                 .push(Opening::ReactivateLinkage(*card_key_sha256).target(&self.keys.lookup));
         }
-        Ok(self.change(true, &person))
     }
 
     fn add_linkage(
@@ -380,7 +438,7 @@ impl<'a> Batch<'a> {
         let persons: Vec<(&Lookup, &Person)> =
             self.persons.iter().filter(|(_, person)| person.written).collect();
         if !persons.is_empty() {
-            write_persons(tx, &persons).await?;
+            write::persons(tx, &persons).await?;
         }
         let linkages: Vec<(&Lookup, &Linkage)> = self
             .linkages
@@ -388,7 +446,7 @@ impl<'a> Batch<'a> {
             .filter(|(_, linkage)| linkage.written)
             .collect();
         if !linkages.is_empty() {
-            write_linkages(tx, &linkages).await?;
+            write::linkages(tx, &linkages).await?;
         }
         Ok(())
     }
@@ -416,99 +474,6 @@ fn member_lookups<'a>(
     members
         .iter()
         .map(|(code, reference)| lookups::member(keys, code.as_str(), reference))
-}
-
-async fn write_persons(tx: &mut WriteTx, persons: &[(&Lookup, &Person)]) -> Result<(), StoreError> {
-    let batch = table([
-        (
-            "person",
-            Column::Bytes(persons.iter().map(|(lookup, _)| lookup.to_vec()).collect()),
-        ),
-        (
-            "content",
-            Column::Bytes(
-                persons
-                    .iter()
-                    .map(|(_, person)| person.content.to_vec())
-                    .collect(),
-            ),
-        ),
-    ]);
-    tx.execute(
-        "INSERT INTO person (person, content) SELECT person, content FROM {batch} WHERE true \
-         ON CONFLICT (person) DO UPDATE SET content = excluded.content",
-        &[("batch", batch)],
-    )
-    .await?;
-    // All are taken away before any is given: a reference may pass from one person of the batch to another.
-    tx.execute(
-        "DELETE FROM person_member WHERE person_id IN \
-         (SELECT id FROM person WHERE person IN (SELECT value FROM {persons}))",
-        &[(
-            "persons",
-            Value::keys(persons.iter().map(|(lookup, _)| lookup.as_slice())),
-        )],
-    )
-    .await?;
-    let (mut owners, mut references) = (Vec::new(), Vec::new());
-    for (lookup, person) in persons {
-        for reference in &person.references {
-            owners.push(lookup.to_vec());
-            references.push(reference.to_vec());
-        }
-    }
-    let batch = table([
-        ("person", Column::Bytes(owners)),
-        ("reference", Column::Bytes(references)),
-    ]);
-    tx.execute(
-        "INSERT INTO person_member (reference, person_id) \
-         SELECT batch.reference, person.id FROM {batch} JOIN person ON person.person = batch.person",
-        &[("batch", batch)],
-    )
-    .await?;
-    Ok(())
-}
-
-async fn write_linkages(tx: &mut WriteTx, linkages: &[(&Lookup, &Linkage)]) -> Result<(), StoreError> {
-    let bytes = |of: fn(&(&Lookup, &Linkage)) -> Vec<u8>| Column::Bytes(linkages.iter().map(of).collect());
-    let batch = table([
-        ("handle", bytes(|(handle, _)| handle.to_vec())),
-        (
-            "sealed_handle",
-            bytes(|(_, linkage)| linkage.sealed_handle.clone()),
-        ),
-        ("person", bytes(|(_, linkage)| linkage.person.to_vec())),
-        ("card_key", bytes(|(_, linkage)| linkage.card_key.to_vec())),
-        (
-            "state",
-            Column::Text(
-                linkages
-                    .iter()
-                    .map(|(_, linkage)| linkage.state.as_str().to_owned())
-                    .collect(),
-            ),
-        ),
-        (
-            "confirmed_at",
-            Column::Int(
-                linkages
-                    .iter()
-                    .map(|(_, linkage)| Some(linkage.confirmed_at.unix_ms()))
-                    .collect(),
-            ),
-        ),
-    ]);
-    tx.execute(
-        "INSERT INTO linkage (handle, sealed_handle, person_id, card_key, state, confirmed_at) \
-         SELECT batch.handle, batch.sealed_handle, person.id, batch.card_key, batch.state, batch.confirmed_at \
-         FROM {batch} JOIN person ON person.person = batch.person WHERE true \
-         ON CONFLICT (handle) DO UPDATE SET card_key = excluded.card_key, state = excluded.state, \
-            confirmed_at = excluded.confirmed_at",
-        &[("batch", batch)],
-    )
-    .await?;
-    Ok(())
 }
 
 /// Makes the suspended linkage of a card active again.

@@ -74,11 +74,11 @@ impl Linkage {
     }
 }
 
-/// Whether a linkage in this state lets nothing through.
+/// Whether a line with this state stops a linkage.
 fn closes(state: LinkageState) -> bool {
     match state {
-        LinkageState::Active => false,
-        LinkageState::Pending | LinkageState::Suspended | LinkageState::Revoked => true,
+        LinkageState::Active | LinkageState::Pending => false,
+        LinkageState::Suspended | LinkageState::Revoked => true,
     }
 }
 
@@ -119,7 +119,7 @@ impl Load {
         let admin: Admin = context.profile()?.admin(side)?;
         if scan.forbidding > 0 && !self.dry_run {
             let what = format!(
-                "{} of {} lines suspend, revoke, hold back or replace linkages: what was active there is stopped at once \
+                "{} of {} lines suspend, revoke or replace linkages: what was active there is stopped at once \
                  on {}",
                 scan.forbidding, scan.lines, admin.server
             );
@@ -132,17 +132,27 @@ impl Load {
             goes_on_with: Some(("--load-id", &load_id)),
         };
         let target = Target::Load {
-            admin,
+            admin: admin.clone(),
             load_id: load_id.clone(),
             dry_run: self.dry_run,
         };
         let mut report = self.sending.send(context, &target, scan.lines, &wording).await?;
-        if scan.forbidding > 0 && !self.dry_run {
-            let pending = format!("kosekictl pending --side {}", side.name());
-            report.text = format!(
-                "{}\nnext: another operator confirms what was closed: {pending}",
-                report.text.trim_end()
-            );
+        if !self.dry_run {
+            // The server knows best what the load has closed: a person's members and a card that is replaced are among it.
+            let closed = match admin.pending().await {
+                Ok(pending) => pending.closings.iter().any(|closing| closing.act_id == load_id),
+                Err(_) => scan.forbidding > 0,
+            };
+            if let Some(json) = report.json.as_object_mut() {
+                json.insert("to_be_confirmed".to_owned(), closed.into());
+            }
+            if closed {
+                report.text = format!(
+                    "{}\nnext: another operator confirms what was closed: kosekictl confirm {load_id} --side {}",
+                    report.text.trim_end(),
+                    side.name()
+                );
+            }
         }
         Ok(report)
     }

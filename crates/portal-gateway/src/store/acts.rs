@@ -270,10 +270,21 @@ pub(super) async fn set_block(
         .keys
         .lookup
         .lookup("act", &[&block.card_key_sha256, block.reason.as_bytes()]);
+    let card_key = lookups::card_key(&database.keys, &block.card_key_sha256);
     if let Some(epoch) = tx.done_before(block.act_id, &content).await? {
+        let row = tx
+            .one(
+                "SELECT count(*) FROM block WHERE card_key = {card}",
+                &[("card", (&card_key).into())],
+            )
+            .await?;
+        // It was done, and lifted since: to say that it is in force would be untrue.
+        if row.int(0)? == 0 {
+            return Err(ActError::IdUsed);
+        }
+        tx.commit_again().await?;
         return Ok(epoch);
     }
-    let card_key = lookups::card_key(&database.keys, &block.card_key_sha256);
     // A block on a card that nobody knows would forbid nothing and look as if it did.
     let known = tx
         .one(

@@ -10,7 +10,8 @@ use common::{
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart, Outcome},
     store::{
-        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_rotates, table,
+        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_changes,
+        check_rotates, table,
     },
     terms::{LinkageCode, LinkageState},
 };
@@ -139,17 +140,8 @@ impl<'a> Batch<'a> {
         let known = self.linkages.get(&lookup);
         match known.map(|known| (known.state, known.card_key == card_key)) {
             Some((known, true)) if known == state => return Ok(Change::Nothing),
-            Some((LinkageState::Revoked, _)) => {
-                let rule = "a revoked linkage stays revoked";
-                return Err(LineFault::new(LineReason::InvalidField, "state", rule));
-            }
-            Some((LinkageState::Suspended, _))
-                if matches!(state, LinkageState::Active | LinkageState::Pending) =>
-            {
-                let rule = "a suspended linkage is made active by Propose and Approve";
-                return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
-            }
-            _ => {}
+            Some((known, _)) => check_changes(known, state)?,
+            None => {}
         }
         let taken = self.of_card.get(&card_key).is_some_and(|other| *other != lookup);
         if taken && state != LinkageState::Revoked {
@@ -157,7 +149,8 @@ impl<'a> Batch<'a> {
             return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
         }
         let change = match known {
-            Some(_) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &card_key)),
+            // What is forbidden from now on is what the card so far led to.
+            Some(known) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &known.card_key)),
             None => Change::Added,
         };
         self.put(code, lookup, card_key, state)?;
