@@ -181,7 +181,10 @@ async fn connect(file: &PathBuf) -> SqliteConnection {
         .filename(file)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true);
+        .foreign_keys(true)
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", "16384")
+        .pragma("temp_store", "MEMORY");
     SqliteConnection::connect_with(&options).await.unwrap()
 }
 
