@@ -47,7 +47,7 @@ async fn a_lookup_takes_no_longer_in_a_large_register() {
     let (warm_up, batches, rounds) = if soak {
         (WARM_UP, BATCHES, ROUNDS)
     } else {
-        (5, 5, 3)
+        (20, 5, 3)
     };
     println!("seed {seed} (KOSEKI_SEED repeats it), {sizes:?} persons");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
