@@ -88,6 +88,16 @@ async fn a_lookup_takes_no_longer_in_a_large_register() {
             "large_to_small": round(median(&mut ratios)),
         });
         println!("{engine}: {found:#}");
+        for database in &mut databases {
+            if let Some((found, fetched)) = database.pages().await {
+                let batches = (warm_up + batches * rounds) as i64;
+                println!(
+                    "pages in a batch: {} in memory, {} fetched",
+                    found / batches,
+                    fetched / batches
+                );
+            }
+        }
         figures.insert(engine.to_owned(), found);
         for database in databases {
             database.check_plan().await;

@@ -178,6 +178,22 @@ impl Timed {
         }
     }
 
+    /// Pages that the release's statement has found in the server's memory, and that it had to fetch, in all look-ups.
+    pub(crate) async fn pages(&mut self) -> Option<(i64, i64)> {
+        let Place::Postgres(behind) = &mut self.place else {
+            return None;
+        };
+        let pages = sqlx::query_as(
+            "SELECT sum(shared_blks_hit)::bigint, sum(shared_blks_read)::bigint FROM pg_stat_statements \
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND query LIKE 'WITH linked AS%'",
+        )
+        .fetch_one(behind)
+        .await
+        .unwrap();
+        Some(pages)
+    }
+
     /// What the release's statement has taken so far, as the server counts.
     async fn statement_ms(&mut self) -> Option<f64> {
         let Place::Postgres(behind) = &mut self.place else {
