@@ -22,6 +22,10 @@ pub(crate) enum Name {
     Instances,
     /// An instance stopped in everybody's way, again and again.
     Stuck,
+    /// A million copies taken in on both databases, beside raw loading.
+    Ingest,
+    /// Look-ups at ten thousand and at a million persons.
+    Lookups,
 }
 
 /// What a check found: the record's figures, its seed among them, and what it did not pass, if so.
@@ -44,9 +48,17 @@ pub(crate) fn run(name: Name) -> Result<()> {
     let watch = Stopwatch::start();
     let found = match name {
         Name::Mutants => run_mutants()?,
-        Name::Kills => run_test(&folder, "kills", "what_was_acknowledged")?,
-        Name::Instances => run_test(&folder, "instances", "obeyed_by_the_other_under_load")?,
-        Name::Stuck => run_test(&folder, "stuck_instance", "holds_the_others_up")?,
+        Name::Kills => run_test(&folder, "kills", "what_was_acknowledged", Profile::Dev)?,
+        Name::Instances => run_test(
+            &folder,
+            "instances",
+            "obeyed_by_the_other_under_load",
+            Profile::Dev,
+        )?,
+        Name::Stuck => run_test(&folder, "stuck_instance", "holds_the_others_up", Profile::Dev)?,
+        // Speed is that of what one deploys.
+        Name::Ingest => run_test(&folder, "ingest_load", "", Profile::Release)?,
+        Name::Lookups => run_test(&folder, "lookup_growth", "", Profile::Release)?,
     };
 
     let seconds = watch.elapsed().as_secs();
@@ -113,22 +125,24 @@ fn run_mutants() -> Result<Found> {
     Ok(Found { figures, fault })
 }
 
+/// How a test and the services that it starts are built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Dev,
+    Release,
+}
+
 /// The test writes its figures, its seed among them, to the file that it is told.
-fn run_test(folder: &Path, target: &str, filter: &str) -> Result<Found> {
+fn run_test(folder: &Path, target: &str, filter: &str, profile: Profile) -> Result<Found> {
     let file = folder.join(format!("{target}.figures.json"));
     if file.exists() {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
-    let mut test = shell::cargo(&[
-        "test",
-        "--package",
-        "integration-tests",
-        "--test",
-        target,
-        "--",
-        filter,
-        "--nocapture",
-    ]);
+    let mut test = shell::cargo(&["test", "--package", "integration-tests", "--test", target]);
+    if profile == Profile::Release {
+        test.arg("--release");
+    }
+    test.args(["--", filter, "--nocapture"]);
     test.env("KOSEKI_SOAK", "1").env("KOSEKI_SOAK_FIGURES", &file);
     let fault = shell::run(&mut test).err().map(|error| format!("{error:#}"));
     let figures = match fs::read_to_string(&file) {

@@ -27,7 +27,7 @@ pub const MAX_LINE_BYTES: usize = 65_536;
 /// Message limit of a method that takes lines, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// Lines that are stored together at most.
-const BATCH_LINES: usize = 256;
+const BATCH_LINES: usize = 1_024;
 /// Bytes that are stored together: no further line is added to as many.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Streams at the same time on a listener: with [`BATCH_BYTES`] the bound of what senders make us keep.

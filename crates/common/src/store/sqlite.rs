@@ -24,6 +24,11 @@ const READERS: u32 = 4;
 /// Ordinary writers that may wait for the gate at a time, so that releases and forbidding acts wait for few.
 const ORDINARY_WRITERS: usize = 2;
 
+/// The writer's pages in memory, in KiB: keys are HMACs, so that each row goes to pages of its own.
+const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// Pages that the log may have before they are written back (64 MiB): pages that were written often go back once.
+const CHECKPOINT_PAGES: u32 = 16 * 1024;
+
 /// The pools of a file, and the lock that makes it this process's.
 pub(super) struct SqlitePools {
     pub(super) writer: SqlitePool,
@@ -50,7 +55,14 @@ pub(super) async fn open(path: &Path, steps: &[SchemaStep]) -> Result<SqlitePool
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(GATE_TIMEOUT)
-        .connect_with(options.clone())
+        .connect_with(
+            options
+                .clone()
+                .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+                // What a statement would have to take back is a batch at most: no file is written for it.
+                .pragma("temp_store", "MEMORY"),
+        )
         .await
         .map_err(failed)?;
     migrator(steps, |step| step.sqlite)

@@ -111,6 +111,16 @@ impl WriteTx {
             .ok_or(StoreError::Unreadable("the gate before it is taken"))
     }
 
+    /// Takes the gate, where the transaction has not had it from its beginning.
+    pub async fn take_gate(&mut self) -> Result<(), StoreError> {
+        if self.head.is_none() {
+            self.execute(postgres::SHARE_GATE, &[]).await?;
+            let (log, generation) = (self.log.clone(), self.generation);
+            self.head = Some(Head::read(&mut self.connection(), &log, generation).await?);
+        }
+        Ok(())
+    }
+
     /// The epoch under which this commits.
     pub fn epoch(&self) -> Result<Epoch, StoreError> {
         Ok(Epoch(self.head()?.epoch.unsigned_abs()))
@@ -203,14 +213,11 @@ impl WriteTx {
     pub async fn commit(mut self, entries: Vec<Entry>, at: Timestamp) -> Result<Committed, StoreError> {
         let added =
             i64::try_from(entries.len()).map_err(|_| StoreError::Unreadable("the size of a bundle"))?;
-        let head = match self.head.take() {
-            Some(head) => head,
-            None => {
-                self.execute(postgres::SHARE_GATE, &[]).await?;
-                let (log, generation) = (self.log.clone(), self.generation);
-                Head::read(&mut self.connection(), &log, generation).await?
-            }
-        };
+        self.take_gate().await?;
+        let head = self
+            .head
+            .take()
+            .ok_or(StoreError::Unreadable("the gate before it is taken"))?;
         let params = [
             ("added", added.into()),
             ("log", self.log.as_str().into()),

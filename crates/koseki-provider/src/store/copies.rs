@@ -42,14 +42,16 @@ pub(super) async fn store(
         })
         .collect();
     for _ in 0..TRIES {
-        let mut tx = database.begin(Access::Copies).await?;
-        let mut stored = stored_revisions(&mut tx, &copies).await?;
-        let known: Vec<Lookup> = stored.keys().copied().collect();
+        let mut stored = stored_revisions(database, &copies).await?;
         let (outcomes, newest) = judge(&copies, &mut stored);
         if newest.is_empty() {
             return Ok(outcomes);
         }
-        if !write(&mut tx, keys, &newest, &known, now).await? {
+        // All that is not the database's work is done before the transaction begins.
+        let rows = copy_rows(keys, &newest)?;
+        let references = member_references(keys, &newest);
+        let mut tx = database.begin(Access::Copies).await?;
+        if !write(&mut tx, rows, &newest, &references, now).await? {
             continue;
         }
         let count = outcomes
@@ -63,18 +65,14 @@ pub(super) async fn store(
             None,
             "",
         )];
-        let references = newest
+        let current = newest
             .iter()
-            .filter(|keyed| keyed.copy.kind == RegisterKind::Current)
-            .flat_map(|keyed| {
-                let code = keyed.copy.key.municipality_code;
-                keyed
-                    .copy
-                    .members
-                    .iter()
-                    .map(move |member| lookups::member(keys, code.as_str(), &member.reference))
-            });
-        entries.extend(current_registers::check(&mut tx, keys, references.collect(), sender, now).await?);
+            .zip(references)
+            .filter(|(keyed, _)| keyed.copy.kind == RegisterKind::Current)
+            .flat_map(|(_, references)| references);
+        // From here on in the order of the gate, as loads of persons do it: two that touch one person wait for each other.
+        tx.take_gate().await?;
+        entries.extend(current_registers::check(&mut tx, keys, current.collect(), sender, now).await?);
         let _ = tx.commit(entries, now).await?;
         return Ok(outcomes);
     }
@@ -112,12 +110,17 @@ fn judge<'a>(
     (outcomes, newest)
 }
 
+/// Read outside of any transaction: what others store meanwhile, [`write`] finds. Copies that are all stored already
+/// keep nobody waiting.
 async fn stored_revisions(
-    tx: &mut WriteTx,
+    database: &Database,
     copies: &[Keyed<'_>],
 ) -> Result<HashMap<Lookup, (u64, Lookup)>, StoreError> {
     let asked = Value::keys(copies.iter().map(|keyed| keyed.key.as_slice()));
-    let rows = tx
+    let rows = database
+        .reader()
+        .await?
+        .connection()
         .all(
             "SELECT key, revision, digest FROM register_copy WHERE key IN (SELECT value FROM {asked})",
             &[("asked", asked)],
@@ -128,15 +131,8 @@ async fn stored_revisions(
         .collect()
 }
 
-/// Writes copies and their members; false when another transaction has stored a newer revision of one of them, and then
-/// nothing counts.
-async fn write(
-    tx: &mut WriteTx,
-    keys: &Keyring,
-    copies: &[&Keyed<'_>],
-    known: &[Lookup],
-    now: Timestamp,
-) -> Result<bool, StoreError> {
+/// Seals the copies.
+fn copy_rows(keys: &Keyring, copies: &[&Keyed<'_>]) -> Result<Value, StoreError> {
     let mut bodies = Vec::with_capacity(copies.len());
     let mut revisions = Vec::with_capacity(copies.len());
     for keyed in copies {
@@ -149,7 +145,7 @@ async fn write(
     let text = |of: fn(&RegisterCopy) -> &str| {
         Column::Text(copies.iter().map(|keyed| of(keyed.copy).to_owned()).collect())
     };
-    let batch = table([
+    Ok(table([
         (
             "key",
             Column::Bytes(copies.iter().map(|keyed| keyed.key.to_vec()).collect()),
@@ -170,18 +166,41 @@ async fn write(
             Column::Bytes(copies.iter().map(|keyed| keyed.content.to_vec()).collect()),
         ),
         ("body", Column::Bytes(bodies)),
-    ]);
+    ]))
+}
+
+/// What the members of each copy are found by.
+fn member_references(keys: &Keyring, copies: &[&Keyed<'_>]) -> Vec<Vec<Lookup>> {
+    let of = |copy: &RegisterCopy| {
+        let code = copy.key.municipality_code;
+        let members = copy.members.iter();
+        members
+            .map(|member| lookups::member(keys, code.as_str(), &member.reference))
+            .collect()
+    };
+    copies.iter().map(|keyed| of(keyed.copy)).collect()
+}
+
+/// Writes copies and their members; false when another transaction has stored a newer revision of one of them, and then
+/// nothing counts.
+async fn write(
+    tx: &mut WriteTx,
+    rows: Value,
+    copies: &[&Keyed<'_>],
+    references: &[Vec<Lookup>],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let rows = tx
         .all(
             "INSERT INTO register_copy \
                 (key, municipality_code, kind, medium, in_motion, revision, digest, received_at, body) \
-             SELECT key, municipality_code, kind, medium, in_motion, revision, digest, {now}, body FROM {batch} \
+             SELECT key, municipality_code, kind, medium, in_motion, revision, digest, {now}, body FROM {rows} \
              WHERE true ON CONFLICT (key) DO UPDATE SET \
                 kind = excluded.kind, medium = excluded.medium, in_motion = excluded.in_motion, \
                 revision = excluded.revision, digest = excluded.digest, received_at = excluded.received_at, \
                 body = excluded.body WHERE register_copy.revision < excluded.revision \
              RETURNING id, key",
-            &[("batch", batch), ("now", now.unix_ms().into())],
+            &[("rows", rows), ("now", now.unix_ms().into())],
         )
         .await?;
     if rows.len() != copies.len() {
@@ -191,40 +210,48 @@ async fn write(
     for row in &rows {
         ids.insert(row.array(1)?, row.int(0)?);
     }
-    let replaced: Vec<i64> = known.iter().filter_map(|key| ids.get(key).copied()).collect();
-    if !replaced.is_empty() {
-        tx.execute(
-            "DELETE FROM member WHERE register_id IN (SELECT value FROM {replaced})",
-            &[("replaced", Value::numbers(replaced))],
-        )
-        .await?;
-    }
-    write_members(tx, keys, copies, &ids).await?;
+    // Of all of them: an older revision may have come in since the stored ones were read.
+    tx.execute(
+        "DELETE FROM member WHERE register_id IN (SELECT value FROM {written})",
+        &[("written", Value::numbers(ids.values().copied()))],
+    )
+    .await?;
+    write_members(tx, copies, references, &ids).await?;
     Ok(true)
 }
 
 async fn write_members(
     tx: &mut WriteTx,
-    keys: &Keyring,
     copies: &[&Keyed<'_>],
+    references: &[Vec<Lookup>],
     ids: &HashMap<Lookup, i64>,
 ) -> Result<(), StoreError> {
-    let (mut registers, mut references, mut removed, mut positions) = (vec![], vec![], vec![], vec![]);
-    for keyed in copies {
+    let mut members = Vec::with_capacity(copies.len() * 4);
+    for (keyed, references) in copies.iter().zip(references) {
         let id = ids.get(&keyed.key).copied();
-        let code = keyed.copy.key.municipality_code;
-        for (position, member) in keyed.copy.members.iter().enumerate() {
-            registers.push(id);
-            references.push(lookups::member(keys, code.as_str(), &member.reference).to_vec());
-            removed.push(member.removed);
-            positions.push(i64::try_from(position).ok());
+        for (position, (member, reference)) in keyed.copy.members.iter().zip(references).enumerate() {
+            members.push((reference, id, member.removed, i64::try_from(position).ok()));
         }
     }
+    // In the order of the index, whose pages are then met one after the other.
+    members.sort_unstable_by_key(|(reference, id, ..)| (*reference, *id));
     let batch = table([
-        ("register_id", Column::Int(registers)),
-        ("reference", Column::Bytes(references)),
-        ("removed", Column::Bool(removed)),
-        ("position", Column::Int(positions)),
+        (
+            "register_id",
+            Column::Int(members.iter().map(|(_, id, ..)| *id).collect()),
+        ),
+        (
+            "reference",
+            Column::Bytes(members.iter().map(|(reference, ..)| reference.to_vec()).collect()),
+        ),
+        (
+            "removed",
+            Column::Bool(members.iter().map(|(_, _, removed, _)| *removed).collect()),
+        ),
+        (
+            "position",
+            Column::Int(members.iter().map(|(.., position)| *position).collect()),
+        ),
     ]);
     tx.execute(
         "INSERT INTO member (register_id, reference, removed, position) \

@@ -38,6 +38,8 @@ use crate::{
     register::{RegisterCopy, RegisterFacts},
 };
 
+pub use read::READ as RELEASE_READ;
+
 /// The registry side's schema.
 pub const SCHEMA: &[SchemaStep] = &[SchemaStep {
     version: 1001,

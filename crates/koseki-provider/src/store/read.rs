@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A row is a linkage (part 1), a register of its person (2), or a record in force that names the person or the register (3).
-const READ: &str = "\
+pub const READ: &str = "\
     WITH linked AS ( \
         SELECT asked.at AS at, linkage.state AS state, linkage.confirmed_at AS confirmed_at, \
                person.id AS person_id, person.person AS person \

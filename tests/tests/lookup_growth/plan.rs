@@ -1,0 +1,74 @@
+//! How the release's statement is searched for: by indexes only, at any size.
+
+use std::time::Duration;
+
+use common::{
+    clock::{Clock as _, SystemClock},
+    store::{Connection, Value},
+};
+use koseki_provider::store::RELEASE_READ;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::timed::{Place, Timed};
+
+/// Tables that grow with the register.
+const LARGE: [&str; 5] = ["register_copy", "member", "person", "person_member", "linkage"];
+/// The server makes the first five plans of a prepared statement for the batch at hand, which on few rows may read a table
+/// from end to end, and then one that stays.
+const FIRST_PLANS: i64 = 5;
+/// A server's process tells what it has counted when it has been idle for a while, or ends.
+const COUNTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Scans of the large tables so far: sequential ones, and those by an index.
+pub(crate) async fn scans(behind: &mut PgConnection) -> (i64, i64) {
+    sqlx::query_as(
+        "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_user_tables WHERE relname = ANY($1)",
+    )
+    .bind(LARGE.map(str::to_owned).to_vec())
+    .fetch_one(behind)
+    .await
+    .unwrap()
+}
+
+impl Timed {
+    /// Ends with the store. On PostgreSQL the server has counted how the prepared statement was really run, whatever plan
+    /// it took; SQLite has but one plan.
+    pub(crate) async fn check_plan(self) {
+        let (place, before, _directory) = self.close();
+        match place {
+            Place::Postgres(mut behind) => {
+                let clock = SystemClock::new();
+                loop {
+                    let (sequential, by_index) = scans(&mut behind).await;
+                    if by_index > before.1 {
+                        let whole = sequential - before.0;
+                        let allowed = FIRST_PLANS * i64::try_from(LARGE.len()).unwrap();
+                        assert!(whole <= allowed, "tables were read from end to end {whole} times");
+                        return;
+                    }
+                    assert!(
+                        clock.monotonic() < COUNTED_WITHIN,
+                        "the server has counted nothing"
+                    );
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+            Place::Sqlite(file) => {
+                let url = format!("sqlite://{}", file.display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                let sql: &'static str =
+                    Box::leak(format!("EXPLAIN QUERY PLAN {RELEASE_READ}").into_boxed_str());
+                let params = [("asked", Value::keys([])), ("now", 0.into())];
+                let rows = Connection::Sqlite(&mut connection)
+                    .all(sql, &params)
+                    .await
+                    .unwrap();
+                for row in rows {
+                    let step = row.text(3).unwrap();
+                    let whole = LARGE.iter().any(|table| *step == format!("SCAN {table}"));
+                    assert!(!whole, "{step}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A database, its store, and what look-ups in it take.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use common::{
+    clock::{Clock as _, SystemClock},
+    keyring::Keyring,
+    store::{Connection, Database as Migrated, DatabaseConfig},
+};
+use devkit::{
+    deployment::{Addresses, Deployment, Plan},
+    postgres::{Cluster, Database, Side},
+};
+use koseki_provider::store::{ProviderStore as _, SCHEMA, Store};
+use rand::Rng;
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use crate::{
+    plan,
+    population::{Population, REGISTERS},
+};
+
+/// One database.
+pub(crate) struct Timed {
+    pub(crate) population: Population,
+    place: Place,
+    keys: Arc<Keyring>,
+    store: Store,
+    clock: SystemClock,
+    in_calls: Duration,
+    before_ms: f64,
+    before_scans: (i64, i64),
+    directory: TempDir,
+}
+
+/// Where it is.
+pub(crate) enum Place {
+    Postgres(PgConnection),
+    Sqlite(PathBuf),
+}
+
+/// A server of its own that counts what statements take. At the stated size it has the memory that a database of this
+/// size is given: what is looked up is in its buffers.
+pub(crate) async fn cluster(soak: bool) -> Arc<Cluster> {
+    let cluster = Arc::new(Cluster::start().unwrap());
+    let first = Database::create(cluster.clone(), Side::Provider).await.unwrap();
+    let mut connection = PgConnection::connect(&first.superuser_url()).await.unwrap();
+    let mut set = vec!["ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'"];
+    if soak {
+        set.push("ALTER SYSTEM SET shared_buffers = '3GB'");
+    }
+    set.push("CHECKPOINT");
+    for sql in set {
+        connection.execute(sql).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    cluster.stop();
+    cluster.start_again().unwrap();
+    let mut connection = PgConnection::connect(&first.superuser_url()).await.unwrap();
+    for sql in [
+        "ALTER SYSTEM SET pg_stat_statements.track_planning = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        connection.execute(sql).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    cluster
+}
+
+impl Timed {
+    /// A database with so many persons, on this server or else on SQLite.
+    pub(crate) async fn prepare(seed: u64, persons: usize, cluster: Option<&Arc<Cluster>>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            seed,
+            registers: 0,
+            addresses: Addresses::loopback(),
+        };
+        let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        let keys = Arc::new(Keyring::load(&deployment.provider().join("keyring.toml")).unwrap());
+        let population = Population::new(seed, persons);
+        let (store, place) = match cluster {
+            Some(cluster) => {
+                let database = Database::create(cluster.clone(), Side::Provider).await.unwrap();
+                let [owner, service] = ["owner-url", "service-url"].map(|name| directory.path().join(name));
+                Database::write_url(&database.owner_url(), &owner).unwrap();
+                Database::write_url(&database.service_url(), &service).unwrap();
+                Migrated::migrate(&owner, SCHEMA).await.unwrap();
+                let mut behind = PgConnection::connect(&database.superuser_url()).await.unwrap();
+                behind
+                    .execute("CREATE EXTENSION pg_stat_statements")
+                    .await
+                    .unwrap();
+                population.load(Connection::Postgres(&mut behind), &keys).await;
+                // What the server does by itself a while after a load.
+                behind.execute("VACUUM ANALYZE").await.unwrap();
+                behind.execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+                let config = DatabaseConfig::Postgres { url_file: service };
+                (
+                    Store::open(&config, "lookups", keys.clone()).await.unwrap(),
+                    Place::Postgres(behind),
+                )
+            }
+            None => {
+                let file = deployment.provider_database();
+                let config = DatabaseConfig::Sqlite { file: file.clone() };
+                let store = Store::open(&config, "lookups", keys.clone()).await.unwrap();
+                let options = SqliteConnectOptions::new()
+                    .filename(&file)
+                    .foreign_keys(true)
+                    .pragma("cache_size", "-131072");
+                let mut behind = SqliteConnection::connect_with(&options).await.unwrap();
+                population.load(Connection::Sqlite(&mut behind), &keys).await;
+                behind.close().await.unwrap();
+                (store, Place::Sqlite(file))
+            }
+        };
+        println!("{persons} persons are there");
+        let mut place = place;
+        let before_scans = match &mut place {
+            Place::Postgres(behind) => plan::scans(behind).await,
+            Place::Sqlite(_) => (0, 0),
+        };
+        Self {
+            population,
+            place,
+            keys,
+            store,
+            clock: SystemClock::new(),
+            in_calls: Duration::ZERO,
+            before_ms: 0.0,
+            before_scans,
+            directory,
+        }
+    }
+
+    /// One release's read of a batch, and that it finds what was loaded.
+    pub(crate) async fn look_up(&mut self, rng: &mut impl Rng, batch: usize) {
+        let persons: Vec<usize> = (0..batch)
+            .map(|_| rng.random_range(0..self.population.persons))
+            .collect();
+        let handles: Vec<_> = persons
+            .iter()
+            .map(|person| self.population.code(*person).handle())
+            .collect();
+        let mut release = self.store.enter().await.unwrap();
+        let began = self.clock.monotonic();
+        let found = release.read(&handles, self.clock.now()).await.unwrap();
+        self.in_calls += self.clock.monotonic().saturating_sub(began);
+        drop(release);
+        for (person, facts) in persons.iter().zip(found) {
+            let linkage = facts.linkage.expect("a linkage");
+            assert!(linkage.active && linkage.person == Population::person(&self.keys, *person));
+            assert_eq!(facts.registers.len(), REGISTERS);
+            for register in facts.registers {
+                let number = usize::from(register.kind != common::terms::RegisterKind::Current);
+                assert!(register.body.unwrap().as_slice() == self.population.body_of(*person, number));
+            }
+        }
+    }
+
+    /// Closes the store: where the database is, and how its tables had been read before the first look-up.
+    pub(crate) fn close(self) -> (Place, (i64, i64), TempDir) {
+        (self.place, self.before_scans, self.directory)
+    }
+
+    pub(crate) async fn begin_round(&mut self) {
+        self.in_calls = Duration::ZERO;
+        self.before_ms = self.statement_ms().await.unwrap_or_default();
+    }
+
+    /// Time in the database since the round began.
+    pub(crate) async fn ms_in_round(&mut self) -> f64 {
+        match self.statement_ms().await {
+            Some(now) => now - self.before_ms,
+            None => self.in_calls.as_secs_f64() * 1000.0,
+        }
+    }
+
+    /// Pages that the release's statement has found in the server's memory, and that it had to fetch, in all look-ups.
+    pub(crate) async fn pages(&mut self) -> Option<(i64, i64)> {
+        let Place::Postgres(behind) = &mut self.place else {
+            return None;
+        };
+        let pages = sqlx::query_as(
+            "SELECT sum(shared_blks_hit)::bigint, sum(shared_blks_read)::bigint FROM pg_stat_statements \
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND query LIKE 'WITH linked AS%'",
+        )
+        .fetch_one(behind)
+        .await
+        .unwrap();
+        Some(pages)
+    }
+
+    /// What the release's statement has taken so far, as the server counts.
+    async fn statement_ms(&mut self) -> Option<f64> {
+        let Place::Postgres(behind) = &mut self.place else {
+            return None;
+        };
+        let (ms,): (f64,) = sqlx::query_as(
+            "SELECT coalesce(sum(total_plan_time + total_exec_time), 0)::float8 FROM pg_stat_statements \
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND query LIKE 'WITH linked AS%'",
+        )
+        .fetch_one(behind)
+        .await
+        .unwrap();
+        Some(ms)
+    }
+}
