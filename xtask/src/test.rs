@@ -39,7 +39,14 @@ const STORE_SUITE: [&str; 14] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 4] = ["database_at_start", "instances", "roles", "stuck_instance"];
+const POSTGRES: [&str; 6] = [
+    "database_at_start",
+    "ingest_load",
+    "instances",
+    "lookup_growth",
+    "roles",
+    "stuck_instance",
+];
 
 /// How a stage ended.
 enum Outcome {

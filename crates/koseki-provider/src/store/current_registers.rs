@@ -6,9 +6,13 @@ use common::{
     evidence::ordinary_act,
     identity::PeerIdentity,
     keyring::{Keyring, Lookup},
-    store::{Database, StoreError, Value, WriteTx},
+    store::{Connection, Database, StoreError, Value, WriteTx},
 };
 use koseki_proto::koseki::evidence::v1::Entry;
+
+/// Two that touch one person at the same time would each not see the other's register. Behind the gate and the log's head, as
+/// everybody takes it; on SQLite there is one writer.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7236837468)";
 
 /// Looks at the persons of these references again; entries for those who are in a second current register since now.
 pub(super) async fn check(
@@ -20,6 +24,9 @@ pub(super) async fn check(
 ) -> Result<Vec<Entry>, StoreError> {
     if references.is_empty() {
         return Ok(Vec::new());
+    }
+    if matches!(tx.connection(), Connection::Postgres(_)) {
+        tx.all(ONE_AT_A_TIME, &[]).await?;
     }
     let rows = tx
         .all(
