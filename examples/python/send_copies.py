@@ -24,7 +24,7 @@ _, services = grpc.protos_and_services("koseki/ingest/v1/ingest.proto")
 common = grpc.protos("koseki/common/v1/common.proto")
 
 MAX_LINE_BYTES = 65_536
-# The provider takes in 512 lines before it waits; fewer keep it busy, and are all that a break leaves open.
+# The provider takes in 2,048 lines before it waits; fewer keep it busy, and are all that a break leaves open.
 WINDOW_LINES = 256
 PROGRESS_EVERY_S = 1.0
 BROKEN = 2
