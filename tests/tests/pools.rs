@@ -13,15 +13,22 @@ use std::{future::Future, sync::Arc, time::Duration};
 use common::{
     clock::{Clock as _, ShiftedClock},
     keyring::Keyring,
+    refusal::Reason,
     store::{Access, Database as Stored, DatabaseConfig, SideStore as _, StoreError},
+    terms::{ActId, RequestId, RequestKind},
 };
 use devkit::{
+    client::{Ids, Term},
     deployment::{Addresses, Deployment, Plan},
     postgres::{Cluster, Database, Side},
+    registers::Scenario,
 };
 use integration_tests::{
+    Pair,
     gate::{self, GATE},
-    identity, stores,
+    identity,
+    instances::TwoDeployments,
+    stores::{self, Behind},
 };
 use portal_gateway::store::{GatewayStore as _, RequesterError, SessionBounds, Store};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -41,7 +48,8 @@ struct Bench {
     store: Arc<Store>,
     server: PgConnection,
     database: Database,
-    _directory: TempDir,
+    keys: Arc<Keyring>,
+    directory: TempDir,
 }
 
 impl Bench {
@@ -60,13 +68,47 @@ impl Bench {
         let url_file = directory.path().join("url");
         Database::write_url(&database.service_url(), &url_file).unwrap();
         let keys = Arc::new(Keyring::load(&deployment.gateway().join("keyring.toml")).unwrap());
-        let store = Store::open(&DatabaseConfig::Postgres { url_file }, "gateway-1", keys).await;
+        let config = DatabaseConfig::Postgres { url_file };
+        let store = Store::open(&config, "gateway-1", keys.clone()).await;
         Self {
             store: Arc::new(store.unwrap()),
             server: PgConnection::connect(&database.superuser_url()).await.unwrap(),
             database,
-            _directory: directory,
+            keys,
+            directory,
         }
+    }
+
+    /// A second instance's store.
+    async fn second(&self) -> Arc<Store> {
+        let url_file = self.directory.path().join("url");
+        let config = DatabaseConfig::Postgres { url_file };
+        Arc::new(
+            Store::open(&config, "gateway-2", self.keys.clone())
+                .await
+                .unwrap(),
+        )
+    }
+
+    /// Until so many wait for another transaction to end.
+    async fn until_waiting_for_rows(&mut self, number: i64) {
+        let looks = async {
+            let mut looks = interval(Duration::from_millis(5));
+            loop {
+                let waiting: i64 = sqlx::query_scalar(
+                    "SELECT count(*) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event = 'transactionid'",
+                )
+                .fetch_one(&mut self.server)
+                .await
+                .unwrap();
+                if waiting == number {
+                    return;
+                }
+                looks.tick().await;
+            }
+        };
+        timeout(PATIENCE, looks).await.expect("nobody waits");
     }
 
     fn stored(&self) -> &Stored {
@@ -217,9 +259,95 @@ async fn what_ends_nothing_does_not_come_to_the_gate() {
         absolute: AT_ONCE,
         idle: AT_ONCE,
     };
-    let consent = common::terms::ActId::random().unwrap();
+    let consent = ActId::random().unwrap();
     let withdrawn = bench
         .store
         .withdraw_consent([7; 32], consent, bounds, &frontend, now);
     assert!(matches!(at_once(withdrawn).await, Err(RequesterError::Session)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
+    let mut bench = Bench::new().await;
+    let clock = Arc::new(ShiftedClock::default());
+    let (now, ids) = (clock.now(), Ids::new(clock));
+    let mut ids = [(); 3].map(|()| RequestId::parse(&ids.next(), now).unwrap());
+    ids.sort_by_key(|id| *id.as_bytes());
+    // Both come to the one in the middle, each from its side. Another connection looks: inside a transaction activity stands
+    // still.
+    let mut other = PgConnection::connect(&bench.database.superuser_url())
+        .await
+        .unwrap();
+    other.execute("BEGIN").await.unwrap();
+    sqlx::query("INSERT INTO used_request_id (id, used_at) VALUES ($1, 0)")
+        .bind(ids[1].as_bytes().as_slice())
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let use_up = |store: Arc<Store>, ids: [RequestId; 3]| {
+        tokio::spawn(async move {
+            let mut tx = store.database().begin(Access::Release).await?;
+            let fresh = tx.use_request_ids(&ids, now).await?;
+            tx.commit_unrecorded().await?;
+            Ok::<_, StoreError>(fresh.len())
+        })
+    };
+    let first = use_up(bench.store.clone(), ids);
+    bench.until_waiting_for_rows(1).await;
+    ids.reverse();
+    let second = use_up(bench.second().await, ids);
+    bench.until_waiting_for_rows(2).await;
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), 3);
+    assert_eq!(second.await.unwrap().unwrap(), 0);
+}
+
+/// Lets transactions that append a bundle give way, as many as stand for `{}`; a sequence counts although they are undone.
+const GIVE_WAY: &str = "CREATE SEQUENCE tries; \
+    CREATE FUNCTION give_way() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+      IF nextval('public.tries') <= {} THEN RAISE EXCEPTION 'gives way' USING ERRCODE = 'deadlock_detected'; END IF; \
+      RETURN NEW; END $$; \
+    CREATE TRIGGER give_way BEFORE INSERT ON bundle FOR EACH ROW EXECUTE FUNCTION give_way()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_gave_way_is_done_once_more() {
+    const KIND: RequestKind = RequestKind::CertificateRequest;
+    let deployments = TwoDeployments::create().await;
+    let sides = [
+        deployments.first.provider_database(),
+        deployments.first.gateway_database(),
+    ];
+    let pair = Pair::start_at(&deployments, Arc::default()).await.load().await;
+    let cast = pair.cast().await;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let session = cast.frontend.login(&card).await.unwrap();
+    let text = cast.frontend.consent_text(KIND).await.unwrap();
+    let hour = Term::For(Duration::from_secs(3_600));
+    cast.frontend.consent(&session, &text, hour).await.unwrap();
+    for side in &sides {
+        let Behind::Postgres(mut server) = Behind::open(side).await else {
+            panic!("the deployment stands on PostgreSQL")
+        };
+        server
+            .execute(sqlx::raw_sql(AssertSqlSafe(GIVE_WAY.replace("{}", "1"))))
+            .await
+            .unwrap();
+        cast.frontend.copy_info(&session, KIND, "").await.unwrap();
+        let tries = "SELECT last_value FROM tries";
+        let done: i64 = sqlx::query_scalar(tries).fetch_one(&mut server).await.unwrap();
+        assert_eq!(done, 2, "{}", side.display());
+
+        // Once more, and not for ever.
+        server
+            .execute(sqlx::raw_sql(
+                "DROP SEQUENCE tries; CREATE SEQUENCE tries MINVALUE -9",
+            ))
+            .await
+            .unwrap();
+        let refused = cast.frontend.copy_info(&session, KIND, "").await.unwrap_err();
+        assert_eq!(refused.reason(), Some(Reason::Unavailable.name()));
+        let done: i64 = sqlx::query_scalar(tries).fetch_one(&mut server).await.unwrap();
+        assert_eq!(done, -8, "{}", side.display());
+        server.execute("DROP TRIGGER give_way ON bundle").await.unwrap();
+    }
 }
