@@ -144,6 +144,20 @@ async fn only_the_services_role_is_taken() {
     bench.open().await.unwrap();
 }
 
+/// On a socket no time-out ends the wait for a process that does not take its rows.
+#[tokio::test]
+async fn a_socket_is_refused() {
+    let bench = Bench::bare(Cluster::shared().unwrap()).await;
+    for url in [
+        "postgres:///database?host=/var/run/postgresql",
+        "postgres://role@%2Fvar%2Frun%2Fpostgresql/database",
+    ] {
+        bench
+            .says_to(url, "must have a host that is reached by TCP")
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn only_the_schema_that_it_knows_is_taken() {
     let mut bench = Bench::bare(Cluster::shared().unwrap()).await;
@@ -225,6 +239,7 @@ async fn a_session_has_the_services_own_settings() {
         "statement_timeout = 0",
         "default_transaction_read_only = on",
         "default_transaction_isolation = 'repeatable read'",
+        "client_min_messages = error",
     ] {
         let sql = format!("ALTER ROLE koseki_provider_service IN DATABASE {database} SET {setting}");
         bench.superuser(&sql).await;
@@ -243,6 +258,7 @@ async fn a_session_has_the_services_own_settings() {
     for access in [
         Access::Release,
         Access::Guard,
+        Access::RequestersGuard,
         Access::Ordinary,
         Access::Load,
         Access::GuardLoad,
@@ -257,6 +273,7 @@ async fn a_session_has_the_services_own_settings() {
             ("lock_timeout", "2500ms"),
             ("statement_timeout", "2800ms"),
             ("tcp_user_timeout", "1500"),
+            ("client_min_messages", "warning"),
         ] {
             let params = [("setting", setting.into())];
             let row = tx

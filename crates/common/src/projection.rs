@@ -2,7 +2,7 @@
 //! answer is a [`Projected`], only a [`Mask`] makes one, and both sides encode nothing else: the registry side projects
 //! what it has read, the portal side takes what came only when it is within the mask of its own policy.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use koseki_proto::koseki::common::v1::{
     NameKanaStatus, ProvidedRegister, RequesterCopyInfo, RequesterItems, WrittenDate,
@@ -49,8 +49,9 @@ pub struct RequesterSource {
 }
 
 /// An answer within a mask: only a [`Mask`] makes it, and nothing else is encoded.
+/// Shared: a release that is done once more has it again.
 #[derive(Clone)]
-pub struct Projected(Box<RequesterCopyInfo>);
+pub struct Projected(Arc<RequesterCopyInfo>);
 
 impl fmt::Debug for Projected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +67,7 @@ impl Projected {
 
     /// The message, to be encoded.
     pub fn into_message(self) -> RequesterCopyInfo {
-        *self.0
+        Arc::unwrap_or_clone(self.0)
     }
 }
 
@@ -194,7 +195,7 @@ impl<'p> Mask<'p> {
                 "requester.birth_date",
             )?;
         }
-        Ok(Projected(Box::new(info)))
+        Ok(Projected(Arc::new(info)))
     }
 
     fn listed<T: Default>(self, item: Item, value: T) -> T {

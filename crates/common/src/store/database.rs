@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     OpenError, StoreError,
+    pooled_tx::PooledTx,
     postgres::{self, PostgresPools},
     query::{Connection, Params, Row},
     schema::SchemaStep,
@@ -38,8 +39,10 @@ pub enum DatabaseConfig {
 pub enum Access {
     /// A release: shares the gate with other releases.
     Release,
-    /// An act that forbids releases or lifts such an act: has the gate alone.
+    /// An operator's act that forbids releases or lifts such an act: has the gate alone.
     Guard,
+    /// A requester's act that forbids releases, on connections of its own.
+    RequestersGuard,
     /// Everything else that is recorded: logins, consents given. However many there are, releases and guards do not wait
     /// for more than a few of them (I4).
     Ordinary,
@@ -54,7 +57,7 @@ pub enum Access {
 impl Access {
     /// Whether it may advance the epoch: nothing else is written while it has the gate.
     pub(super) fn is_exclusive(self) -> bool {
-        matches!(self, Self::Guard | Self::GuardLoad)
+        matches!(self, Self::Guard | Self::RequestersGuard | Self::GuardLoad)
     }
 }
 
@@ -75,7 +78,7 @@ pub struct Database {
 
 pub(super) enum Tx {
     Sqlite(Transaction<'static, Sqlite>, Option<OwnedSemaphorePermit>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(PooledTx<Postgres>),
 }
 
 impl Tx {
@@ -265,7 +268,9 @@ impl Database {
                 let turn = turn.await.ok().and_then(Result::ok);
                 Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
             }
-            Access::Release | Access::Guard | Access::Load | Access::GuardLoad => None,
+            Access::Release | Access::Guard | Access::RequestersGuard | Access::Load | Access::GuardLoad => {
+                None
+            }
         };
         Ok(Tx::Sqlite(
             pools.writer.begin_with("BEGIN IMMEDIATE").await?,
@@ -293,21 +298,19 @@ impl Database {
 }
 
 /// A connection that broke while it was idle shows it here, where nothing has been done yet: another one is taken.
-async fn begin_postgres(
-    pools: &PostgresPools,
-    access: Access,
-) -> Result<Transaction<'static, Postgres>, StoreError> {
+async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledTx<Postgres>, StoreError> {
     let (pool, begin) = match access {
         Access::Release => (&pools.releases, postgres::BEGIN_SHARED),
         Access::Guard => (&pools.guards, postgres::BEGIN_GUARD),
+        Access::RequestersGuard => (&pools.requesters_guards, postgres::BEGIN_GUARD),
         Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
         Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
-        Access::Load => (&pools.ordinary, postgres::BEGIN_SHARED_LOAD),
-        Access::Copies => (&pools.ordinary, postgres::BEGIN_UNGATED),
+        Access::Load => (&pools.loads, postgres::BEGIN_SHARED_LOAD),
+        Access::Copies => (&pools.loads, postgres::BEGIN_UNGATED),
     };
     let mut tries = pool.size() + 1;
     loop {
-        match pool.begin_with(begin).await {
+        match PooledTx::begin(pool, begin).await {
             Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) if tries > 0 => tries -= 1,
             // What the server says when it ends a connection: by the operator, by a restart, for being idle too long.
             Err(sqlx::Error::Database(error))

@@ -6,6 +6,7 @@ mod database;
 mod housekeeping;
 mod load;
 mod open_error;
+mod pooled_tx;
 mod postgres;
 mod query;
 mod schema;
@@ -44,6 +45,33 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("what is stored cannot be read: {0}")]
     Unreadable(&'static str),
+}
+
+impl StoreError {
+    /// Whether the server has ended the transaction so that others could go on: nothing of it counts, and the same again may
+    /// succeed.
+    fn gave_way(&self) -> bool {
+        // A deadlock; a failure to serialise.
+        matches!(self, Self::Failed(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code == "40P01" || code == "40001"))
+    }
+}
+
+/// Does a transaction, and once more from its beginning when it had to give way to another one.
+pub async fn again_if_it_gave_way<T, F>(transaction: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    match transaction().await {
+        Err(error) if error.gave_way() => {
+            tracing::warn!(
+                error = crate::telemetry::chain(&error),
+                "a transaction gave way to another one and is done once more"
+            );
+            transaction().await
+        }
+        outcome => outcome,
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -24,10 +24,14 @@ const STATEMENT_MS: u32 = 2_800;
 /// meanwhile: then the connection is broken.
 const TCP_USER_MS: u32 = 1_500;
 
-/// Connections that only forbidding acts use: no load takes them away.
+/// Connections that only operators' forbidding acts use: no load takes them away.
 const GUARDS: u32 = 4;
+/// Connections of requesters' forbidding acts: however many there are, an operator's has one.
+const REQUESTERS_GUARDS: u32 = 2;
 /// Connections of releases, one batch at a time and one to spare.
 const RELEASES: u32 = 2;
+/// Connections of loads and copies: so many streams there may be, everything else that is ordinary goes on.
+const LOADS: u32 = 4;
 /// Connections of everything else.
 const ORDINARY: u32 = 8;
 
@@ -52,7 +56,9 @@ pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837
 /// The pools of a database.
 pub(super) struct PostgresPools {
     pub(super) guards: PgPool,
+    pub(super) requesters_guards: PgPool,
     pub(super) releases: PgPool,
+    pub(super) loads: PgPool,
     pub(super) ordinary: PgPool,
     /// Which database they lead to.
     pub(super) identity: Identity,
@@ -130,6 +136,13 @@ pub(super) async fn open(
         database: database.clone(),
         rule,
     };
+    // Without TCP no time-out ends the wait for a process that does not take its rows.
+    if options.get_socket().is_some() || options.get_host().starts_with('/') {
+        return Err(OpenError::Url {
+            path: url_file.to_owned(),
+            rule: "must have a host that is reached by TCP; for a database on this machine give 127.0.0.1, not a socket's folder",
+        });
+    }
     // A service states its own durability: the server's defaults may be anything.
     let options = options.application_name(instance).options([
         ("synchronous_commit", "on".to_owned()),
@@ -141,6 +154,8 @@ pub(super) async fn open(
         ("statement_timeout", STATEMENT_MS.to_string()),
         ("tcp_user_timeout", TCP_USER_MS.to_string()),
         ("default_transaction_read_only", "off".to_owned()),
+        // At least: the warning at a commit is one.
+        ("client_min_messages", "warning".to_owned()),
     ]);
     let mut first = <PgConnection as sqlx::Connection>::connect_with(&options)
         .await
@@ -155,11 +170,11 @@ pub(super) async fn open(
         .map_err(failed)?
         .map_err(unfit)?;
 
-    let pool = |most| {
+    let pool = |most, least| {
         let expected = identity.clone();
         PgPoolOptions::new()
             .max_connections(most)
-            .min_connections(1)
+            .min_connections(least)
             .acquire_timeout(Duration::from_millis(LOCK_MS.into()))
             // A broken connection is noticed by BEGIN, which is tried again on another one: no message is spent on asking.
             .test_before_acquire(false)
@@ -175,12 +190,21 @@ pub(super) async fn open(
                     }
                 })
             })
+    };
+    // All are there from the start and are kept: a server that is full meanwhile would give no other.
+    let reserved = |number| {
+        pool(number, number)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options.clone())
     };
+    let shared = |most| pool(most, 1).connect_with(options.clone());
     Ok(PostgresPools {
-        guards: pool(GUARDS).await.map_err(failed)?,
-        releases: pool(RELEASES).await.map_err(failed)?,
-        ordinary: pool(ORDINARY).await.map_err(failed)?,
+        guards: reserved(GUARDS).await.map_err(failed)?,
+        requesters_guards: reserved(REQUESTERS_GUARDS).await.map_err(failed)?,
+        releases: reserved(RELEASES).await.map_err(failed)?,
+        loads: shared(LOADS).await.map_err(failed)?,
+        ordinary: shared(ORDINARY).await.map_err(failed)?,
         identity,
     })
 }

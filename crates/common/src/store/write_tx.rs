@@ -164,7 +164,8 @@ impl WriteTx {
         suspensions(&mut self.connection()).await
     }
 
-    /// Uses request ids up; returns those that had not been used.
+    /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
+    /// ids do not wait for each other.
     pub async fn use_request_ids(
         &mut self,
         ids: &[RequestId],
@@ -173,7 +174,7 @@ impl WriteTx {
         let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
         let rows = self
             .all(
-                "INSERT INTO used_request_id (id, used_at) SELECT value, {now} FROM {ids} WHERE true \
+                "INSERT INTO used_request_id (id, used_at) SELECT value, {now} FROM {ids} WHERE true ORDER BY value \
                  ON CONFLICT DO NOTHING RETURNING id",
                 &[("ids", ids), ("now", now.unix_ms().into())],
             )

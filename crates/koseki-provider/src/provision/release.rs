@@ -10,7 +10,7 @@ use common::{
     keyring::{HandleKey, PseudonymKey},
     policy::{Policy, Provision},
     refusal::{Reason, Refusal},
-    store::StoreError,
+    store::{StoreError, again_if_it_gave_way},
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
 };
 
@@ -74,7 +74,7 @@ impl Releaser {
     /// Releases what has queued up: one transaction for all calls. A call that is refused leaves the others alone.
     pub async fn release(&self, calls: Vec<Call>) -> Vec<CallOutcome> {
         let count = calls.len();
-        match self.transaction(&calls).await {
+        match again_if_it_gave_way(|| self.transaction(&calls)).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 let reason = Reason::from(error);

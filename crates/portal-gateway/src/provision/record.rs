@@ -7,7 +7,7 @@ use common::{
     evidence::{Outcome as Recorded, ProvisionEntry, Released},
     policy::Policy,
     refusal::Reason,
-    store::StoreError,
+    store::{StoreError, again_if_it_gave_way},
 };
 
 use super::{
@@ -25,7 +25,7 @@ impl Provision {
         sent: Duration,
         policy: &Policy,
     ) -> Vec<Outcome> {
-        match self.transaction(asked, answered, sent, policy).await {
+        match again_if_it_gave_way(|| self.transaction(asked, &answered, sent, policy)).await {
             Ok(released) => released.each().map(Ok).collect(),
             Err(error) => {
                 let reason = Reason::from(error);
@@ -37,7 +37,7 @@ impl Provision {
     async fn transaction(
         &self,
         asked: &[Asked],
-        answered: Answered,
+        answered: &Answered,
         sent: Duration,
         policy: &Policy,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
@@ -67,7 +67,7 @@ impl Provision {
 
         let decided_at = self.clock.monotonic();
         let mut decided = Vec::with_capacity(asked.len());
-        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answered.answers) {
+        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(&answered.answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
@@ -111,13 +111,13 @@ impl Provision {
         &self,
         asked: &Asked,
         guards: &mut Guards,
-        answer: Answer,
+        answer: &Answer,
         conditions: &Conditions<'_>,
         (sent, decided_at): (Duration, Duration),
     ) -> Decision {
         let account = guards.session.as_ref().map(|session| session.account);
         let decision = match answer {
-            Answer::Refused(reason) => Decision::refused(reason),
+            Answer::Refused(reason) => Decision::refused(*reason),
             Answer::NotProvided(cause) => match clear(asked, guards, conditions) {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
@@ -138,7 +138,7 @@ impl Provision {
                         Decision::not_provided("LINKAGE_CHANGED")
                     }
                     Cleared::Clear(again) => Decision {
-                        verdict: Verdict::Provided(info),
+                        verdict: Verdict::Provided(info.clone()),
                         cause: "PROVIDED",
                         account: None,
                         clearance: Some(again),

@@ -1,6 +1,8 @@
 //! What requesters and operators do: sessions, consents, blocks. Each is one transaction with its entry; an act
 //! that forbids releases makes a new epoch.
 
+use std::ops::ControlFlow;
+
 use common::{
     approval::Opening,
     card::Card,
@@ -8,7 +10,7 @@ use common::{
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
-    store::{Access, ActError, Database, StoreError, WriteTx},
+    store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
     terms::ActId,
 };
 
@@ -96,21 +98,31 @@ pub(super) async fn end_session(
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let mut tx = database.begin(Access::Guard).await?;
-    let row = tx
-        .optional(
-            "SELECT account_id, ended FROM session WHERE token = {token} AND frontend = {frontend}",
-            &[
-                ("token", (&token_sha256).into()),
-                ("frontend", frontend.name().into()),
-            ],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(false) };
-    if row.bool(1)? {
-        return Ok(true);
+    let open = async |connection: &mut Connection<'_>| {
+        let row = connection
+            .optional(
+                "SELECT account_id, ended FROM session WHERE token = {token} AND frontend = {frontend}",
+                &[
+                    ("token", (&token_sha256).into()),
+                    ("frontend", frontend.name().into()),
+                ],
+            )
+            .await?;
+        Ok::<_, StoreError>(match row {
+            None => ControlFlow::Break(false),
+            Some(row) if row.bool(1)? => ControlFlow::Break(true),
+            Some(row) => ControlFlow::Continue(row.int(0)?),
+        })
+    };
+    // Without the gate first: what ends nothing must not hold releases up, however often it comes.
+    if let ControlFlow::Break(ended) = open(&mut database.reader().await?.connection()).await? {
+        return Ok(ended);
     }
-    let account = row.int(0)?;
+    let mut tx = database.begin(Access::RequestersGuard).await?;
+    let account = match open(&mut tx.connection()).await? {
+        ControlFlow::Break(ended) => return Ok(ended),
+        ControlFlow::Continue(account) => account,
+    };
     tx.execute(
         "UPDATE session SET ended = {yes} WHERE token = {token}",
         &[("yes", true.into()), ("token", (&token_sha256).into())],
@@ -188,17 +200,30 @@ pub(super) async fn withdraw_consent(
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), RequesterError> {
-    let mut tx = database.begin(Access::Guard).await?;
+    let given = async |connection: &mut Connection<'_>, account: i64| {
+        let state = connection
+            .optional(
+                "SELECT state FROM consent WHERE id = {id} AND account_id = {account}",
+                &[("id", consent.as_bytes().into()), ("account", account.into())],
+            )
+            .await?
+            .ok_or(RequesterError::Consent)?;
+        Ok::<_, RequesterError>(state.text(0)? == "GIVEN")
+    };
+    // Without the gate first: what withdraws nothing must not hold releases up, however often it comes. Spent or withdrawn
+    // already: nothing is answered on it any more.
+    let mut reader = database.reader().await?;
+    let mut connection = reader.connection();
+    let session = session_params(&token_sha256, bounds, frontend, now);
+    let account = connection.optional(OPEN_SESSION, &session).await?;
+    let account = account.ok_or(RequesterError::Session)?.int(0)?;
+    if !given(&mut connection, account).await? {
+        return Ok(());
+    }
+    drop(reader);
+    let mut tx = database.begin(Access::RequestersGuard).await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
-    let state = tx
-        .optional(
-            "SELECT state FROM consent WHERE id = {id} AND account_id = {account}",
-            &[("id", consent.as_bytes().into()), ("account", account.into())],
-        )
-        .await?
-        .ok_or(RequesterError::Consent)?;
-    // Spent or withdrawn already: nothing is answered on it any more.
-    if state.text(0)? != "GIVEN" {
+    if !given(&mut tx.connection(), account).await? {
         return Ok(());
     }
     tx.execute(
@@ -232,6 +257,38 @@ fn requester_guard<'a>(
     }
 }
 
+macro_rules! is_open {
+    () => {
+        "token = {token} AND frontend = {frontend} AND NOT ended AND logged_in_at >= {since} \
+         AND last_used_at >= {used_since}"
+    };
+}
+
+/// The account of an open session.
+const OPEN_SESSION: &str = concat!("SELECT account_id FROM session WHERE ", is_open!());
+/// The same; the session counts as used now.
+const USE_SESSION: &str = concat!(
+    "UPDATE session SET last_used_at = {now} WHERE ",
+    is_open!(),
+    " RETURNING account_id"
+);
+
+fn session_params(
+    token_sha256: &[u8; 32],
+    bounds: SessionBounds,
+    frontend: &PeerIdentity,
+    now: Timestamp,
+) -> [(&'static str, Value); 5] {
+    let ms = |bound: std::time::Duration| i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+    [
+        ("now", now.unix_ms().into()),
+        ("token", token_sha256.into()),
+        ("frontend", frontend.name().into()),
+        ("since", now.unix_ms().saturating_sub(ms(bounds.absolute)).into()),
+        ("used_since", now.unix_ms().saturating_sub(ms(bounds.idle)).into()),
+    ]
+}
+
 /// The account of an open session; the session counts as used now.
 async fn account_of(
     tx: &mut WriteTx,
@@ -240,21 +297,8 @@ async fn account_of(
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<i64, RequesterError> {
-    let ms = |bound: std::time::Duration| i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-    let params = [
-        ("now", now.unix_ms().into()),
-        ("token", (&token_sha256).into()),
-        ("frontend", frontend.name().into()),
-        ("since", now.unix_ms().saturating_sub(ms(bounds.absolute)).into()),
-        ("used_since", now.unix_ms().saturating_sub(ms(bounds.idle)).into()),
-    ];
-    let row = tx
-        .optional(
-            "UPDATE session SET last_used_at = {now} WHERE token = {token} AND frontend = {frontend} AND NOT ended \
-             AND logged_in_at >= {since} AND last_used_at >= {used_since} RETURNING account_id",
-            &params,
-        )
-        .await?;
+    let params = session_params(&token_sha256, bounds, frontend, now);
+    let row = tx.optional(USE_SESSION, &params).await?;
     Ok(row.ok_or(RequesterError::Session)?.int(0)?)
 }
 

@@ -19,8 +19,8 @@ use common::{
     lines::{LoadStart, Outcome},
     policy::Policy,
     store::{
-        Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, Value,
-        WriteTx,
+        Access, ActError, Connection, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError,
+        Value, WriteTx,
     },
     suspension::Suspensions,
     terms::{ActId, RequestId, RequestKind, RuleBroken},
@@ -401,11 +401,22 @@ impl ReleaseTx for Release {
         if consents.is_empty() {
             return Ok(HashSet::new());
         }
+        // Several instances write: each locks its rows in one order, so that no two wait for each other.
+        let sql = match self.tx.connection() {
+            Connection::Sqlite(_) => {
+                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
+                 AND id IN (SELECT value FROM {consents}) RETURNING id"
+            }
+            Connection::Postgres(_) => {
+                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
+                 AND id IN (SELECT id FROM consent WHERE id IN (SELECT value FROM {consents}) \
+                            ORDER BY id FOR NO KEY UPDATE) RETURNING id"
+            }
+        };
         let rows = self
             .tx
             .all(
-                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
-                 AND id IN (SELECT value FROM {consents}) RETURNING id",
+                sql,
                 &[("consents", Value::keys(consents.iter().map(<[u8; 16]>::as_slice)))],
             )
             .await?;
@@ -418,13 +429,18 @@ impl ReleaseTx for Release {
             ("now", now.unix_ms().into()),
         ];
         // Only forward: another instance may have used the session later.
-        self.tx
-            .execute(
+        let sql = match self.tx.connection() {
+            Connection::Sqlite(_) => {
                 "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
-                 AND token IN (SELECT value FROM {sessions})",
-                &params,
-            )
-            .await?;
+                 AND token IN (SELECT value FROM {sessions})"
+            }
+            Connection::Postgres(_) => {
+                "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
+                 AND token IN (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
+                               ORDER BY token FOR NO KEY UPDATE)"
+            }
+        };
+        self.tx.execute(sql, &params).await?;
         Ok(())
     }
 
