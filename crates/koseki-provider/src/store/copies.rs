@@ -43,6 +43,7 @@ pub(super) async fn store(
         .collect();
     for _ in 0..TRIES {
         let mut stored = stored_revisions(database, &copies).await?;
+        let known: Vec<Lookup> = stored.keys().copied().collect();
         let (outcomes, newest) = judge(&copies, &mut stored);
         if newest.is_empty() {
             return Ok(outcomes);
@@ -51,7 +52,7 @@ pub(super) async fn store(
         let rows = copy_rows(keys, &newest)?;
         let references = member_references(keys, &newest);
         let mut tx = database.begin(Access::Copies).await?;
-        if !write(&mut tx, rows, &newest, &references, now).await? {
+        if !write(&mut tx, rows, &newest, &references, &known, now).await? {
             continue;
         }
         let count = outcomes
@@ -181,13 +182,14 @@ fn member_references(keys: &Keyring, copies: &[&Keyed<'_>]) -> Vec<Vec<Lookup>> 
     copies.iter().map(|keyed| of(keyed.copy)).collect()
 }
 
-/// Writes copies and their members; false when another transaction has stored a newer revision of one of them, and then
-/// nothing counts.
+/// Writes copies and their members; false when another transaction has stored a newer revision of one of them meanwhile, or
+/// one that was not known, whose members would stay. Then nothing counts.
 async fn write(
     tx: &mut WriteTx,
     rows: Value,
     copies: &[&Keyed<'_>],
     references: &[Vec<Lookup>],
+    known: &[Lookup],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let rows = tx
@@ -199,8 +201,13 @@ async fn write(
                 kind = excluded.kind, medium = excluded.medium, in_motion = excluded.in_motion, \
                 revision = excluded.revision, digest = excluded.digest, received_at = excluded.received_at, \
                 body = excluded.body WHERE register_copy.revision < excluded.revision \
+                AND register_copy.key IN (SELECT value FROM {known}) \
              RETURNING id, key",
-            &[("rows", rows), ("now", now.unix_ms().into())],
+            &[
+                ("rows", rows),
+                ("known", Value::keys(known.iter().map(Lookup::as_slice))),
+                ("now", now.unix_ms().into()),
+            ],
         )
         .await?;
     if rows.len() != copies.len() {
@@ -210,12 +217,14 @@ async fn write(
     for row in &rows {
         ids.insert(row.array(1)?, row.int(0)?);
     }
-    // Of all of them: an older revision may have come in since the stored ones were read.
-    tx.execute(
-        "DELETE FROM member WHERE register_id IN (SELECT value FROM {written})",
-        &[("written", Value::numbers(ids.values().copied()))],
-    )
-    .await?;
+    let replaced: Vec<i64> = known.iter().filter_map(|key| ids.get(key).copied()).collect();
+    if !replaced.is_empty() {
+        tx.execute(
+            "DELETE FROM member WHERE register_id IN (SELECT value FROM {replaced})",
+            &[("replaced", Value::numbers(replaced))],
+        )
+        .await?;
+    }
     write_members(tx, copies, references, &ids).await?;
     Ok(true)
 }
