@@ -39,11 +39,12 @@ const STORE_SUITE: [&str; 14] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 6] = [
+const POSTGRES: [&str; 7] = [
     "database_at_start",
     "ingest_load",
     "instances",
     "lookup_growth",
+    "pools",
     "roles",
     "stuck_instance",
 ];
