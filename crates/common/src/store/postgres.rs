@@ -159,6 +159,10 @@ pub(super) async fn open(
         ("default_transaction_read_only", "off".to_owned()),
         // At least: the warning at a commit is one.
         ("client_min_messages", "warning".to_owned()),
+        // A statement is a batch that is found by indexes. Where the server has no figures of a table yet it takes one for a
+        // long report: compiling it, and starting processes for it, took as long as all the rest of a load.
+        ("jit", "off".to_owned()),
+        ("max_parallel_workers_per_gather", "0".to_owned()),
     ]);
     let mut first = <PgConnection as sqlx::Connection>::connect_with(&options)
         .await
