@@ -70,9 +70,6 @@ async fn copies_are_taken_in_beside_raw_loading() {
     let mut figures = Map::new();
     let mut slow = Vec::new();
     for (name, engine) in [("postgres", Engine::Postgres), ("sqlite", Engine::Sqlite)] {
-        if env::var("DEV_ENGINE").is_ok_and(|only| only != name) {
-            continue;
-        }
         let found = take_in(engine, seed, &copies, soak).await;
         println!("{name}: {found:#}");
         for (what, least) in [
