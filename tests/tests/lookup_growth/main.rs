@@ -99,9 +99,8 @@ async fn a_lookup_takes_no_longer_in_a_large_register() {
             }
         }
         figures.insert(engine.to_owned(), found);
-        for database in databases {
-            database.check_plan().await;
-        }
+        // Of a thousand persons a whole table is quickly read, and that may be the better plan.
+        databases.pop().unwrap().check_plan().await;
     }
     figures.insert("seed".to_owned(), seed.into());
     figures.insert("persons".to_owned(), sizes.to_vec().into());
