@@ -4,14 +4,18 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use common::{
     clock::{Clock as _, SystemClock},
+    evidence::ordinary_act,
     keyring::Keyring,
     store::{Connection, Database as Migrated, DatabaseConfig},
+    terms::RequestId,
 };
 use devkit::{
+    client::Ids,
     deployment::{Addresses, Deployment, Plan},
     postgres::{Cluster, Database, Side},
 };
-use koseki_provider::store::{ProviderStore as _, SCHEMA, Store};
+use integration_tests::identity;
+use koseki_provider::store::{ProviderStore as _, SCHEMA, Sequence, Store};
 use rand::Rng;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -28,7 +32,10 @@ pub(crate) struct Timed {
     keys: Arc<Keyring>,
     store: Store,
     clock: SystemClock,
+    ids: Ids,
     in_calls: Duration,
+    in_releases: Duration,
+    releases: u64,
     before_ms: f64,
     before_scans: (i64, i64),
     directory: TempDir,
@@ -128,14 +135,17 @@ impl Timed {
             keys,
             store,
             clock: SystemClock::new(),
+            ids: Ids::new(Arc::new(SystemClock::new())),
             in_calls: Duration::ZERO,
+            in_releases: Duration::ZERO,
+            releases: 0,
             before_ms: 0.0,
             before_scans,
             directory,
         }
     }
 
-    /// One release's read of a batch, and that it finds what was loaded.
+    /// One release of a batch from the gate to the commit, and that its read finds what was loaded.
     pub(crate) async fn look_up(&mut self, rng: &mut impl Rng, batch: usize) {
         let persons: Vec<usize> = (0..batch)
             .map(|_| rng.random_range(0..self.population.persons))
@@ -144,11 +154,27 @@ impl Timed {
             .iter()
             .map(|person| self.population.code(*person).handle())
             .collect();
+        let now = self.clock.now();
+        let ids: Vec<_> = (0..batch)
+            .map(|_| RequestId::parse(&self.ids.next(), now).unwrap())
+            .collect();
+        let entries =
+            vec![ordinary_act("LOOK_UP", &identity("portal-gateway/gateway-1"), 1, None, ""); batch];
+        self.releases += 1;
+        let sequence = Sequence {
+            gateway: "gateway-1".to_owned(),
+            number: self.releases,
+        };
+        let started = self.clock.monotonic();
         let mut release = self.store.enter().await.unwrap();
+        assert_eq!(release.use_sequences(&[sequence]).await.unwrap(), [true]);
+        assert_eq!(release.use_request_ids(&ids, now).await.unwrap().len(), batch);
+        release.suspensions().await.unwrap();
         let began = self.clock.monotonic();
-        let found = release.read(&handles, self.clock.now()).await.unwrap();
+        let found = release.read(&handles, now).await.unwrap();
         self.in_calls += self.clock.monotonic().saturating_sub(began);
-        drop(release);
+        let _ = release.commit(entries, now).await.unwrap();
+        self.in_releases += self.clock.monotonic().saturating_sub(started);
         for (person, facts) in persons.iter().zip(found) {
             let linkage = facts.linkage.expect("a linkage");
             assert!(linkage.active && linkage.person == Population::person(&self.keys, *person));
@@ -167,6 +193,7 @@ impl Timed {
 
     pub(crate) async fn begin_round(&mut self) {
         self.in_calls = Duration::ZERO;
+        self.in_releases = Duration::ZERO;
         self.before_ms = self.statement_ms().await.unwrap_or_default();
     }
 
@@ -176,6 +203,11 @@ impl Timed {
             Some(now) => now - self.before_ms,
             None => self.in_calls.as_secs_f64() * 1000.0,
         }
+    }
+
+    /// Time in whole releases since the round began.
+    pub(crate) fn ms_of_releases(&self) -> f64 {
+        self.in_releases.as_secs_f64() * 1000.0
     }
 
     /// Pages that the release's statement has found in the server's memory, and that it had to fetch, in all look-ups.
