@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -24,7 +25,8 @@ pub(crate) struct Ran {
 }
 
 impl Project {
-    /// Brings these services up, and what they depend on; each is started when that is ready.
+    /// Brings these services up, and what they depend on; each is started when that is ready. Those that have a health check
+    /// are healthy when this returns.
     pub(crate) fn up(services: &[&str]) -> Self {
         assert!(
             env::var("KOSEKI_COMPOSE").is_ok_and(|value| value == "1"),
@@ -36,7 +38,23 @@ impl Project {
         };
         let up = this.compose(&[&["up", "--detach"], services].concat());
         assert_eq!(up.code, 0, "{}", up.text);
+        for service in services {
+            this.wait_until_healthy(service);
+        }
         this
+    }
+
+    /// Looks until the service's own check says that it is healthy; at once where it has none.
+    fn wait_until_healthy(&self, service: &str) {
+        let mut last = serde_json::Value::Null;
+        for _ in 0..600 {
+            last = self.inspect(service)[0]["State"]["Health"]["Status"].clone();
+            if last.is_null() || last == "healthy" {
+                return;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        panic!("{service} is {last}: {}", self.logs(service));
     }
 
     /// Waits until a one-shot service has ended: its exit code.
