@@ -6,6 +6,7 @@ pub mod approval;
 pub mod authorisation;
 pub mod batch;
 pub mod card;
+pub mod cards;
 pub mod clock;
 pub mod config;
 pub mod digest;

@@ -6,7 +6,8 @@
 //! ```text
 //! <dir>/
 //!   authority/                the development CA and the card root, with their private keys; nobody's service reads it
-//!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/
+//!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/, card-roots/,
+//!                             card-crls/
 //!   provider-state/           its database, a file
 //!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, tls/, policy/,
 //!                             card-roots/, card-crls/
@@ -272,10 +273,8 @@ impl Deployment {
         Ok(other)
     }
 
-    /// What the gateway checks cards with: the root, and a revocation list that is in force now.
+    /// What both sides check cards with: the root, and a revocation list that is in force now.
     fn write_card_authority(&self, root: &CardRoot, cards: &ScenarioCards) -> Result<(), DeploymentError> {
-        let pem = self.gateway().join("card-roots/card-root.pem");
-        write_public(&pem, root.certificate_pem().as_bytes())?;
         let now = wall_clock::now();
         let number = u64::try_from(now.unix_timestamp()).unwrap_or_default();
         let list = root.crl(
@@ -284,7 +283,14 @@ impl Deployment {
             now.saturating_sub(time::Duration::minutes(5)),
             now.saturating_add(time::Duration::days(7)),
         )?;
-        write_public(&self.gateway().join("card-crls/card-root.crl"), &list)
+        for side in [self.provider(), self.gateway()] {
+            write_public(
+                &side.join("card-roots/card-root.pem"),
+                root.certificate_pem().as_bytes(),
+            )?;
+            write_public(&side.join("card-crls/card-root.crl"), &list)?;
+        }
+        Ok(())
     }
 
     /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.

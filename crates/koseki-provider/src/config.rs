@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use common::{
     batch::BatchLimits,
+    cards::CardConfig,
     config::{self, ConfigError, ListenerLimits, LogConfig},
     identity::TrustDomain,
     store::DatabaseConfig,
@@ -29,6 +30,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Public keys of the gateways' eligibilities.
     pub eligibility_keys_dir: PathBuf,
+    /// What login proofs are checked with.
+    pub card: CardConfig,
     /// Milliseconds that a stop waits for calls in flight.
     pub drain_deadline_ms: u64,
     /// Listeners.
@@ -68,6 +71,7 @@ impl Config {
         if self.instance.is_empty() || self.instance.len() > 64 {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
+        self.card.check()?;
         self.limits.check()?;
         self.provision
             .check()

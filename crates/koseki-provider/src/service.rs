@@ -6,6 +6,7 @@ use common::{
     alarm::Alarms,
     authorisation::{Listener, check_table},
     batch::Batcher,
+    cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
@@ -48,6 +49,7 @@ struct Parts {
     policies: Arc<Policies>,
     keys: Keyring,
     verifier: Verifier,
+    cards: Cards,
     tls: TlsMaterial,
 }
 
@@ -76,11 +78,12 @@ impl Parts {
                 true => Ok(()),
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
-            clock,
+            clock.clone(),
             alarms,
         )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
+            cards: Cards::load(&config.card, policies.clone(), clock)?,
             policies,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
@@ -139,6 +142,7 @@ impl Provider {
             policies,
             keys,
             verifier,
+            cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
@@ -156,7 +160,9 @@ impl Provider {
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
         let pseudonym = keys.pseudonym.clone();
         let keys = Arc::new(keys);
+        let cards = Arc::new(cards);
         server.background(policies.clone().watch());
+        server.background(cards.clone().keep_up(config.card.crl_reload()));
         let store = Store::open(&config.database, &config.instance, keys).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
         let housekeeping = Housekeeping {

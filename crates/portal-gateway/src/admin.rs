@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::{
     approval,
     authorisation::{Permit, permit},
+    cards::Cards,
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
     policy::Policies,
@@ -27,7 +28,6 @@ use koseki_proto::{
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    cards::Cards,
     linkage,
     provider_link::ProviderLink,
     store::{Block, GatewayStore},

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     batch::BatchLimits,
+    cards::CardConfig,
     config::{self, ConfigError, ListenerLimits, LogConfig},
     identity::TrustDomain,
     store::DatabaseConfig,
@@ -81,25 +82,6 @@ pub struct EligibilityConfig {
     pub key_id: String,
 }
 
-/// What logins are checked with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CardConfig {
-    /// Roots of the user-authentication certificates.
-    pub roots_dir: PathBuf,
-    /// Their revocation lists.
-    pub crl_dir: PathBuf,
-    /// Seconds after which the lists are read again.
-    pub crl_reload_seconds: u64,
-}
-
-impl CardConfig {
-    /// See [`Self::crl_reload_seconds`].
-    pub fn crl_reload(&self) -> Duration {
-        Duration::from_secs(self.crl_reload_seconds)
-    }
-}
-
 impl ProviderConfig {
     /// See [`Self::status_interval_ms`].
     pub fn status_interval(&self) -> Duration {
@@ -124,12 +106,7 @@ impl Config {
                 "must be 100 to 30,000",
             ));
         }
-        if self.card.crl_reload_seconds == 0 {
-            return Err(ConfigError::value(
-                "card.crl_reload_seconds",
-                "must be at least 1",
-            ));
-        }
+        self.card.check()?;
         self.limits.check()?;
         self.provision
             .check()

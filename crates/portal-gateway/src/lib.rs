@@ -5,7 +5,6 @@
 //! [`conditions::Clearance`].
 
 pub mod admin;
-pub mod cards;
 pub mod conditions;
 pub mod config;
 pub mod consent;

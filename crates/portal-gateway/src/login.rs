@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     card::CardFault,
+    cards::Cards,
     clock::{Clock, Timestamp},
     digest,
     identity::{PeerIdentity, TrustDomain},
@@ -14,7 +15,6 @@ use common::{
 };
 
 use crate::{
-    cards::Cards,
     provider_link::ProviderLink,
     store::{Challenge, GatewayStore},
 };

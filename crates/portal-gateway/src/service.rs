@@ -6,6 +6,7 @@ use common::{
     alarm::Alarms,
     authorisation::{Listener, check_table},
     batch::Batcher,
+    cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
@@ -26,7 +27,6 @@ use koseki_proto::portal::{
 
 use crate::{
     admin::AdminService,
-    cards::Cards,
     config::Config,
     consent::Consents,
     login::Login,

@@ -78,6 +78,8 @@ impl Sample {
 
     /// What both services have alike.
     fn set_common(&mut self, folder: &Path) -> Result<(), DeploymentError> {
+        self.set_path("card.roots_dir", &folder.join("card-roots"))?;
+        self.set_path("card.crl_dir", &folder.join("card-crls"))?;
         self.set("trust_domain", TRUST_DOMAIN)?;
         self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
         let next = folder.join("next-policy/provision-policy.toml");
@@ -158,8 +160,6 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
     let file = deployment.gateway_database();
     sample.set_database(&database(deployment, addresses, Side::Gateway, file))?;
     sample.set("eligibility.key_id", ELIGIBILITY_KEY_ID)?;
-    sample.set_path("card.roots_dir", &folder.join("card-roots"))?;
-    sample.set_path("card.crl_dir", &folder.join("card-crls"))?;
     sample.set_gateway_instance(deployment, addresses)?;
     sample.write_to(&deployment.gateway_config())
 }

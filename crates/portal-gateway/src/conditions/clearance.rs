@@ -1,4 +1,5 @@
 use common::{
+    cards::Cards,
     clock::Timestamp,
     policy::Policy,
     refusal::Reason,
@@ -7,7 +8,7 @@ use common::{
 };
 
 use super::{ConsentFacts, Consented, LinkageFacts, Linked, LoggedIn, NotSuppressed, SessionFacts};
-use crate::{cards::Cards, provision::Asked};
+use crate::provision::Asked;
 
 /// Everything in the store that could forbid one request.
 #[derive(Default)]

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    cards::Cards,
     clock::Clock,
     eligibility::Signer,
     keyring::PseudonymKey,
@@ -16,7 +17,6 @@ use super::{
     forward::{Answered, Forwarded},
 };
 use crate::{
-    cards::Cards,
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,

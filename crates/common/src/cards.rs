@@ -6,14 +6,46 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use serde::{Deserialize, Serialize};
+
+use crate::{
     card::{Card, CardFault, CardRoots, RevocationLists},
     clock::{Clock, Timestamp},
+    config::ConfigError,
     files::FileError,
     policy::Policies,
+    telemetry,
 };
 
-use crate::config::CardConfig;
+/// What card certificates are checked with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardConfig {
+    /// Roots of the user-authentication certificates.
+    pub roots_dir: PathBuf,
+    /// Their revocation lists.
+    pub crl_dir: PathBuf,
+    /// Seconds after which the lists are read again.
+    pub crl_reload_seconds: u64,
+}
+
+impl CardConfig {
+    /// See [`Self::crl_reload_seconds`].
+    pub fn crl_reload(&self) -> Duration {
+        Duration::from_secs(self.crl_reload_seconds)
+    }
+
+    /// Checks the values that can be checked by themselves.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self.crl_reload_seconds {
+            0 => Err(ConfigError::value(
+                "card.crl_reload_seconds",
+                "must be at least 1",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// What card certificates are checked with.
 pub struct Cards {
@@ -80,7 +112,7 @@ impl Cards {
                 },
                 Err(error) => {
                     tracing::error!(
-                        error = common::telemetry::chain(&error),
+                        error = telemetry::chain(&error),
                         "the revocation lists cannot be read"
                     );
                 }
