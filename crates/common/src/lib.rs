@@ -17,6 +17,7 @@ pub mod identity;
 pub mod json;
 pub mod keyring;
 pub mod lines;
+pub mod metrics;
 pub mod ops;
 pub mod policy;
 pub mod process;

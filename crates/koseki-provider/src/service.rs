@@ -13,6 +13,7 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    metrics::Metrics,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -31,6 +32,7 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
+    metrics::{OldRows, removed_rows},
     persons,
     provision::{LinkageService, Releaser},
     store::{ProviderStore, SCHEMA, Store},
@@ -147,12 +149,15 @@ impl Provider {
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
+        let metrics = Metrics::default();
+        let removed = removed_rows(&metrics);
         let base = ServerBase {
             tls,
             trust_domain,
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            metrics,
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
@@ -170,6 +175,7 @@ impl Provider {
             alarms: alarms.clone(),
             own,
             clock: clock.clone(),
+            forgot: Arc::new(move |rows| removed.add(OldRows::UsedRequestId, rows)),
         };
         housekeeping.begin(store.database()).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));

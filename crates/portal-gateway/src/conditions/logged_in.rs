@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::{clock::Timestamp, refusal::Reason};
+use common::{cards::Cards, clock::Timestamp, identity::PeerIdentity, policy::LoginPolicy, refusal::Reason};
 
 use super::Conditions;
 use crate::provision::Asked;
@@ -29,15 +29,25 @@ pub struct SessionFacts {
 impl SessionFacts {
     /// Whether the session is open, for the frontend that asks, at this moment.
     pub fn is_open(&self, asked: &Asked, conditions: &Conditions<'_>) -> bool {
-        let login = &conditions.policy.login;
+        self.is_open_for(&asked.peer, &conditions.policy.login, conditions.now)
+    }
+
+    /// Whether the session is open for a frontend.
+    pub fn is_open_for(&self, frontend: &PeerIdentity, login: &LoginPolicy, now: Timestamp) -> bool {
         let (absolute, idle) = (
             Duration::from_secs(login.session_seconds),
             Duration::from_secs(login.session_idle_seconds),
         );
         !self.ended
-            && self.frontend == asked.peer.name()
-            && conditions.now <= self.logged_in_at.after(absolute)
-            && conditions.now <= self.last_used_at.after(idle)
+            && self.frontend == frontend.name()
+            && now <= self.logged_in_at.after(absolute)
+            && now <= self.last_used_at.after(idle)
+    }
+
+    /// Whether the certificate of the session's card is still valid.
+    pub fn check_card(&self, cards: &Cards) -> Result<(), Reason> {
+        let serial = self.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        Ok(cards.check(&self.card_issuer, serial, self.card_expires)?)
     }
 }
 
@@ -57,10 +67,7 @@ impl LoggedIn {
         let session = session
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
-        let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
-        conditions
-            .cards
-            .check(&session.card_issuer, serial, session.card_expires)?;
+        session.check_card(conditions.cards)?;
         Ok(Self {
             at: session.logged_in_at,
         })

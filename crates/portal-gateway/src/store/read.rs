@@ -8,7 +8,10 @@ use common::{
     terms::{ActId, LinkageCode},
 };
 
-use super::lookups::{code_place, serial_place};
+use super::{
+    OpenSession,
+    lookups::{code_place, serial_place},
+};
 use crate::{
     conditions::{ConsentFacts, Guards, LinkageFacts, SessionFacts},
     provision::Asked,
@@ -40,7 +43,7 @@ pub(super) async fn guards(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        let session = session(row, keys)?;
+        let session = facts(row, keys)?;
         places.push(Some(row.int(0)?));
         accounts.push(Some(session.account));
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
@@ -77,11 +80,51 @@ pub(super) async fn guards(
     Ok((suspensions, guards))
 }
 
+/// One session.
+pub(super) async fn session(
+    connection: &mut Connection<'_>,
+    keys: &Keyring,
+    token: [u8; 32],
+) -> Result<Option<SessionFacts>, StoreError> {
+    let row = connection
+        .optional(
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+                    last_used_at, ended FROM session WHERE token = {token}",
+            &[("token", (&token).into())],
+        )
+        .await?;
+    row.map(|row| facts(&row, keys)).transpose()
+}
+
+/// Sessions that were not ended, of logins since then, behind one of them.
+pub(super) async fn open_sessions(
+    connection: &mut Connection<'_>,
+    keys: &Keyring,
+    since: Timestamp,
+    after: [u8; 32],
+) -> Result<Vec<OpenSession>, StoreError> {
+    let rows = connection
+        .all(
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+                    last_used_at, ended FROM session \
+             WHERE NOT ended AND (logged_in_at, token) > ({since}, {after}) ORDER BY logged_in_at, token LIMIT 500",
+            &[("since", since.unix_ms().into()), ("after", (&after).into())],
+        )
+        .await?;
+    let open = rows.iter().map(|row| {
+        Ok(OpenSession {
+            token_sha256: row.array(1)?,
+            facts: facts(row, keys)?,
+        })
+    });
+    open.collect()
+}
+
 fn moment(row: &Row, at: usize) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_unix_ms(row.int(at)?))
 }
 
-fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
+fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
     let serial = keys.sealer.open(serial_place(row.bytes(1)?), row.bytes(5)?);
     Ok(SessionFacts {
         account: row.int(2)?,
