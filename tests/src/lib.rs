@@ -19,7 +19,7 @@ pub mod stores;
 
 pub use stored::stored;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use common::{
     authorisation::Listener,
@@ -68,6 +68,11 @@ impl Pair {
 
     /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
     pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
+        Self::start_edited([registry, portal], |_| {}).await
+    }
+
+    /// Starts both on an empty store, after the deployment's files were changed.
+    pub async fn start_edited(places: [&Places; 2], edit: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -76,7 +81,7 @@ impl Pair {
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
-        let places = [registry, portal];
+        edit(&deployment);
         Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
     }
 
@@ -166,6 +171,14 @@ impl Pair {
     pub fn offices(&self) -> Offices {
         Offices::new(&self.deployment, &self.access(), &self.reach()).unwrap()
     }
+}
+
+/// Sets a number in a section of a configuration file.
+pub fn set_number(config: &Path, section: &str, key: &str, value: i64) {
+    let mut table: toml::Table = std::fs::read_to_string(config).unwrap().parse().unwrap();
+    let old = table[section].as_table_mut().unwrap().get_mut(key).unwrap();
+    *old = toml::Value::Integer(value);
+    std::fs::write(config, table.to_string()).unwrap();
 }
 
 /// Starts the provider of a deployment in this process.

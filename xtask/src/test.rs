@@ -20,7 +20,8 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 18] = [
+    "accounts",
     "approvals",
     "bad_acts",
     "bad_lines",
@@ -28,12 +29,15 @@ const STORE_SUITE: [&str; 14] = [
     "consent",
     "eligibility",
     "four_conditions",
+    "interleavings",
     "login",
     "next_policy",
     "nothing_personal",
+    "old_data",
     "one_refusal",
     "recorded_then_released",
     "register_side",
+    "sessions",
     "withdrawal_wins",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.

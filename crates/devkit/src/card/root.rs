@@ -1,7 +1,7 @@
 //! The self-signed root that issues card certificates.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, fs};
 
 use rcgen::string::PrintableString;
 use rcgen::{
@@ -10,6 +10,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 use time::macros::datetime;
+use x509_parser::pem::parse_x509_pem;
 
 use super::extensions::{certificate_policies, crl_distribution_point};
 use super::{CardError, CardKeyType, CardProfile, VirtualCard};
@@ -21,6 +22,10 @@ pub(super) const ORGANIZATION: &str = "JPKI-TEST";
 pub(super) const UNIT: &str = "JPKI for user authentication";
 /// Second organisational unit.
 const AGENCY: &str = "Japan Agency for Local Authority Information Systems";
+
+/// Names of the root's files.
+const CERTIFICATE_FILE: &str = "card-root.pem";
+const KEY_FILE: &str = "card-root-key.pem";
 
 /// The root is valid at any time that a test's clock may show.
 const NOT_BEFORE: OffsetDateTime = datetime!(2015-09-27 15:00 UTC);
@@ -41,18 +46,27 @@ impl CardRoot {
     /// When the key or the certificate cannot be made.
     pub fn new() -> Result<Self, CardError> {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = root_name()?;
-        params.not_before = NOT_BEFORE;
-        params.not_after = NOT_AFTER;
-        params.serial_number = Some(SerialNumber::from_slice(&pki::random_serial()?));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = root_params()?;
         let certificate = params.self_signed(&key)?;
         Ok(Self {
             certificate_pem: certificate.pem(),
             certificate_der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Reads what [`CardRoot::write_to`] wrote.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn read_from(directory: &Path) -> Result<Self, CardError> {
+        let certificate_pem = fs::read_to_string(directory.join(CERTIFICATE_FILE))?;
+        let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| CardError::NotACertificate)?;
+        let key = KeyPair::from_pem(&fs::read_to_string(directory.join(KEY_FILE))?)?;
+        Ok(Self {
+            certificate_der: pem.contents,
+            certificate_pem,
+            issuer: Issuer::new(root_params()?, key),
         })
     }
 
@@ -126,9 +140,9 @@ impl CardRoot {
     /// # Errors
     /// When a file cannot be written.
     pub fn write_to(&self, directory: &Path) -> Result<(), CardError> {
-        files::write_public(&directory.join("card-root.pem"), self.certificate_pem.as_bytes())?;
+        files::write_public(&directory.join(CERTIFICATE_FILE), self.certificate_pem.as_bytes())?;
         let key_pem = self.issuer.key().serialize_pem();
-        files::write_secret(&directory.join("card-root-key.pem"), key_pem.as_bytes())?;
+        files::write_secret(&directory.join(KEY_FILE), key_pem.as_bytes())?;
         Ok(())
     }
 }
@@ -139,6 +153,17 @@ impl fmt::Debug for CardRoot {
             .field("certificate_pem", &self.certificate_pem)
             .finish_non_exhaustive()
     }
+}
+
+fn root_params() -> Result<CertificateParams, CardError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = root_name()?;
+    params.not_before = NOT_BEFORE;
+    params.not_after = NOT_AFTER;
+    params.serial_number = Some(SerialNumber::from_slice(&pki::random_serial()?));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn root_name() -> Result<DistinguishedName, rcgen::Error> {
