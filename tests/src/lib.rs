@@ -9,6 +9,7 @@
 )]
 
 pub mod gate;
+pub mod history;
 pub mod hooks;
 pub mod instances;
 pub mod log;

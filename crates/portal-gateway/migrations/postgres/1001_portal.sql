@@ -73,6 +73,6 @@ GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON linkage TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent TO portal_gateway_service;
-GRANT SELECT, INSERT, DELETE ON challenge, block TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge TO portal_gateway_service;
+GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;
