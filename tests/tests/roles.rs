@@ -126,7 +126,15 @@ fn removed_from(side: Side) -> &'static [&'static str] {
             "person_member",
             "several_current_registers",
         ],
-        Side::Gateway => &["suspension", "used_request_id", "challenge", "block"],
+        Side::Gateway => &[
+            "suspension",
+            "used_request_id",
+            "challenge",
+            "block",
+            "card",
+            "session",
+            "consent",
+        ],
     }
 }
 

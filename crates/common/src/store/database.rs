@@ -52,7 +52,8 @@ pub enum Access {
     GuardLoad,
     /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
     Copies,
-    /// Removing what is old: it allows and forbids nothing, and is no entry, so that it never takes the gate.
+    /// Removing what is old: it allows and forbids nothing, and is no entry, so that on PostgreSQL it never takes the gate. On
+    /// SQLite the one writer is the gate: what is removed at a time is little.
     Upkeep,
 }
 
@@ -283,7 +284,7 @@ impl Database {
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
         let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let mut tx = self.begin(Access::Ordinary).await?;
+        let mut tx = self.begin(Access::Upkeep).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \
