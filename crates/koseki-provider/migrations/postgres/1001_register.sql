@@ -18,8 +18,8 @@ ALTER TABLE register_copy SET (toast_tuple_target = 8160);
 
 CREATE INDEX register_copy_age ON register_copy (municipality_code, received_at);
 
--- position: the member's place in the copy, from 0. What a release reads of members and persons stands in the indexes by
--- which it finds them, here and below: each page that it does not visit counts when the tables are larger than caches.
+-- position: the member's place in the copy, from 0. What a release reads of members stands in the indexes by which it
+-- finds them, here and below: each page that it does not visit counts when the tables are larger than caches.
 CREATE TABLE member (
     register_id BIGINT  NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
     reference   BYTEA   NOT NULL,
@@ -30,10 +30,9 @@ CREATE TABLE member (
 CREATE INDEX member_register ON member (register_id);
 
 CREATE TABLE person (
-    id      BIGINT  GENERATED ALWAYS AS IDENTITY,
+    id      BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     person  BYTEA   NOT NULL UNIQUE,
-    content BYTEA   NOT NULL,
-    PRIMARY KEY (id) INCLUDE (person)
+    content BYTEA   NOT NULL
 );
 
 -- A reference belongs to one person at most.
@@ -49,16 +48,18 @@ CREATE TABLE several_current_registers (
     since  BIGINT NOT NULL
 );
 
+-- person: that of person_id, which never changes, so that a release need not look it up.
 CREATE TABLE linkage (
     handle        BYTEA   PRIMARY KEY,
     sealed_handle BYTEA   NOT NULL,
     person_id     BIGINT  NOT NULL REFERENCES person (id),
+    person        BYTEA   NOT NULL,
     card_key      BYTEA   NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
     confirmed_at  BIGINT  NOT NULL
 );
 CREATE INDEX linkage_card_key ON linkage (card_key);
-CREATE INDEX linkage_suspended ON linkage (person_id) WHERE state = 'SUSPENDED';
+CREATE INDEX linkage_suspended ON linkage (person) WHERE state = 'SUSPENDED';
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
 -- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.

@@ -45,16 +45,18 @@ CREATE TABLE several_current_registers (
     since  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- person: that of person_id, which never changes, so that a release need not look it up.
 CREATE TABLE linkage (
     handle        BLOB    PRIMARY KEY,
     sealed_handle BLOB    NOT NULL,
     person_id     INTEGER NOT NULL REFERENCES person (id),
+    person        BLOB    NOT NULL,
     card_key      BLOB    NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
     confirmed_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX linkage_card_key ON linkage (card_key);
-CREATE INDEX linkage_suspended ON linkage (person_id) WHERE state = 'SUSPENDED';
+CREATE INDEX linkage_suspended ON linkage (person) WHERE state = 'SUSPENDED';
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
 -- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.

@@ -146,8 +146,8 @@ impl<'a> Batch<'a> {
                 "SELECT person, {yes} AS recorded FROM non_provision \
                  WHERE released_at IS NULL AND (valid_until IS NULL OR valid_until > {now}) \
                    AND person IN (SELECT value FROM {persons}) \
-                 UNION SELECT person.person, {no} FROM linkage JOIN person ON person.id = linkage.person_id \
-                 WHERE linkage.state = 'SUSPENDED' AND person.person IN (SELECT value FROM {persons})",
+                 UNION SELECT person, {no} FROM linkage \
+                 WHERE state = 'SUSPENDED' AND person IN (SELECT value FROM {persons})",
                 &params,
             )
             .await?;
@@ -168,8 +168,7 @@ impl<'a> Batch<'a> {
         }
         let rows = tx
             .all(
-                "SELECT handle, sealed_handle, person.person, card_key, state, confirmed_at \
-                 FROM linkage JOIN person ON person.id = linkage.person_id \
+                "SELECT handle, sealed_handle, person, card_key, state, confirmed_at FROM linkage \
                  WHERE handle IN (SELECT value FROM {handles})",
                 &[("handles", Value::keys(handles.iter().map(Lookup::as_slice)))],
             )
@@ -485,8 +484,7 @@ pub(super) async fn reactivate(
     let card_key = lookups::card_key(keys, card_key_sha256);
     let rows = tx
         .all(
-            "SELECT person.person FROM linkage JOIN person ON person.id = linkage.person_id \
-             WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+            "SELECT person FROM linkage WHERE card_key = {card_key} AND state = 'SUSPENDED'",
             &[("card_key", (&card_key).into())],
         )
         .await?;
