@@ -20,13 +20,14 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 15] = [
     "approvals",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",
     "eligibility",
+    "errors",
     "four_conditions",
     "login",
     "next_policy",

@@ -16,6 +16,7 @@ pub mod files;
 pub mod identity;
 pub mod json;
 pub mod keyring;
+pub mod language;
 pub mod lines;
 pub mod ops;
 pub mod policy;
