@@ -136,13 +136,11 @@ async fn until_state(frontend: &Frontend, wanted: ProvisionState) {
     until("the state is told", async || state(frontend).await == wanted).await;
 }
 
+/// Those that are about revocation lists.
 fn alarms(server: &Server) -> Vec<&'static str> {
-    server
-        .alarms()
-        .standing()
-        .iter()
-        .map(|(alarm, _)| alarm.name())
-        .collect()
+    let standing = server.alarms().standing();
+    let names = standing.iter().map(|(alarm, _)| alarm.name());
+    names.filter(|name| name.starts_with("REVOCATION_LIST")).collect()
 }
 
 async fn until_alarms(server: &Server, wanted: &[&str]) {
