@@ -8,7 +8,8 @@ use std::{
 };
 
 use common::{
-    card::Card,
+    card::{Card, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -32,7 +33,9 @@ use portal_gateway::{
     conditions::Guards,
     linkage::LinkageLine,
     provision::Asked,
-    store::{self as portal, Block, Challenge, GatewayStore, NewConsent, RequesterError, SessionBounds},
+    store::{
+        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, RequesterError, SessionBounds,
+    },
 };
 use tonic::async_trait;
 
@@ -106,6 +109,10 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.policy_holds(policy, now)
     }
 
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
@@ -170,10 +177,13 @@ impl GatewayStore for HookedGateway {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.store.open_session(token_sha256, card, frontend, now).await
+    ) -> Result<(), NotOpened> {
+        self.store
+            .open_session(token_sha256, card, cards, frontend, now)
+            .await
     }
 
     async fn end_session(
@@ -252,6 +262,10 @@ struct HookedRegistryRelease {
 impl registry::ReleaseTx for HookedRegistryRelease {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {

@@ -68,6 +68,11 @@ impl Pair {
 
     /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
     pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
+        Self::start_prepared([registry, portal], |_| {}).await
+    }
+
+    /// Starts both on an empty store, with the files as `prepare` leaves them.
+    pub async fn start_prepared(places: [&Places; 2], prepare: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -76,7 +81,7 @@ impl Pair {
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
-        let places = [registry, portal];
+        prepare(&deployment);
         Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
     }
 
@@ -115,6 +120,15 @@ impl Pair {
             portal_store: portal_store.unwrap(),
             _directory: directory,
         }
+    }
+
+    /// Stops both and starts them again on what is stored, after something was done between.
+    pub async fn again(self, places: [&Places; 2], between: impl FnOnce(&Deployment)) -> Self {
+        let (directory, deployment) = (self._directory.clone(), self.deployment.clone());
+        let clock = self.clock.clone();
+        self.stop().await;
+        between(&deployment);
+        Self::start_in(directory, deployment, clock, places).await
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.

@@ -23,6 +23,11 @@ pub enum Alarm {
     /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
     /// find out why.
     AnswerOutsideMask,
+    /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
+    /// taken before is held on.
+    RevocationListUnusable,
+    /// A root has no fresh revocation list: its cards can neither log in nor be provided to.
+    RevocationListStale,
 }
 
 impl Alarm {
@@ -35,6 +40,8 @@ impl Alarm {
             Self::ClosingUnconfirmed => "CLOSING_UNCONFIRMED",
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
+            Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
+            Self::RevocationListStale => "REVOCATION_LIST_STALE",
         }
     }
 }

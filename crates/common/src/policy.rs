@@ -109,6 +109,13 @@ pub struct LoginPolicy {
     pub crl_max_age_hours: u64,
 }
 
+impl LoginPolicy {
+    /// See [`Self::crl_max_age_hours`].
+    pub fn crl_max_age(&self) -> Duration {
+        Duration::from_secs(self.crl_max_age_hours.saturating_mul(3_600))
+    }
+}
+
 /// Bounds of the exchange between the two sides.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

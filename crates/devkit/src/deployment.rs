@@ -293,6 +293,14 @@ impl Deployment {
         Ok(())
     }
 
+    /// The root that issued the scenario persons' cards.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
+        Ok(CardRoot::read_from(&self.dir.join("authority"))?)
+    }
+
     /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    ops::Readiness,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -39,6 +40,8 @@ use crate::{
 /// Message limits of the linkage listener, in bytes.
 const MAX_BATCH_IN: usize = 1024 * 1024;
 const MAX_BATCH_OUT: usize = 4 * 1024 * 1024;
+/// How often it is looked whether the service can serve.
+const READINESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The registry side's service.
 pub struct Provider;
@@ -79,11 +82,11 @@ impl Parts {
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
             clock.clone(),
-            alarms,
+            alarms.clone(),
         )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
@@ -105,7 +108,9 @@ impl Service for Provider {
 
     fn check(config: &Config) -> Result<(), StartError> {
         let clock = Arc::new(common::clock::SystemClock::new());
-        Parts::load(config, clock, Alarms::default()).map(|_| ())
+        Ok(Parts::load(config, clock, Alarms::default())?
+            .cards
+            .check_files()?)
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -162,21 +167,22 @@ impl Provider {
         let keys = Arc::new(keys);
         let cards = Arc::new(cards);
         server.background(policies.clone().watch());
-        server.background(cards.clone().keep_up(config.card.crl_reload()));
         let store = Store::open(&config.database, &config.instance, keys).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
         let housekeeping = Housekeeping {
             policies: policies.clone(),
             alarms: alarms.clone(),
-            own,
+            own: own.clone(),
             clock: clock.clone(),
         };
         housekeeping.begin(store.database()).await?;
+        cards.look(store.database(), &own).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
             handles,
+            cards: cards.clone(),
             clock: clock.clone(),
         });
         let releases = Batcher::start(config.provision, move |calls| {
@@ -187,6 +193,11 @@ impl Provider {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
         }
+        {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        server.background(keep_ready(cards.clone(), server.readiness()));
         {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
@@ -200,6 +211,7 @@ impl Provider {
             verifier: Arc::new(verifier),
             policies: policies.clone(),
             beacon,
+            cards: cards.clone(),
             clock: clock.clone(),
             gateways: gateways.clone(),
         };
@@ -220,6 +232,7 @@ impl Provider {
             policies.clone(),
             alarms,
             expiries,
+            cards,
         );
         let admin = AdminService {
             store,
@@ -246,7 +259,18 @@ impl Provider {
                 routes.add_service(admin)
             })
             .await?;
-        server.readiness().set(true).await;
         Ok(server)
+    }
+}
+
+/// The service is ready while there is a fresh list of what cards are revoked.
+async fn keep_ready(cards: Arc<Cards>, readiness: Readiness) {
+    loop {
+        let good = cards.can_tell();
+        if good != readiness.get() {
+            readiness.set(good).await;
+            tracing::info!(ready = good, "readiness changed");
+        }
+        tokio::time::sleep(READINESS_INTERVAL).await;
     }
 }

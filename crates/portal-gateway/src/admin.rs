@@ -5,7 +5,6 @@ use std::sync::Arc;
 use common::{
     approval,
     authorisation::{Permit, permit},
-    cards::Cards,
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
     policy::Policies,
@@ -21,7 +20,7 @@ use koseki_proto::{
         SuspendProvisionResponse,
     },
     portal::admin::v1::{
-        GetStatusRequest, GetStatusResponse, RevocationListStatus, SetBlockRequest, SetBlockResponse,
+        GetStatusRequest, GetStatusResponse, SetBlockRequest, SetBlockResponse,
         portal_admin_server::PortalAdmin,
     },
 };
@@ -48,8 +47,6 @@ pub struct AdminService {
     pub board: Arc<StatusBoard>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
-    /// The cards' revocation lists.
-    pub cards: Arc<Cards>,
 }
 
 impl AdminService {
@@ -64,17 +61,9 @@ impl AdminService {
 
     async fn status(&self) -> Result<GetStatusResponse, Refusal> {
         let board = self.board.status(self.store.side().database()).await;
-        let list =
-            |(this_update, next_update): (common::clock::Timestamp, Option<common::clock::Timestamp>)| {
-                RevocationListStatus {
-                    this_update: Some(this_update.to_proto()),
-                    next_update: next_update.map(|next| next.to_proto()),
-                }
-            };
         Ok(GetStatusResponse {
             side: Some(board.map_err(Reason::from)?),
             provider: Some(self.provider.seen()),
-            revocation_lists: self.cards.updates().into_iter().map(list).collect(),
         })
     }
 

@@ -16,7 +16,7 @@ use common::{
 
 use crate::{
     provider_link::ProviderLink,
-    store::{Challenge, GatewayStore},
+    store::{Challenge, GatewayStore, NotOpened},
 };
 
 /// Logins and sessions.
@@ -57,6 +57,10 @@ impl Login {
     /// Makes a challenge.
     pub async fn begin(&self, frontend: &PeerIdentity, web_origin: &str) -> Result<Begun, Refusal> {
         check_origin(web_origin).map_err(|rule| Refusal::malformed("web_origin", rule))?;
+        // Nobody shows a card that could not be told from a revoked one (I4).
+        if !self.cards.can_tell() {
+            return Err(Reason::Unavailable.into());
+        }
         // Without the provider's beacon the age of a login could not be bounded by the provider's clock.
         let beacon = self.provider.state().ok_or(Reason::Unavailable)?.beacon;
         let id: [u8; 16] = digest::random().map_err(|_| Reason::Unavailable)?;
@@ -108,16 +112,16 @@ impl Login {
         if !card.has_signed(&text, signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        self.cards
-            .check(&card.issuer, &card.serial, card.not_after)
-            .map_err(not_accepted)?;
         let token: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
         let token_sha256 = digest::sha256(&[&token]);
         self.store
-            .open_session(token_sha256, &card, frontend, now)
+            .open_session(token_sha256, &card, &self.cards, frontend, now)
             .await
-            .map_err(Reason::from)?;
+            .map_err(|not_opened| match not_opened {
+                NotOpened::Card(fault) => not_accepted(fault),
+                NotOpened::Store(error) => error.into(),
+            })?;
         Ok(Session {
             token,
             expires_at: now.after(Duration::from_secs(self.policies.current().login.session_seconds)),

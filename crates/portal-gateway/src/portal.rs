@@ -93,7 +93,8 @@ impl PortalService {
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let here = self.store.side().database().suspensions().await?;
-        let provider = self.provider.state();
+        // Whoever cannot tell which cards are revoked provides to nobody.
+        let provider = self.provider.state().filter(|_| self.login.cards.can_tell());
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,

@@ -73,13 +73,13 @@ impl Parts {
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
             clock.clone(),
-            alarms,
+            alarms.clone(),
         )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
             keys: Keyring::load(&config.keyring_file)?,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
-            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             tls,
         })
@@ -99,7 +99,9 @@ impl Service for Gateway {
 
     fn check(config: &Config) -> Result<(), StartError> {
         let clock = Arc::new(common::clock::SystemClock::new());
-        Parts::load(config, clock, Alarms::default()).map(|_| ())
+        Ok(Parts::load(config, clock, Alarms::default())?
+            .cards
+            .check_files()?)
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -165,10 +167,11 @@ impl Gateway {
         let housekeeping = Housekeeping {
             policies: policies.clone(),
             alarms: alarms.clone(),
-            own,
+            own: own.clone(),
             clock: clock.clone(),
         };
         housekeeping.begin(store.database()).await?;
+        cards.look(store.database(), &own).await?;
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
@@ -195,8 +198,14 @@ impl Gateway {
         });
 
         server.background(policies.clone().watch());
-        server.background(cards.clone().keep_up(config.card.crl_reload()));
-        server.background(keep_looking(provider.clone(), interval, server.readiness()));
+        {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        {
+            let (provider, cards) = (provider.clone(), cards.clone());
+            server.background(keep_looking(provider, cards, interval, server.readiness()));
+        }
         server.background(forget_challenges(store.clone(), clock.clone()));
         {
             let store = store.clone();
@@ -232,6 +241,7 @@ impl Gateway {
             policies.clone(),
             server.alarms().clone(),
             expiries,
+            cards,
         );
         let admin = AdminService {
             store,
@@ -240,7 +250,6 @@ impl Gateway {
             policies,
             board: Arc::new(board),
             provider,
-            cards,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
@@ -257,11 +266,17 @@ impl Gateway {
     }
 }
 
-/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good.
-async fn keep_looking(provider: Arc<ProviderLink>, interval: Duration, readiness: Readiness) {
+/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, and there
+/// is a fresh list of what cards are revoked.
+async fn keep_looking(
+    provider: Arc<ProviderLink>,
+    cards: Arc<Cards>,
+    interval: Duration,
+    readiness: Readiness,
+) {
     loop {
         provider.look().await;
-        let good = provider.state().is_some();
+        let good = provider.state().is_some() && cards.can_tell();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

@@ -9,6 +9,7 @@ mod open_error;
 mod pooled_tx;
 mod postgres;
 mod query;
+mod revocation;
 mod schema;
 mod side;
 mod sqlite;

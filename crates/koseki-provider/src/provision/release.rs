@@ -4,6 +4,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use common::{
+    cards::Cards,
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
@@ -66,6 +67,8 @@ pub struct Releaser {
     pub pseudonym: PseudonymKey,
     /// Handles of registers.
     pub handles: HandleKey,
+    /// Roots and revocation lists of cards.
+    pub cards: Arc<Cards>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,12 +92,17 @@ impl Releaser {
         let now = self.clock.now();
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
+        // By the lists that are recorded here, not by those that this instance happens to hold.
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let can_tell = self.cards.any_fresh(&lists);
         let mut refused = Vec::with_capacity(calls.len());
         for (call, fresh) in calls.iter().zip(used_once) {
             refused.push(if !fresh {
                 Some(Reason::SequenceUsed)
             } else if !gate.policy_holds(&call.policy, now)? {
                 Some(Reason::PolicyMismatch)
+            } else if !can_tell {
+                Some(Reason::Unavailable)
             } else {
                 None
             });

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     authorisation::{Permit, permit},
     batch::{BatchError, Batcher},
+    cards::Cards,
     clock::Clock,
     eligibility::Verifier,
     evidence::Released,
@@ -39,6 +40,8 @@ pub struct LinkageService {
     pub policies: Arc<Policies>,
     /// Makes beacons.
     pub beacon: BeaconKey,
+    /// Roots and revocation lists of cards, for the status.
+    pub cards: Arc<Cards>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The gateways that were here.
@@ -123,6 +126,7 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.beacon.beacon(now).to_vec(),
             highest_sequence: highest,
+            card_lists_fresh: self.cards.can_tell(),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))

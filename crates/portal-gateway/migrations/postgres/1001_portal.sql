@@ -65,7 +65,7 @@ CREATE TABLE block (
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, card TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON session, consent, linkage TO portal_gateway_service;

@@ -1,5 +1,5 @@
 use common::{
-    cards::Cards,
+    card::RevocationLists,
     clock::Timestamp,
     policy::Policy,
     refusal::Reason,
@@ -27,8 +27,8 @@ pub struct Guards {
 pub struct Conditions<'a> {
     /// The policy in force.
     pub policy: &'a Policy,
-    /// Roots and revocation lists.
-    pub cards: &'a Cards,
+    /// The cards' revocation lists that count.
+    pub lists: RevocationLists,
     /// Kinds that are suspended at this side.
     pub suspensions: Suspensions,
     /// This moment.

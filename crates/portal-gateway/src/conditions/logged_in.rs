@@ -58,9 +58,13 @@ impl LoggedIn {
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
         let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
-        conditions
-            .cards
-            .check(&session.card_issuer, serial, session.card_expires)?;
+        conditions.lists.check(
+            &session.card_issuer,
+            serial,
+            session.card_expires,
+            conditions.now,
+            conditions.policy.login.crl_max_age(),
+        )?;
         Ok(Self {
             at: session.logged_in_at,
         })

@@ -4,12 +4,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    card::RevocationLists,
     cards::Cards,
     clock::Clock,
     eligibility::Signer,
     keyring::PseudonymKey,
     policy::{Policies, Policy},
     refusal::Reason,
+    suspension::Suspensions,
 };
 
 use super::{
@@ -61,7 +63,7 @@ impl Provision {
     /// One query for the whole batch, then the four conditions for each request.
     async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<Vec<Cleared>, Reason> {
         let (suspensions, mut guards) = self.store.read(asked).await?;
-        let conditions = self.conditions(policy, suspensions);
+        let conditions = self.conditions(policy, suspensions, self.cards.lists());
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &mut Guards)| {
@@ -113,11 +115,12 @@ impl Provision {
     pub(super) fn conditions<'a>(
         &'a self,
         policy: &'a Policy,
-        suspensions: common::suspension::Suspensions,
+        suspensions: Suspensions,
+        lists: RevocationLists,
     ) -> Conditions<'a> {
         Conditions {
             policy,
-            cards: &self.cards,
+            lists,
             suspensions,
             now: self.clock.now(),
         }

@@ -49,7 +49,9 @@ impl Provision {
         }
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
-        let conditions = self.conditions(policy, suspensions);
+        // By the lists that are recorded here, not by those that this instance happens to hold.
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let conditions = self.conditions(policy, suspensions, lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use common::{
     approval::Opening,
     card::Card,
+    cards::Cards,
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
@@ -14,7 +15,7 @@ use common::{
     terms::ActId,
 };
 
-use super::{Block, NewConsent, RequesterError, SessionBounds, lookups, lookups::serial_place};
+use super::{Block, NewConsent, NotOpened, RequesterError, SessionBounds, lookups, lookups::serial_place};
 use crate::conditions::ConsentFacts;
 
 fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
@@ -24,11 +25,15 @@ fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
 pub(super) async fn open_session(
     database: &Database,
     token_sha256: [u8; 32],
-    card: &Card,
+    (card, cards): (&Card, &Cards),
     frontend: &PeerIdentity,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
+    // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
+    // that list.
+    let lists = cards.behind_gate(tx.list_numbers()?);
+    cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
     let certificate = database.keys.lookup.lookup("card", &[&card.id]);
     let account = account_of_card(&mut tx, &certificate, now).await?;
     let params = [
@@ -45,7 +50,8 @@ pub(super) async fn open_session(
             database
                 .keys
                 .sealer
-                .seal(serial_place(&token_sha256), &card.serial)?
+                .seal(serial_place(&token_sha256), &card.serial)
+                .map_err(StoreError::from)?
                 .into(),
         ),
         ("expires", card.not_after.unix_ms().into()),

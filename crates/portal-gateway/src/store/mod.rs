@@ -11,7 +11,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
-    card::Card,
+    card::{Card, CardFault, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -87,6 +88,17 @@ pub enum RequesterError {
     Store(#[from] StoreError),
 }
 
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The card does not count, by the revocation lists that are recorded.
+    #[error(transparent)]
+    Card(#[from] CardFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// What is stored on the portal side.
 #[async_trait]
 pub trait GatewayStore: Send + Sync + 'static {
@@ -110,14 +122,16 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Opens a session for a card; an unknown card gets an account.
+    /// Opens a session for a card that is not revoked by the lists that count behind the gate; an unknown card gets an
+    /// account.
     async fn open_session(
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), NotOpened>;
 
     /// Ends a session: in force when this returns. False when this frontend has no such session.
     async fn end_session(
@@ -184,6 +198,9 @@ pub trait ReleaseTx: Send {
     /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
     /// clocks may differ.
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The numbers of the revocation lists that are recorded.
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(
@@ -303,10 +320,11 @@ impl GatewayStore for Store {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        acts::open_session(&self.database, token_sha256, card, frontend, now).await
+    ) -> Result<(), NotOpened> {
+        acts::open_session(&self.database, token_sha256, (card, cards), frontend, now).await
     }
 
     async fn end_session(
@@ -382,6 +400,10 @@ struct Release {
 impl ReleaseTx for Release {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_request_ids(
