@@ -21,6 +21,7 @@ use common::{
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
     evidence::v1::Entry,
+    linkage::v1::LoginProof,
 };
 use koseki_provider::{
     non_provision::{Named, NonProvisionRecord},
@@ -140,8 +141,12 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-        self.store.read(asked).await
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        self.store.read(asked, unproven).await
     }
 
     async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx>, StoreError> {
@@ -170,10 +175,13 @@ impl GatewayStore for HookedGateway {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.store.open_session(token_sha256, card, frontend, now).await
+        self.store
+            .open_session(token_sha256, card, proof, frontend, now)
+            .await
     }
 
     async fn end_session(

@@ -8,6 +8,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod forger;
 pub mod gate;
 pub mod hooks;
 pub mod instances;
@@ -68,6 +69,15 @@ impl Pair {
 
     /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
     pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
+        Self::start_prepared(|_| {}, registry, portal).await
+    }
+
+    /// Starts both on an empty store and on files that were changed before.
+    pub async fn start_prepared(
+        prepare: impl FnOnce(&Deployment),
+        registry: &Places,
+        portal: &Places,
+    ) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -75,6 +85,7 @@ impl Pair {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        prepare(&deployment);
         stores::place(&deployment).await;
         let places = [registry, portal];
         Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await

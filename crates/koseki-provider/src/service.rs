@@ -32,12 +32,13 @@ use crate::{
     guard_wait::GuardWait,
     ingest::IngestService,
     persons,
-    provision::{LinkageService, Releaser},
+    provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
 };
 
-/// Message limits of the linkage listener, in bytes.
-const MAX_BATCH_IN: usize = 1024 * 1024;
+/// Message limits of the linkage listener, in bytes. In: an eligibility of 512 KiB, and 256 items with login proofs of
+/// 5.5 KiB at most and 128 bytes of their own, which are 1.41 MiB.
+const MAX_BATCH_IN: usize = 2 * 1024 * 1024;
 const MAX_BATCH_OUT: usize = 4 * 1024 * 1024;
 
 /// The registry side's service.
@@ -149,7 +150,7 @@ impl Provider {
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let base = ServerBase {
             tls,
-            trust_domain,
+            trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
@@ -159,8 +160,14 @@ impl Provider {
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
         let pseudonym = keys.pseudonym.clone();
-        let keys = Arc::new(keys);
         let cards = Arc::new(cards);
+        let logins = Arc::new(Logins::new(
+            cards.clone(),
+            beacon,
+            keys.lookup.clone(),
+            trust_domain,
+        ));
+        let keys = Arc::new(keys);
         server.background(policies.clone().watch());
         server.background(cards.clone().keep_up(config.card.crl_reload()));
         let store = Store::open(&config.database, &config.instance, keys).await?;
@@ -177,6 +184,7 @@ impl Provider {
             store: store.clone(),
             pseudonym,
             handles,
+            logins: logins.clone(),
             clock: clock.clone(),
         });
         let releases = Batcher::start(config.provision, move |calls| {
@@ -199,7 +207,7 @@ impl Provider {
             releases,
             verifier: Arc::new(verifier),
             policies: policies.clone(),
-            beacon,
+            logins,
             clock: clock.clone(),
             gateways: gateways.clone(),
         };

@@ -14,7 +14,10 @@ use common::{
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
 };
 
-use super::decision::{Context, Decision, decide};
+use super::{
+    decision::{Context, Decision, decide},
+    login::{Login, Logins},
+};
 use crate::store::{ProviderStore, Sequence};
 
 /// An admitted batch of one gateway.
@@ -43,10 +46,10 @@ pub struct Item {
     pub handle: LinkageHandle,
     /// What the policy gives for kind and procedure.
     pub provision: Provision,
-    /// Whether the gateway has refused it already.
-    pub cover: bool,
     /// The consent that the gateway vouches for.
     pub consent_id: String,
+    /// The login; none for what the gateway has refused already.
+    pub(super) login: Login,
 }
 
 /// What is answered to one request.
@@ -66,6 +69,8 @@ pub struct Releaser {
     pub pseudonym: PseudonymKey,
     /// Handles of registers.
     pub handles: HandleKey,
+    /// The logins behind the requests.
+    pub logins: Arc<Logins>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -127,14 +132,19 @@ impl Releaser {
         let decided_at = self.clock.monotonic();
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
-        for ((call, item), facts) in items.iter().zip(&facts) {
-            let fresh = take(&mut fresh, item.request_id);
+        let contexts = admitted.iter().flat_map(|call| {
             let context = Context {
                 policy: &call.policy,
                 suspensions: &suspensions,
                 handles: &self.handles,
+                logins: &self.logins,
+                lists_are_fresh: self.logins.lists_are_fresh(&call.policy, now),
                 now,
             };
+            std::iter::repeat_n(context, call.items.len())
+        });
+        for (((call, item), facts), context) in items.iter().zip(&facts).zip(contexts) {
+            let fresh = take(&mut fresh, item.request_id);
             let (decision, person) = decide(item, fresh, facts, &context);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(

@@ -10,11 +10,17 @@ use common::{
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
+    login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
     terms::ActId,
 };
+use koseki_proto::koseki::linkage::v1::LoginProof;
+use prost::Message as _;
 
-use super::{Block, NewConsent, RequesterError, SessionBounds, lookups, lookups::serial_place};
+use super::{
+    Block, NewConsent, RequesterError, SessionBounds, lookups,
+    lookups::{proof_place, serial_place},
+};
 use crate::conditions::ConsentFacts;
 
 fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
@@ -25,6 +31,7 @@ pub(super) async fn open_session(
     database: &Database,
     token_sha256: [u8; 32],
     card: &Card,
+    proof: &LoginProof,
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -48,14 +55,24 @@ pub(super) async fn open_session(
                 .seal(serial_place(&token_sha256), &card.serial)?
                 .into(),
         ),
+        ("proof_sha256", (&login_proof::sha256(proof)).into()),
+        (
+            "proof",
+            database
+                .keys
+                .sealer
+                .seal(proof_place(&token_sha256), &proof.encode_to_vec())?
+                .into(),
+        ),
         ("expires", card.not_after.unix_ms().into()),
         ("now", now.unix_ms().into()),
         ("ended", false.into()),
     ];
     tx.execute(
-        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, card_expires, \
-                              logged_in_at, last_used_at, ended) \
-         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {expires}, {now}, {now}, {ended})",
+        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, \
+                              proof_sha256, sealed_proof, card_expires, logged_in_at, last_used_at, ended) \
+         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {proof_sha256}, {proof}, {expires}, \
+                 {now}, {now}, {ended})",
         &params,
     )
     .await?;
