@@ -22,6 +22,7 @@ use common::{
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
     evidence::v1::Entry,
+    linkage::v1::LoginProof,
 };
 use koseki_provider::{
     non_provision::{Named, NonProvisionRecord},
@@ -147,8 +148,12 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-        self.store.read(asked).await
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        self.store.read(asked, unproven).await
     }
 
     async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx>, StoreError> {
@@ -178,11 +183,12 @@ impl GatewayStore for HookedGateway {
         token_sha256: [u8; 32],
         card: &Card,
         cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
     ) -> Result<(), NotOpened> {
         self.store
-            .open_session(token_sha256, card, cards, frontend, now)
+            .open_session(token_sha256, card, cards, proof, frontend, now)
             .await
     }
 

@@ -8,6 +8,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod forger;
 pub mod gate;
 pub mod hooks;
 pub mod instances;

@@ -352,7 +352,7 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
             bench.refused(program, why, change).await;
         }
     }
-    let status = "provider.status_interval_ms: must be 100 to 30,000";
+    let status = "provider.status_interval_ms: must be 100 to 12,000";
     bench
         .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
         .await;

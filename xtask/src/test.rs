@@ -21,15 +21,15 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 15] = [
+const STORE_SUITE: [&str; 16] = [
     "approvals",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",
-    "eligibility",
     "errors",
     "four_conditions",
+    "hostile_gateway",
     "login",
     "next_policy",
     "nothing_personal",

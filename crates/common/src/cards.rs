@@ -173,6 +173,14 @@ impl Cards {
             .any(|root| lists.of(&root).is_some_and(|list| list.is_fresh(now, max_age)))
     }
 
+    /// Whether there is a fresh list among these of every root that is valid.
+    pub fn all_fresh(&self, lists: &RevocationLists) -> bool {
+        let (now, max_age) = (self.clock.now(), self.max_age());
+        let mut roots = self.roots.valid(now).peekable();
+        roots.peek().is_some()
+            && roots.all(|root| lists.of(&root).is_some_and(|list| list.is_fresh(now, max_age)))
+    }
+
     /// [`Self::any_fresh`], of the lists that count now.
     pub fn can_tell(&self) -> bool {
         self.any_fresh(&self.lists())

@@ -49,6 +49,7 @@ async fn send(scene: &Scene, batch: &Batch) -> Result<(), Status> {
     let items = batch.eligibility.items.iter().map(|item| ProvideItem {
         request_id: item.request_id.clone(),
         linkage_code: batch.code.expose().to_vec(),
+        login_proof: None,
     });
     let request = ProvideCopyInfoRequest {
         eligibility: Some(signer.sign(&batch.eligibility).0),

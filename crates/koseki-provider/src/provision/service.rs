@@ -9,7 +9,6 @@ use common::{
     clock::Clock,
     eligibility::Verifier,
     evidence::Released,
-    keyring::BeaconKey,
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
     terms::RequestKind,
@@ -22,8 +21,9 @@ use koseki_proto::koseki::linkage::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    admission::Admission,
+    admission::{Admission, Admitted},
     decision::Decision,
+    login::{LoginFault, Logins},
     release::{Answer, Call, CallOutcome},
 };
 use crate::{gateways::GatewaysSeen, store::ProviderStore};
@@ -38,8 +38,8 @@ pub struct LinkageService {
     pub verifier: Arc<Verifier>,
     /// The policies that this side holds.
     pub policies: Arc<Policies>,
-    /// Makes beacons.
-    pub beacon: BeaconKey,
+    /// Verifies logins, and makes their beacons.
+    pub logins: Arc<Logins>,
     /// Roots and revocation lists of cards, for the status.
     pub cards: Arc<Cards>,
     /// The clock.
@@ -58,12 +58,17 @@ impl LinkageService {
         let admission = Admission {
             verifier: &self.verifier,
             policies: &self.policies,
+            logins: &self.logins,
             log: self.store.side().database().log(),
             now: self.clock.now(),
         };
-        let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
+        let admitted = admission.admit(permit.peer(), request).await.inspect_err(|refusal| {
             tracing::warn!(peer = %permit.peer(), reason = refusal.reason().name(), "a batch was refused");
         })?;
+        let call = match admitted {
+            Admitted::Call(call) => call,
+            Admitted::NeedProof => return Ok(need_proof(request)),
+        };
         let max_hand_off = call.policy.exchange.max_hand_off();
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
@@ -88,6 +93,22 @@ impl LinkageService {
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
+                Decision::Login(fault) => not_looked_up(match fault {
+                    LoginFault::CardExpired => NotLookedUpReason::CardExpired,
+                    LoginFault::CardRevoked => NotLookedUpReason::CardRevoked,
+                    LoginFault::RevocationUnknown => NotLookedUpReason::Unavailable,
+                    LoginFault::ProofTooLong
+                    | LoginFault::ProofAltered
+                    | LoginFault::CardNotAccepted
+                    | LoginFault::Signature
+                    | LoginFault::Text
+                    | LoginFault::TrustDomain
+                    | LoginFault::Beacon
+                    | LoginFault::OldBeacon
+                    | LoginFault::Times
+                    | LoginFault::TooOld
+                    | LoginFault::AnotherSession => NotLookedUpReason::LoginRefused,
+                }),
             }),
         });
         Ok(ProvideCopyInfoResponse {
@@ -124,15 +145,26 @@ impl LinkageService {
             policy_effective_at: policy.effective_at,
             next_policy,
             now: Some(now.to_proto()),
-            beacon: self.beacon.beacon(now).to_vec(),
+            beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
-            card_lists_fresh: self.cards.can_tell(),
+            card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))
                 .map(|kind| kind.to_proto().into())
                 .collect(),
         })
+    }
+}
+
+/// The whole batch comes again, so that what is known and what is not, and cover items, have one fate (I6).
+fn need_proof(request: &ProvideCopyInfoRequest) -> ProvideCopyInfoResponse {
+    let results = request.items.iter().map(|item| ItemResult {
+        request_id: item.request_id.clone(),
+        outcome: Some(not_looked_up(NotLookedUpReason::NeedProof)),
+    });
+    ProvideCopyInfoResponse {
+        results: results.collect(),
     }
 }
 

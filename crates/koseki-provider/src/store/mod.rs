@@ -39,6 +39,7 @@ use crate::{
     register::{RegisterCopy, RegisterFacts},
 };
 
+pub use lookups::card_key;
 pub use read::READ as RELEASE_READ;
 
 /// The registry side's schema.
@@ -68,6 +69,8 @@ pub struct LinkageFacts {
     pub confirmed_at: Timestamp,
     /// The person.
     pub person: Lookup,
+    /// What the key of the card that it is bound to is found by.
+    pub card_key: Lookup,
 }
 
 /// A gateway's batch, for its sequence number.

@@ -306,7 +306,10 @@ impl<'a> Batch<'a> {
             let rule = "a person that is loaded";
             return Err(LineFault::new(LineReason::UnknownReference, "person_id", rule));
         }
-        let (handle, card_key) = (code.handle(), lookups::card_key(self.keys, card_key_sha256));
+        let (handle, card_key) = (
+            code.handle(),
+            lookups::card_key(&self.keys.lookup, card_key_sha256),
+        );
         let lookup = lookups::handle(self.keys, &handle);
         let Some(known) = self.linkages.get_mut(&lookup) else {
             let opens = matches!(state, LinkageState::Active | LinkageState::Pending);
@@ -397,7 +400,7 @@ impl<'a> Batch<'a> {
         new_code: &LinkageCode,
         card_key_sha256: &[u8; 32],
     ) -> Result<Change, LineFault> {
-        let card_key = lookups::card_key(self.keys, card_key_sha256);
+        let card_key = lookups::card_key(&self.keys.lookup, card_key_sha256);
         let old = self
             .linkages
             .get(&lookups::handle(self.keys, &code.handle()))
@@ -481,7 +484,7 @@ pub(super) async fn reactivate(
     keys: &Keyring,
     card_key_sha256: &[u8; 32],
 ) -> Result<Option<Pseudonym>, ActError> {
-    let card_key = lookups::card_key(keys, card_key_sha256);
+    let card_key = lookups::card_key(&keys.lookup, card_key_sha256);
     let rows = tx
         .all(
             "SELECT person FROM linkage WHERE card_key = {card_key} AND state = 'SUSPENDED'",

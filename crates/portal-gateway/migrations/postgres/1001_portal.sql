@@ -27,6 +27,8 @@ CREATE TABLE session (
     card_key      BYTEA   NOT NULL,
     card_issuer   BYTEA   NOT NULL,
     sealed_serial BYTEA   NOT NULL,
+    proof_sha256  BYTEA   NOT NULL,
+    sealed_proof  BYTEA   NOT NULL,
     card_expires  BIGINT  NOT NULL,
     logged_in_at  BIGINT  NOT NULL,
     last_used_at  BIGINT  NOT NULL,

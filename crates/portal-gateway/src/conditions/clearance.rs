@@ -73,6 +73,11 @@ impl Clearance {
         self.logged_in.at
     }
 
+    /// What names the proof of the login.
+    pub fn proof_sha256(&self) -> &[u8; 32] {
+        &self.logged_in.proof_sha256
+    }
+
     /// The consent.
     pub fn consent(&self) -> &ConsentFacts {
         &self.consented.0

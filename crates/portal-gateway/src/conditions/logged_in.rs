@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use common::{clock::Timestamp, refusal::Reason};
+use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use super::Conditions;
 use crate::provision::Asked;
@@ -24,6 +25,21 @@ pub struct SessionFacts {
     pub last_used_at: Timestamp,
     /// Whether it was ended.
     pub ended: bool,
+    /// Names the login proof.
+    pub proof_sha256: [u8; 32],
+    /// The login proof.
+    pub proof: KeptProof,
+}
+
+/// A session's login proof, as it was read.
+#[derive(Clone)]
+pub enum KeptProof {
+    /// It was not asked for.
+    NotRead,
+    /// It does not open.
+    Unreadable,
+    /// It is here.
+    Read(LoginProof),
 }
 
 impl SessionFacts {
@@ -46,6 +62,8 @@ impl SessionFacts {
 pub struct LoggedIn {
     /// When they logged in.
     pub(super) at: Timestamp,
+    /// Names the proof of it.
+    pub(super) proof_sha256: [u8; 32],
 }
 
 impl LoggedIn {
@@ -58,6 +76,9 @@ impl LoggedIn {
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
         let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        if matches!(session.proof, KeptProof::Unreadable) {
+            return Err(Reason::Unavailable);
+        }
         conditions.lists.check(
             &session.card_issuer,
             serial,
@@ -67,6 +88,7 @@ impl LoggedIn {
         )?;
         Ok(Self {
             at: session.logged_in_at,
+            proof_sha256: session.proof_sha256,
         })
     }
 }

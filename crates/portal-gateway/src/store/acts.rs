@@ -11,11 +11,17 @@ use common::{
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
+    login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
     terms::ActId,
 };
+use koseki_proto::koseki::linkage::v1::LoginProof;
+use prost::Message as _;
 
-use super::{Block, NewConsent, NotOpened, RequesterError, SessionBounds, lookups, lookups::serial_place};
+use super::{
+    Block, NewConsent, NotOpened, RequesterError, SessionBounds, lookups,
+    lookups::{proof_place, serial_place},
+};
 use crate::conditions::ConsentFacts;
 
 fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
@@ -26,6 +32,7 @@ pub(super) async fn open_session(
     database: &Database,
     token_sha256: [u8; 32],
     (card, cards): (&Card, &Cards),
+    proof: &LoginProof,
     frontend: &PeerIdentity,
     now: Timestamp,
 ) -> Result<(), NotOpened> {
@@ -54,14 +61,25 @@ pub(super) async fn open_session(
                 .map_err(StoreError::from)?
                 .into(),
         ),
+        ("proof_sha256", (&login_proof::sha256(proof)).into()),
+        (
+            "proof",
+            database
+                .keys
+                .sealer
+                .seal(proof_place(&token_sha256), &proof.encode_to_vec())
+                .map_err(StoreError::from)?
+                .into(),
+        ),
         ("expires", card.not_after.unix_ms().into()),
         ("now", now.unix_ms().into()),
         ("ended", false.into()),
     ];
     tx.execute(
-        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, card_expires, \
-                              logged_in_at, last_used_at, ended) \
-         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {expires}, {now}, {now}, {ended})",
+        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, \
+                              proof_sha256, sealed_proof, card_expires, logged_in_at, last_used_at, ended) \
+         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {proof_sha256}, {proof}, {expires}, \
+                 {now}, {now}, {ended})",
         &params,
     )
     .await?;

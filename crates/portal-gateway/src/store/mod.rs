@@ -26,7 +26,7 @@ use common::{
     suspension::Suspensions,
     terms::{ActId, RequestId, RequestKind, RuleBroken},
 };
-use koseki_proto::koseki::evidence::v1::Entry;
+use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
 
 use crate::{
     conditions::{ConsentFacts, Guards},
@@ -105,8 +105,13 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// What both sides' stores can do alike.
     fn side(&self) -> &dyn SideStore;
 
-    /// Reads everything that could forbid the requests, for admission.
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    /// Reads everything that could forbid the requests, for admission, and the login proofs of the sessions `unproven`, by
+    /// the hashes of their tokens.
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError>;
 
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
@@ -129,6 +134,7 @@ pub trait GatewayStore: Send + Sync + 'static {
         token_sha256: [u8; 32],
         card: &Card,
         cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
     ) -> Result<(), NotOpened>;
@@ -268,9 +274,13 @@ impl GatewayStore for Store {
         self
     }
 
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
         let mut reader = self.database.reader().await?;
-        read::guards(&mut reader.connection(), &self.database.keys, asked).await
+        read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
     }
 
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
@@ -321,10 +331,11 @@ impl GatewayStore for Store {
         token_sha256: [u8; 32],
         card: &Card,
         cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
     ) -> Result<(), NotOpened> {
-        acts::open_session(&self.database, token_sha256, (card, cards), frontend, now).await
+        acts::open_session(&self.database, token_sha256, (card, cards), proof, frontend, now).await
     }
 
     async fn end_session(
@@ -416,7 +427,7 @@ impl ReleaseTx for Release {
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-        read::guards(&mut self.tx.connection(), &self.keys, asked).await
+        read::guards(&mut self.tx.connection(), &self.keys, asked, &[]).await
     }
 
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {

@@ -1,4 +1,5 @@
-//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements.
+//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements. Before
+//! it they bring the login proofs, too, that the registry side has not had.
 
 use common::{
     clock::Timestamp,
@@ -8,9 +9,12 @@ use common::{
     terms::{ActId, LinkageCode},
 };
 
-use super::lookups::{code_place, serial_place};
+use koseki_proto::koseki::linkage::v1::LoginProof;
+use prost::Message as _;
+
+use super::lookups::{code_place, proof_place, serial_place};
 use crate::{
-    conditions::{ConsentFacts, Guards, LinkageFacts, SessionFacts},
+    conditions::{ConsentFacts, Guards, KeptProof, LinkageFacts, SessionFacts},
     provision::Asked,
 };
 
@@ -18,6 +22,7 @@ pub(super) async fn guards(
     connection: &mut Connection<'_>,
     keys: &Keyring,
     asked: &[Asked],
+    unproven: &[[u8; 32]],
 ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
     let suspensions = suspensions(connection).await?;
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
@@ -26,11 +31,15 @@ pub(super) async fn guards(
         .all(
             "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, \
                     logged_in_at, last_used_at, ended, linkage.code, linkage.sealed_code, linkage.state, \
-                    linkage.confirmed_at, block.card_key IS NOT NULL \
+                    linkage.confirmed_at, block.card_key IS NOT NULL, proof_sha256, \
+                    CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END \
              FROM {asked} JOIN session ON session.token = asked.value \
              LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
              LEFT JOIN block ON block.card_key = session.card_key",
-            &[("asked", tokens)],
+            &[
+                ("asked", tokens),
+                ("unproven", Value::keys(unproven.iter().map(<[u8; 32]>::as_slice))),
+            ],
         )
         .await?;
     let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
@@ -92,6 +101,16 @@ fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
         logged_in_at: moment(row, 7)?,
         last_used_at: moment(row, 8)?,
         ended: row.bool(9)?,
+        proof_sha256: row.array(15)?,
+        proof: match row.optional_bytes(16)? {
+            None => KeptProof::NotRead,
+            Some(sealed) => keys
+                .sealer
+                .open(proof_place(row.bytes(1)?), sealed)
+                .ok()
+                .and_then(|opened| LoginProof::decode(opened.as_slice()).ok())
+                .map_or(KeptProof::Unreadable, KeptProof::Read),
+        },
     })
 }
 
