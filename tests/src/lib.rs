@@ -8,10 +8,12 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod feed;
 pub mod gate;
 pub mod hooks;
 pub mod instances;
 pub mod log;
+pub mod proxy;
 pub mod raw;
 pub mod soak;
 mod stored;
@@ -36,6 +38,7 @@ use devkit::{
 use hooks::{HookedGateway, HookedProvider, Places};
 use koseki_provider::{Provider, store::ProviderStore};
 use portal_gateway::{Gateway, store::GatewayStore};
+use proxy::Proxy;
 use tempfile::TempDir;
 
 /// Seed of the tests' data set; a failure is repeated with it.
@@ -77,7 +80,23 @@ impl Pair {
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
         let places = [registry, portal];
-        Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, places, None).await
+    }
+
+    /// Starts both on an empty store, the gateway behind a proxy before the provider's linkage listener.
+    pub async fn start_behind(proxy: &Proxy) -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let plan = Plan {
+            seed: SEED,
+            registers: REGISTERS,
+            addresses: Addresses::loopback(),
+        };
+        let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        stores::place(&deployment).await;
+        let none = Places::default();
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, [&none, &none], Some(proxy)).await
     }
 
     /// Starts both on what is stored, with places in the release transactions of the registry and the portal side.
@@ -86,6 +105,7 @@ impl Pair {
         deployment: Deployment,
         clock: Arc<ShiftedClock>,
         [registry, portal]: [&Places; 2],
+        proxy: Option<&Proxy>,
     ) -> Self {
         let config = common::config::load(&deployment.provider_config()).unwrap();
         let places = registry.clone();
@@ -95,9 +115,15 @@ impl Pair {
             Arc::new(HookedProvider { store, places }) as Arc<dyn ProviderStore>
         };
         let provider = Provider::start_on(config, clock.clone(), on).await.unwrap();
-        deployment
-            .point_gateway_at(&address(&provider, Listener::Linkage))
-            .unwrap();
+        let linkage = address(&provider, Listener::Linkage);
+        let there = match proxy {
+            Some(proxy) => {
+                proxy.point_at(&linkage);
+                proxy.address()
+            }
+            None => linkage,
+        };
+        deployment.point_gateway_at(&there).unwrap();
         let config = common::config::load(&deployment.gateway_config()).unwrap();
         let places = portal.clone();
         let mut portal_store = None;

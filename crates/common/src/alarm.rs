@@ -23,6 +23,8 @@ pub enum Alarm {
     /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
     /// find out why.
     AnswerOutsideMask,
+    /// The suppression feed is older than the policy's bound: nothing is provided.
+    SuppressionFeedStale,
 }
 
 impl Alarm {
@@ -35,6 +37,7 @@ impl Alarm {
             Self::ClosingUnconfirmed => "CLOSING_UNCONFIRMED",
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
+            Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     persons,
     provision::{LinkageService, Releaser},
     store::{ProviderStore, SCHEMA, Store},
+    suppression::{self, Suppressions},
 };
 
 /// Message limits of the linkage listener, in bytes.
@@ -63,6 +64,9 @@ impl Parts {
         }
         if keys.handle.is_none() {
             return Err(format!("{}: handle: exactly one key", config.keyring_file.display()).into());
+        }
+        if keys.feed.is_none() {
+            return Err(format!("{}: feed: at least one key", config.keyring_file.display()).into());
         }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
@@ -158,6 +162,7 @@ impl Provider {
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
+        let feed = keys.feed.clone().ok_or("feed: at least one key")?;
         let pseudonym = keys.pseudonym.clone();
         let keys = Arc::new(keys);
         let cards = Arc::new(cards);
@@ -192,6 +197,9 @@ impl Provider {
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
         }
 
+        let (follower, newest) = suppression::follower(store.clone(), feed, clock.clone());
+        server.background(follower.keep_up());
+
         let gateways = GatewaysSeen::default();
         let guard_wait = GuardWait::new(clock.clone(), policies.clone());
         let linkage = LinkageService {
@@ -202,6 +210,7 @@ impl Provider {
             beacon,
             clock: clock.clone(),
             gateways: gateways.clone(),
+            suppressions: Suppressions::new(newest, policies.clone(), clock.clone()),
         };
         let linkage = LinkageServer::new(linkage)
             .max_decoding_message_size(MAX_BATCH_IN)

@@ -22,7 +22,7 @@ use koseki_proto::{
     },
     portal::admin::v1::{
         GetStatusRequest, GetStatusResponse, RevocationListStatus, SetBlockRequest, SetBlockResponse,
-        portal_admin_server::PortalAdmin,
+        SuppressionFeedStatus, portal_admin_server::PortalAdmin,
     },
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -31,6 +31,7 @@ use crate::{
     linkage,
     provider_link::ProviderLink,
     store::{Block, GatewayStore},
+    suppression::Replica,
 };
 
 /// Serves `portal.admin.v1.PortalAdmin`.
@@ -48,6 +49,8 @@ pub struct AdminService {
     pub board: Arc<StatusBoard>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// The suppression feed.
+    pub suppressions: Arc<Replica>,
     /// The cards' revocation lists.
     pub cards: Arc<Cards>,
 }
@@ -75,6 +78,13 @@ impl AdminService {
             side: Some(board.map_err(Reason::from)?),
             provider: Some(self.provider.seen()),
             revocation_lists: self.cards.updates().into_iter().map(list).collect(),
+            suppression_feed: self
+                .suppressions
+                .told()
+                .map(|(sequence, age)| SuppressionFeedStatus {
+                    sequence,
+                    age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                }),
         })
     }
 

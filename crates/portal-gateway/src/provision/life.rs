@@ -20,6 +20,7 @@ use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Provides copy information.
@@ -36,6 +37,8 @@ pub struct Provision {
     pub cards: Arc<Cards>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped altogether.
+    pub suppressions: Arc<Replica>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
@@ -119,6 +122,7 @@ impl Provision {
             policy,
             cards: &self.cards,
             suspensions,
+            suppressions: self.suppressions.current(),
             now: self.clock.now(),
         }
     }
