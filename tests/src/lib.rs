@@ -8,11 +8,13 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod feed;
 pub mod forger;
 pub mod gate;
 pub mod hooks;
 pub mod instances;
 pub mod log;
+pub mod proxy;
 pub mod raw;
 pub mod soak;
 mod stored;
@@ -37,6 +39,7 @@ use devkit::{
 use hooks::{HookedGateway, HookedProvider, Places};
 use koseki_provider::{Provider, store::ProviderStore};
 use portal_gateway::{Gateway, store::GatewayStore};
+use proxy::Proxy;
 use tempfile::TempDir;
 
 /// Seed of the tests' data set; a failure is repeated with it.
@@ -83,7 +86,23 @@ impl Pair {
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
         prepare(&deployment);
-        Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, places, None).await
+    }
+
+    /// Starts both on an empty store, the gateway behind a proxy before the provider's linkage listener.
+    pub async fn start_behind(proxy: &Proxy) -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let plan = Plan {
+            seed: SEED,
+            registers: REGISTERS,
+            addresses: Addresses::loopback(),
+        };
+        let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        stores::place(&deployment).await;
+        let none = Places::default();
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, [&none, &none], Some(proxy)).await
     }
 
     /// Starts both on what is stored, with places in the release transactions of the registry and the portal side.
@@ -92,6 +111,7 @@ impl Pair {
         deployment: Deployment,
         clock: Arc<ShiftedClock>,
         [registry, portal]: [&Places; 2],
+        proxy: Option<&Proxy>,
     ) -> Self {
         let config = common::config::load(&deployment.provider_config()).unwrap();
         let places = registry.clone();
@@ -101,9 +121,15 @@ impl Pair {
             Arc::new(HookedProvider { store, places }) as Arc<dyn ProviderStore>
         };
         let provider = Provider::start_on(config, clock.clone(), on).await.unwrap();
-        deployment
-            .point_gateway_at(&address(&provider, Listener::Linkage))
-            .unwrap();
+        let linkage = address(&provider, Listener::Linkage);
+        let there = match proxy {
+            Some(proxy) => {
+                proxy.point_at(&linkage);
+                proxy.address()
+            }
+            None => linkage,
+        };
+        deployment.point_gateway_at(&there).unwrap();
         let config = common::config::load(&deployment.gateway_config()).unwrap();
         let places = portal.clone();
         let mut portal_store = None;
@@ -129,7 +155,7 @@ impl Pair {
         let clock = self.clock.clone();
         self.stop().await;
         between(&deployment);
-        Self::start_in(directory, deployment, clock, places).await
+        Self::start_in(directory, deployment, clock, places, None).await
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.

@@ -84,7 +84,7 @@ impl Caller {
         }
     }
 
-    /// The channel, for calls of one's own.
+    /// Its channel, for a client of generated code.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

@@ -28,6 +28,8 @@ pub enum Alarm {
     RevocationListUnusable,
     /// A root has no fresh revocation list: its cards can neither log in nor be provided to.
     RevocationListStale,
+    /// The suppression feed is older than the policy's bound: nothing is provided.
+    SuppressionFeedStale,
 }
 
 impl Alarm {
@@ -42,6 +44,7 @@ impl Alarm {
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
             Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
             Self::RevocationListStale => "REVOCATION_LIST_STALE",
+            Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and what was made with the others is
-/// still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
+/// and `key` (64 hexadecimal digits). Of `sealing`, `beacon` and `feed` the first is used, and what was made with the other
+/// sealing keys and beacon keys is still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -26,6 +26,8 @@ pub struct Keyring {
     pub beacon: Option<BeaconKeys>,
     /// Makes register handles; on the registry side only.
     pub handle: Option<HandleKey>,
+    /// Makes the keys of the suppression feed; on the registry side only.
+    pub feed: Option<FeedKey>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +40,8 @@ struct File {
     beacon: Vec<Entry>,
     #[serde(default)]
     handle: Vec<Entry>,
+    #[serde(default)]
+    feed: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +67,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym, beacon and handle of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle and feed of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -113,6 +117,9 @@ impl Keyring {
                 entries => Some(BeaconKeys(entries.iter().map(|(_, key)| hmac_key(key)).collect())),
             },
             handle,
+            feed: keys("feed", file.feed)?
+                .first()
+                .map(|(_, key)| FeedKey(hmac_key(key))),
         })
     }
 }
@@ -145,7 +152,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(LookupKey, PseudonymKey, BeaconKeys, HandleKey);
+redacted!(LookupKey, PseudonymKey, BeaconKeys, HandleKey, FeedKey);
 
 /// Makes the values by which sealed rows are found.
 #[derive(Clone)]
@@ -232,6 +239,23 @@ impl HandleKey {
     pub fn register(&self, municipality_code: &str, local_number: &str) -> RegisterHandle {
         let parts = [municipality_code.as_bytes(), local_number.as_bytes()];
         mac(&self.0, "koseki-register-handle-v1", &parts)
+    }
+}
+
+/// Makes the keys of the suppression feed. It never leaves the registry side: what a gateway gets is the key of one series,
+/// and what pads a series is made with this one, so that a gateway cannot tell padding from entries.
+#[derive(Clone)]
+pub struct FeedKey(hmac::Key);
+
+impl FeedKey {
+    /// The secret of the series of this id.
+    pub(crate) fn series(&self, id: &[u8; 16]) -> [u8; 32] {
+        mac(&self.0, "koseki-feed-series-v1", &[id])
+    }
+
+    /// The padding of this number in the series of this id: always the same, and never made again for another number.
+    pub(crate) fn padding(&self, id: &[u8; 16], number: u64) -> [u8; 16] {
+        mac(&self.0, "koseki-feed-padding-v1", &[id, &number.to_be_bytes()])
     }
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod digest;
 pub mod eligibility;
 pub mod evidence;
+pub mod feed;
 pub mod files;
 pub mod identity;
 pub mod json;

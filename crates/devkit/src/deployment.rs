@@ -246,7 +246,7 @@ impl Deployment {
         }
         keyring::write(
             &this.provider().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym", "beacon", "handle"],
+            &["sealing", "lookup", "pseudonym", "beacon", "handle", "feed"],
         )?;
         keyring::write(
             &this.gateway().join("keyring.toml"),

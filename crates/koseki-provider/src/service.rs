@@ -35,6 +35,7 @@ use crate::{
     persons,
     provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
+    suppression::{self, Suppressions},
 };
 
 /// Message limits of the linkage listener, in bytes. In: an eligibility of 512 KiB, and 256 items with login proofs of
@@ -67,6 +68,9 @@ impl Parts {
         }
         if keys.handle.is_none() {
             return Err(format!("{}: handle: exactly one key", config.keyring_file.display()).into());
+        }
+        if keys.feed.is_none() {
+            return Err(format!("{}: feed: at least one key", config.keyring_file.display()).into());
         }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
@@ -164,6 +168,7 @@ impl Provider {
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
+        let feed = keys.feed.clone().ok_or("feed: at least one key")?;
         let pseudonym = keys.pseudonym.clone();
         let cards = Arc::new(cards);
         let logins = Arc::new(Logins::new(
@@ -211,6 +216,9 @@ impl Provider {
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
         }
 
+        let (follower, newest) = suppression::follower(store.clone(), feed, clock.clone());
+        server.background(follower.keep_up());
+
         let gateways = GatewaysSeen::default();
         let guard_wait = GuardWait::new(clock.clone(), policies.clone());
         let linkage = LinkageService {
@@ -222,6 +230,7 @@ impl Provider {
             cards: cards.clone(),
             clock: clock.clone(),
             gateways: gateways.clone(),
+            suppressions: Suppressions::new(newest, policies.clone(), clock.clone()),
         };
         let linkage = LinkageServer::new(linkage)
             .max_decoding_message_size(MAX_BATCH_IN)

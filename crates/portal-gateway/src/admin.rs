@@ -20,7 +20,7 @@ use koseki_proto::{
         SuspendProvisionResponse,
     },
     portal::admin::v1::{
-        GetStatusRequest, GetStatusResponse, SetBlockRequest, SetBlockResponse,
+        GetStatusRequest, GetStatusResponse, SetBlockRequest, SetBlockResponse, SuppressionFeedStatus,
         portal_admin_server::PortalAdmin,
     },
 };
@@ -30,6 +30,7 @@ use crate::{
     linkage,
     provider_link::ProviderLink,
     store::{Block, GatewayStore},
+    suppression::Replica,
 };
 
 /// Serves `portal.admin.v1.PortalAdmin`.
@@ -47,6 +48,8 @@ pub struct AdminService {
     pub board: Arc<StatusBoard>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// The suppression feed.
+    pub suppressions: Arc<Replica>,
 }
 
 impl AdminService {
@@ -64,6 +67,13 @@ impl AdminService {
         Ok(GetStatusResponse {
             side: Some(board.map_err(Reason::from)?),
             provider: Some(self.provider.seen()),
+            suppression_feed: self
+                .suppressions
+                .told()
+                .map(|(sequence, age)| SuppressionFeedStatus {
+                    sequence,
+                    age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                }),
         })
     }
 

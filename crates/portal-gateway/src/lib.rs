@@ -15,5 +15,6 @@ pub mod provider_link;
 pub mod provision;
 mod service;
 pub mod store;
+pub mod suppression;
 
 pub use service::Gateway;

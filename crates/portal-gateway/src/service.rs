@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
-    alarm::Alarms,
+    alarm::{Alarm, Alarms},
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
@@ -34,6 +34,7 @@ use crate::{
     provider_link::ProviderLink,
     provision::Provision,
     store::{GatewayStore, SCHEMA, Store},
+    suppression::{Follower, Replica},
 };
 
 /// Message limit of the portal listener, in bytes.
@@ -175,12 +176,19 @@ impl Gateway {
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
-            connector.channel(),
+            connector.clone().channel(),
             there.instance.clone(),
             policies.clone(),
             interval,
             clock.clone(),
         ));
+        let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
+        let feed = Follower::new(
+            connector.channel(),
+            suppressions.clone(),
+            policies.clone(),
+            clock.clone(),
+        );
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -188,6 +196,7 @@ impl Gateway {
             alarms: alarms.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             signer,
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
@@ -202,10 +211,14 @@ impl Gateway {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
-        {
-            let (provider, cards) = (provider.clone(), cards.clone());
-            server.background(keep_looking(provider, cards, interval, server.readiness()));
-        }
+        server.background(feed.keep_up());
+        let watched = Watched {
+            provider: provider.clone(),
+            suppressions: suppressions.clone(),
+            cards: cards.clone(),
+            alarms: alarms.clone(),
+        };
+        server.background(watched.keep_looking(interval, server.readiness()));
         server.background(forget_challenges(store.clone(), clock.clone()));
         {
             let store = store.clone();
@@ -232,6 +245,7 @@ impl Gateway {
             policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -250,6 +264,7 @@ impl Gateway {
             policies,
             board: Arc::new(board),
             provider,
+            suppressions,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
@@ -266,22 +281,34 @@ impl Gateway {
     }
 }
 
-/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, and there
-/// is a fresh list of what cards are revoked.
-async fn keep_looking(
+/// What the gateway needs to be ready.
+struct Watched {
     provider: Arc<ProviderLink>,
+    suppressions: Arc<Replica>,
     cards: Arc<Cards>,
-    interval: Duration,
-    readiness: Readiness,
-) {
-    loop {
-        provider.look().await;
-        let good = provider.state().is_some() && cards.can_tell();
-        if good != readiness.get() {
-            readiness.set(good).await;
-            tracing::info!(ready = good, "readiness changed");
+    alarms: Alarms,
+}
+
+impl Watched {
+    /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
+    /// suppression feed is fresh, and there is a fresh list of what cards are revoked.
+    async fn keep_looking(self, interval: Duration, readiness: Readiness) {
+        loop {
+            self.provider.look().await;
+            let good = self.provider.state().is_some()
+                && self.suppressions.current().is_some()
+                && self.cards.can_tell();
+            if good != readiness.get() {
+                readiness.set(good).await;
+                tracing::info!(ready = good, "readiness changed");
+            }
+            self.alarms.set(
+                Alarm::SuppressionFeedStale,
+                self.provider.instance(),
+                self.suppressions.is_overdue(),
+            );
+            tokio::time::sleep(interval).await;
         }
-        tokio::time::sleep(interval).await;
     }
 }
 

@@ -15,8 +15,8 @@ use common::{
 };
 use koseki_proto::koseki::linkage::v1::{
     GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
-    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, item_result::Outcome,
-    linkage_server::Linkage,
+    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest,
+    item_result::Outcome, linkage_server::Linkage,
 };
 use tonic::{Request, Response, Status};
 
@@ -26,7 +26,11 @@ use super::{
     login::{LoginFault, Logins},
     release::{Answer, Call, CallOutcome},
 };
-use crate::{gateways::GatewaysSeen, store::ProviderStore};
+use crate::{
+    gateways::GatewaysSeen,
+    store::ProviderStore,
+    suppression::{Suppressions, SuppressionsStream},
+};
 
 /// Serves `koseki.linkage.v1.Linkage`.
 pub struct LinkageService {
@@ -46,6 +50,8 @@ pub struct LinkageService {
     pub clock: Arc<dyn Clock>,
     /// The gateways that were here.
     pub gateways: GatewaysSeen,
+    /// The suppression feed.
+    pub suppressions: Suppressions,
 }
 
 impl LinkageService {
@@ -176,6 +182,8 @@ fn not_looked_up(reason: NotLookedUpReason) -> Outcome {
 
 #[tonic::async_trait]
 impl Linkage for LinkageService {
+    type WatchSuppressionsStream = SuppressionsStream;
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -190,5 +198,13 @@ impl Linkage for LinkageService {
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
         Ok(Response::new(self.status(&permit, request.get_ref()).await?))
+    }
+
+    async fn watch_suppressions(
+        &self,
+        request: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<SuppressionsStream>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.suppressions.open(permit.peer().name())?))
     }
 }

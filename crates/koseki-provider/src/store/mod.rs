@@ -9,6 +9,7 @@ mod persons;
 mod read;
 mod reports;
 mod sequences;
+pub(crate) mod suppression;
 
 use std::{collections::HashSet, sync::Arc};
 

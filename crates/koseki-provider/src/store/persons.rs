@@ -3,7 +3,7 @@
 
 mod write;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::{
     approval::Opening,
@@ -20,7 +20,7 @@ use common::{
 };
 use koseki_proto::koseki::common::v1::LineReason;
 
-use super::{Loaded, current_registers, lookups};
+use super::{Loaded, current_registers, lookups, suppression};
 use crate::persons::PersonLine;
 
 pub(super) async fn store(
@@ -42,6 +42,7 @@ pub(super) async fn store(
             batch.write(&mut tx).await?;
             let references = batch.written_references();
             load.add(current_registers::check(&mut tx, keys, references, operator, now).await?);
+            suppression::look_again(&mut tx, &batch.written_persons(), &[], now).await?;
         }
         if let LoadEnd::Stored { forbids, epoch } = load.commit(tx, now).await? {
             return Ok(Loaded {
@@ -451,6 +452,17 @@ impl<'a> Batch<'a> {
             write::linkages(tx, &linkages).await?;
         }
         Ok(())
+    }
+
+    /// Persons who were written, and those of linkages that were.
+    fn written_persons(&self) -> Vec<Lookup> {
+        let persons = self.persons.iter().filter(|(_, person)| person.written);
+        let linkages = self.linkages.values().filter(|linkage| linkage.written);
+        let all: BTreeSet<Lookup> = persons
+            .map(|(person, _)| *person)
+            .chain(linkages.map(|linkage| linkage.person))
+            .collect();
+        all.into_iter().collect()
     }
 
     fn written_references(&self) -> Vec<Lookup> {

@@ -7,7 +7,7 @@ use koseki_proto::{
         admin::v1::{GatewaySeen, GetStatusResponse as RegistryStatus},
         common::v1::{CertificateStatus, PolicyStatus, RevocationListStatus, SideStatus},
     },
-    portal::admin::v1::{GetStatusResponse as PortalStatus, ProviderSeen},
+    portal::admin::v1::{GetStatusResponse as PortalStatus, ProviderSeen, SuppressionFeedStatus},
 };
 use serde_json::{Map, Value, json};
 
@@ -99,6 +99,7 @@ pub(super) fn portal(told: &PortalStatus, now: Timestamp) -> Screen {
         ),
     };
     layout.add("registry side", provider, "provider", seen.map(document).into());
+    layout.suppression_feed(told.suppression_feed.as_ref());
     layout.screen("portal", &side)
 }
 
@@ -249,6 +250,18 @@ impl Layout {
         let documents = side.alarms.iter();
         let documents = documents.map(|alarm| json!({"name": alarm.name, "about": alarm.about}));
         self.add("alarms", text, "alarms", documents.collect());
+    }
+
+    fn suppression_feed(&mut self, feed: Option<&SuppressionFeedStatus>) {
+        let text = match feed {
+            None => {
+                self.findings.push("there is no suppression feed".to_owned());
+                "NONE".to_owned()
+            }
+            Some(feed) => format!("{} ms old, sequence {}", feed.age_ms, feed.sequence),
+        };
+        let value = feed.map(|feed| json!({"sequence": feed.sequence, "age_ms": feed.age_ms}));
+        self.add("suppression feed", text, "suppression_feed", value.into());
     }
 
     fn revocation_lists(&mut self, lists: &[RevocationListStatus]) {

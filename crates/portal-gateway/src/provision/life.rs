@@ -25,6 +25,7 @@ use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Provides copy information.
@@ -41,6 +42,8 @@ pub struct Provision {
     pub cards: Arc<Cards>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped altogether.
+    pub suppressions: Arc<Replica>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
@@ -173,6 +176,7 @@ impl Provision {
             policy,
             lists,
             suspensions,
+            suppressions: self.suppressions.current(),
             now: self.clock.now(),
         }
     }

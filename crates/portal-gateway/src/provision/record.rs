@@ -14,7 +14,7 @@ use super::{
     Asked, Outcome, Provision, Verdict,
     forward::{Answer, Answered},
 };
-use crate::conditions::{Clearance, Cleared, Conditions, Guards, clear};
+use crate::conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
@@ -124,7 +124,7 @@ impl Provision {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
                 Cleared::Clear(_) | Cleared::Cover { .. } => {
-                    Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE"))
+                    Decision::not_provided(cause.unwrap_or(NotSuppressed::OF_THE_REGISTRY_SIDE))
                 }
             },
             Answer::Provided(info, forwarded) => {
