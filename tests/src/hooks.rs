@@ -8,7 +8,8 @@ use std::{
 };
 
 use common::{
-    card::Card,
+    card::{Card, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -21,6 +22,7 @@ use common::{
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
     evidence::v1::Entry,
+    linkage::v1::LoginProof,
 };
 use koseki_provider::{
     non_provision::{Named, NonProvisionRecord},
@@ -33,8 +35,8 @@ use portal_gateway::{
     linkage::LinkageLine,
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, NewConsent, OldData, OpenSession, RequesterError,
-        SessionBounds,
+        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
+        RequesterError, SessionBounds,
     },
 };
 use tonic::async_trait;
@@ -109,6 +111,10 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.policy_holds(policy, now)
     }
 
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
@@ -147,8 +153,12 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-        self.store.read(asked).await
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+        self.store.read(asked, unproven).await
     }
 
     async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx>, StoreError> {
@@ -177,10 +187,14 @@ impl GatewayStore for HookedGateway {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.store.open_session(token_sha256, card, frontend, now).await
+    ) -> Result<(), NotOpened> {
+        self.store
+            .open_session(token_sha256, card, cards, proof, frontend, now)
+            .await
     }
 
     async fn end_session(
@@ -276,6 +290,10 @@ struct HookedRegistryRelease {
 impl registry::ReleaseTx for HookedRegistryRelease {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {

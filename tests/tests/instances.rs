@@ -25,7 +25,7 @@ use std::{
 use common::{
     clock::{Clock, ShiftedClock},
     refusal::Reason,
-    terms::{ActId, RequestKind},
+    terms::{ActId, LinkageCode, RequestKind},
 };
 use devkit::{
     card::VirtualCard,
@@ -35,6 +35,7 @@ use devkit::{
 };
 use integration_tests::{
     Pair,
+    feed::Watcher,
     gate::both_wait_at_the_gate,
     hooks::Places,
     identity,
@@ -115,6 +116,42 @@ async fn asked(
         Err(CallError::Refused(refused)) => Err(refused.wire),
         Err(error) => panic!("{}: {error}", scenario.name()),
     }
+}
+
+/// What one instance writes down, both serve: each to its own gateways, under a key of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_serve_the_same_suppression_feed() {
+    let places = Places::default();
+    let pairs = TwoDeployments::create().await.start(&places, &places).await;
+    let (person, _) = pairs[0]
+        .cast()
+        .await
+        .person(Scenario::Ordinary)
+        .map(|(person, card)| (person.clone(), card))
+        .unwrap();
+    let persons = std::fs::read_to_string(pairs[0].deployment.persons()).unwrap();
+    let of_card = format!("\"card_key_sha256\":\"{}\"", person.card_key_sha256);
+    let line = persons.lines().find(|line| line.contains(&of_card)).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let handle = LinkageCode::parse_text(line["linkage_code"].as_str().unwrap())
+        .unwrap()
+        .handle();
+    let mut watchers = [
+        Watcher::start(&pairs[0], "watcher").await,
+        Watcher::start(&pairs[1], "watcher").await,
+    ];
+    assert!(watchers.iter().all(|watcher| !watcher.holds(&handle)));
+    let [operator, _] = pairs[0].offices().registry;
+    operator
+        .record_non_provision(&operator.ids().next(), Some(&person.person_id), None)
+        .await
+        .unwrap();
+    for watcher in &mut watchers {
+        watcher.until(1).await;
+        assert!(watcher.holds(&handle));
+        assert_eq!(watcher.sequence, 1);
+    }
+    assert_ne!(watchers[0].entries().as_slice(), watchers[1].entries().as_slice());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,7 +115,7 @@ async fn a_session_ends_when_a_call_finds_that_its_certificate_has_expired() {
 #[tokio::test]
 async fn sessions_of_revoked_cards_end_when_a_newer_list_is_read() {
     let none = Places::default();
-    let pair = Pair::start_edited([&none, &none], |deployment| {
+    let pair = Pair::start_prepared([&none, &none], |deployment| {
         set_number(&deployment.gateway_config(), "card", "crl_reload_seconds", 1);
     })
     .await
@@ -235,7 +235,7 @@ fn refused(outcome: Result<(), Status>) -> String {
 #[tokio::test]
 async fn a_frontend_whose_logins_fail_is_slowed_down_and_no_other_is() {
     let none = Places::default();
-    let pair = Pair::start_edited([&none, &none], |deployment| {
+    let pair = Pair::start_prepared([&none, &none], |deployment| {
         let config = deployment.gateway_config();
         set_number(&config, "login", "failures", 3);
         set_number(&config, "login", "failures_per_second", 1);

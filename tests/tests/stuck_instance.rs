@@ -25,30 +25,24 @@ use std::{
 use common::{
     authorisation::Listener,
     clock::{Clock as _, SystemClock},
-    eligibility::Signer,
-    identity::{Role, TrustDomain},
-    policy::Policy,
     refusal::Reason,
-    terms::{ActId, LinkageCode, RequestKind},
-    tls::{Connector, TlsMaterial},
+    terms::RequestKind,
 };
 use devkit::{
-    client::{Access, CallError, Frontend, Ids, RegistryOperator, Session, Term},
-    deployment::{Deployment, OPERATORS, TRUST_DOMAIN},
+    card::VirtualCard,
+    client::{Access, CallError, Frontend, RegistryOperator, Session, Term},
+    deployment::OPERATORS,
     process::{Binaries, Pair, Service, start_provider},
     registers::Scenario,
     story::{self, Cast, Offices, Teller},
 };
 use integration_tests::{
+    forger::Forger,
     gate::{self, GATE},
     instances::TwoDeployments,
     log::{logs, provision, released_ids},
     soak,
     stores::Behind,
-};
-use koseki_proto::koseki::linkage::v1::{
-    ConsentRef, Eligibility, EligibilityItem, ProvideCopyInfoRequest, ProvideItem,
-    linkage_client::LinkageClient,
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -59,7 +53,6 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{interval, timeout},
 };
-use tonic::{Status, transport::Channel};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// What the others and acts are held up for at most.
@@ -496,94 +489,25 @@ const RELEASE_CONNECTIONS: usize = 2;
 const LARGE_COPIES: &str = "UPDATE register_copy SET body = \
      (SELECT string_agg(sha256(convert_to(register_copy.id || ' ' || part, 'UTF8')), '') FROM generate_series(1, 1900) AS part)";
 
-/// The first gateway's files, in other hands: batches of look-ups of one person.
-struct Forger {
-    deployment: Deployment,
-    config: portal_gateway::config::Config,
-    policy: Policy,
-    code: LinkageCode,
-    clock: Arc<SystemClock>,
-    client: LinkageClient<Channel>,
-    sequence: u64,
-}
-
-impl Forger {
-    fn new(deployment: &Deployment, clock: &Arc<SystemClock>) -> Self {
-        let config: portal_gateway::config::Config =
-            common::config::load(&deployment.gateway_config()).unwrap();
-        let linkages = std::fs::read_to_string(deployment.linkages()).unwrap();
-        // Of the first person of the data set, `ordinary`.
-        let line: serde_json::Value = serde_json::from_str(linkages.lines().next().unwrap()).unwrap();
-        let material = TlsMaterial::load(&config.tls).unwrap();
-        let domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
-        let connector = Connector::new(
-            &material,
-            &domain,
-            &config.provider.address,
-            Role::KosekiProvider,
-            &deployment.provider_instance(),
-            clock.clone(),
-        );
-        Self {
-            deployment: deployment.clone(),
-            policy: Policy::load(&config.policy_file).unwrap(),
-            code: LinkageCode::parse_text(line["linkage_code"].as_str().unwrap()).unwrap(),
-            clock: clock.clone(),
-            client: LinkageClient::new(connector.unwrap().channel()),
-            config,
-            // Above whatever the real gateway has used.
-            sequence: 1_000_000,
-        }
-    }
-
-    /// Asks for so many at once; the id of the first, and what comes back.
-    fn ask(&mut self, items: usize) -> (String, JoinHandle<Result<usize, Status>>) {
-        self.sequence += 1;
-        let (now, ids) = (self.clock.now(), Ids::new(self.clock.clone()));
-        let item = |_| EligibilityItem {
-            request_id: ids.next(),
-            kind: KIND.to_proto().into(),
-            procedure: String::new(),
-            linkage_handle: self.code.handle().expose().to_vec(),
-            session_sha256: vec![1; 32],
-            logged_in_at: Some(now.to_proto()),
-            consent: Some(ConsentRef {
-                consent_id: ActId::random().unwrap().to_string(),
-                text_sha256: self.policy.text_hashes(KIND).next().unwrap().to_vec(),
-                given_at: Some(now.to_proto()),
-                expires_at: Some(now.after(Duration::from_secs(600)).to_proto()),
-            }),
-            cover: false,
-        };
-        let eligibility = Eligibility {
-            gateway_instance: self.deployment.gateway_instance(),
-            provider_log: self.deployment.provider_instance(),
-            sequence: self.sequence,
-            policy_sha256: self.policy.sha256.to_vec(),
-            signed_at: Some(now.to_proto()),
-            items: (0..items).map(item).collect(),
-        };
-        let items = eligibility.items.iter().map(|item| ProvideItem {
-            request_id: item.request_id.clone(),
-            linkage_code: self.code.expose().to_vec(),
-        });
-        let key = &self.config.eligibility;
-        let signer = Signer::load(&key.private_key, &key.key_id).unwrap();
-        let request = ProvideCopyInfoRequest {
-            items: items.collect(),
-            eligibility: Some(signer.sign(&eligibility).0),
-        };
-        let mut client = self.client.clone();
-        let asked = async move {
-            Ok(client
-                .provide_copy_info(request)
-                .await?
-                .into_inner()
-                .results
-                .len())
-        };
-        (eligibility.items[0].request_id.clone(), tokio::spawn(asked))
-    }
+/// Asks for one person so many times in one batch, as a gateway would: the id of the first, and what comes back.
+async fn ask(
+    forger: &mut Forger,
+    card: &VirtualCard,
+    items: usize,
+) -> (String, JoinHandle<Result<usize, String>>) {
+    let (code, login) = (forger.code(card), forger.login(card).await);
+    let lines: Vec<_> = (0..items).map(|_| forger.honest(&code, &login)).collect();
+    let id = lines[0].item.request_id.clone();
+    let eligibility = forger.eligibility(&lines);
+    let request = forger.request(&eligibility, &lines);
+    let mut client = forger.client.clone();
+    let asked = async move {
+        let answer = client.provide_copy_info(request).await;
+        answer
+            .map(|answer| answer.into_inner().results.len())
+            .map_err(|status| status.code().to_string())
+    };
+    (id, tokio::spawn(asked))
 }
 
 /// The server cannot get rid of the rows that a stopped process does not take. Its own time-outs do not look at that.
@@ -612,16 +536,25 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     sqlx::query(LARGE_COPIES).execute(&mut server.0).await.unwrap();
     // Its statements are known to the server: then a look-up asks and takes the rows in one go. Each of the connections of
     // releases learns them; they take turns.
-    let mut forger = Forger::new(&deployments.first, &clock);
+    let linkage = first
+        .provider
+        .address(Listener::Linkage.name())
+        .unwrap()
+        .to_string();
+    let mut forger = Forger::new(&deployments.first, &linkage, clock.clone());
+    let (_, card) = Cast::new(&deployments.first, &access, &reach.portal)
+        .unwrap()
+        .person(Scenario::Ordinary)
+        .unwrap();
     for _ in 0..RELEASE_CONNECTIONS {
-        assert_eq!(forger.ask(1).1.await.unwrap().unwrap(), 1);
+        assert_eq!(ask(&mut forger, &card, 1).await.1.await.unwrap().unwrap(), 1);
     }
     // The look-up waits for this table with the gate in its hand, until the process is stopped. On a connection of its own:
     // within a transaction the server shows others' activity as it was at the first look.
     let mut holder = Server::of(&database).await;
     let lock = "BEGIN; LOCK TABLE non_provision IN ACCESS EXCLUSIVE MODE";
     holder.0.execute(lock).await.unwrap();
-    let (id, asked) = forger.ask(ITEMS);
+    let (id, asked) = ask(&mut forger, &card, ITEMS).await;
     let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
                  AND datname = current_database() AND wait_event_type = 'Lock'";
     let backend: i32 = until("the look-up does not come to the table", async || {

@@ -1,8 +1,8 @@
 //! The secret keys of a side: each purpose its own, each with an id, the newest first (DESIGN §7).
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and the other sealing keys still open
-/// what was made with them; of `lookup`, `pseudonym` and `handle` there is exactly one.
+/// and `key` (64 hexadecimal digits). Of `sealing`, `beacon` and `feed` the first is used, and what was made with the other
+/// sealing keys and beacon keys is still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -23,9 +23,11 @@ pub struct Keyring {
     /// Names persons and accounts in the audit log.
     pub pseudonym: PseudonymKey,
     /// Makes login beacons; on the registry side only.
-    pub beacon: Option<BeaconKey>,
+    pub beacon: Option<BeaconKeys>,
     /// Makes register handles; on the registry side only.
     pub handle: Option<HandleKey>,
+    /// Makes the keys of the suppression feed; on the registry side only.
+    pub feed: Option<FeedKey>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +40,8 @@ struct File {
     beacon: Vec<Entry>,
     #[serde(default)]
     handle: Vec<Entry>,
+    #[serde(default)]
+    feed: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +67,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym, beacon and handle of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle and feed of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -108,10 +112,14 @@ impl Keyring {
             sealer: sealing,
             lookup: LookupKey(hmac_key(&only("lookup", keys("lookup", file.lookup)?)?)),
             pseudonym: PseudonymKey(hmac_key(&only("pseudonym", keys("pseudonym", file.pseudonym)?)?)),
-            beacon: keys("beacon", file.beacon)?
-                .first()
-                .map(|(_, key)| BeaconKey(hmac_key(key))),
+            beacon: match keys("beacon", file.beacon)? {
+                entries if entries.is_empty() => None,
+                entries => Some(BeaconKeys(entries.iter().map(|(_, key)| hmac_key(key)).collect())),
+            },
             handle,
+            feed: keys("feed", file.feed)?
+                .first()
+                .map(|(_, key)| FeedKey(hmac_key(key))),
         })
     }
 }
@@ -144,7 +152,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(LookupKey, PseudonymKey, BeaconKey, HandleKey);
+redacted!(LookupKey, PseudonymKey, BeaconKeys, HandleKey, FeedKey);
 
 /// Makes the values by which sealed rows are found.
 #[derive(Clone)]
@@ -183,16 +191,32 @@ impl PseudonymKey {
 /// signed after it was published. `slot (8 bytes) ‖ HMAC(key, slot) (24 bytes)`: every instance with the key makes and
 /// knows the same, and none is stored.
 #[derive(Clone)]
-pub struct BeaconKey(hmac::Key);
+pub struct BeaconKeys(Vec<hmac::Key>);
 
-impl BeaconKey {
+impl BeaconKeys {
     /// How long a beacon is published, in milliseconds.
     const SLOT_MS: i64 = 30_000;
+    /// How long after its first moment texts are made with a beacon: while it is published, and for as long as a gateway
+    /// goes on with what it saw last.
+    pub const IN_USE: Duration = Duration::from_secs(30 + 60);
 
     /// The beacon of this moment.
     pub fn beacon(&self, now: Timestamp) -> [u8; 32] {
-        let slot = now.unix_ms().div_euclid(Self::SLOT_MS).to_be_bytes();
-        let tag: [u8; 24] = mac(&self.0, "koseki-beacon-v1", &[&slot]);
+        let slot = now.unix_ms().div_euclid(Self::SLOT_MS);
+        self.0.first().map_or([0; 32], |key| Self::of_slot(key, slot))
+    }
+
+    /// The first moment at which a beacon was published; `None` when it is not one of this side's.
+    pub fn published_at(&self, beacon: &[u8; 32]) -> Option<Timestamp> {
+        let slot = i64::from_be_bytes(*beacon.first_chunk()?);
+        let made = |key| verify_slices_are_equal(&Self::of_slot(key, slot), beacon).is_ok();
+        let at = slot.checked_mul(Self::SLOT_MS)?;
+        self.0.iter().any(made).then_some(Timestamp::from_unix_ms(at))
+    }
+
+    fn of_slot(key: &hmac::Key, slot: i64) -> [u8; 32] {
+        let slot = slot.to_be_bytes();
+        let tag: [u8; 24] = mac(key, "koseki-beacon-v1", &[&slot]);
         let mut out = [0; 32];
         for (to, from) in out.iter_mut().zip(slot.iter().chain(&tag)) {
             *to = *from;
@@ -215,5 +239,53 @@ impl HandleKey {
     pub fn register(&self, municipality_code: &str, local_number: &str) -> RegisterHandle {
         let parts = [municipality_code.as_bytes(), local_number.as_bytes()];
         mac(&self.0, "koseki-register-handle-v1", &parts)
+    }
+}
+
+/// Makes the keys of the suppression feed. It never leaves the registry side: what a gateway gets is the key of one series,
+/// and what pads a series is made with this one, so that a gateway cannot tell padding from entries.
+#[derive(Clone)]
+pub struct FeedKey(hmac::Key);
+
+impl FeedKey {
+    /// The secret of the series of this id.
+    pub(crate) fn series(&self, id: &[u8; 16]) -> [u8; 32] {
+        mac(&self.0, "koseki-feed-series-v1", &[id])
+    }
+
+    /// The padding of this number in the series of this id: always the same, and never made again for another number.
+    pub(crate) fn padding(&self, id: &[u8; 16], number: u64) -> [u8; 16] {
+        mac(&self.0, "koseki-feed-padding-v1", &[id, &number.to_be_bytes()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beacons(ids: &[u8]) -> BeaconKeys {
+        BeaconKeys(
+            ids.iter()
+                .map(|id| hmac::Key::new(hmac::HMAC_SHA256, &[*id; 32]))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn a_beacon_tells_when_it_was_published_to_who_has_its_key_only() {
+        let at = |ms: i64| Timestamp::from_unix_ms(1_772_323_200_000 + ms);
+        let ours = beacons(&[1]);
+        let beacon = ours.beacon(at(29_999));
+        assert_eq!(beacon, ours.beacon(at(0)));
+        assert_ne!(beacon, ours.beacon(at(30_000)));
+        assert_eq!(ours.published_at(&beacon), Some(at(0)));
+        // Made with a key that has been replaced meanwhile.
+        assert_eq!(beacons(&[2, 1]).published_at(&beacon), Some(at(0)));
+        assert_eq!(beacons(&[2]).published_at(&beacon), None);
+        for byte in 0..32 {
+            let mut other = beacon;
+            other[byte] ^= 1;
+            assert_eq!(ours.published_at(&other), None, "byte {byte}");
+        }
     }
 }

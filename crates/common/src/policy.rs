@@ -109,6 +109,13 @@ pub struct LoginPolicy {
     pub crl_max_age_hours: u64,
 }
 
+impl LoginPolicy {
+    /// See [`Self::crl_max_age_hours`].
+    pub fn crl_max_age(&self) -> Duration {
+        Duration::from_secs(self.crl_max_age_hours.saturating_mul(3_600))
+    }
+}
+
 /// Bounds of the exchange between the two sides.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +132,8 @@ pub struct ExchangePolicy {
     pub max_clock_skew_ms: u64,
     /// How long an eligibility is fresh, beyond the skew; milliseconds.
     pub eligibility_fresh_ms: u64,
+    /// A suppression feed that is older than this is not believed, and nothing is provided; milliseconds; at least 2,000.
+    pub suppression_max_age_ms: u64,
 }
 
 impl ExchangePolicy {
@@ -157,6 +166,16 @@ impl ExchangePolicy {
     /// See [`Self::max_clock_skew_ms`].
     pub fn max_clock_skew(&self) -> Duration {
         Duration::from_millis(self.max_clock_skew_ms)
+    }
+
+    /// See [`Self::suppression_max_age_ms`].
+    pub fn suppression_max_age(&self) -> Duration {
+        Duration::from_millis(self.suppression_max_age_ms)
+    }
+
+    /// How often the registry side says that nothing has changed: several may be lost before the feed is too old.
+    pub fn suppression_heartbeat(&self) -> Duration {
+        self.suppression_max_age() / 10
     }
 
     /// How old an eligibility may be.

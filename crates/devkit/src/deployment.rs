@@ -246,7 +246,7 @@ impl Deployment {
         }
         keyring::write(
             &this.provider().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym", "beacon", "handle"],
+            &["sealing", "lookup", "pseudonym", "beacon", "handle", "feed"],
         )?;
         keyring::write(
             &this.gateway().join("keyring.toml"),
@@ -298,7 +298,7 @@ impl Deployment {
     /// # Errors
     /// When the root cannot be read, or the card cannot be made.
     pub fn issue_card(&self, profile: &CardProfile) -> Result<VirtualCard, DeploymentError> {
-        Ok(CardRoot::read_from(&self.dir.join("authority"))?.issue(profile)?)
+        Ok(self.card_root()?.issue(profile)?)
     }
 
     /// Publishes a newer revocation list for both sides, which names these serials and no others.
@@ -310,12 +310,9 @@ impl Deployment {
         let number = u64::try_from(now.unix_timestamp())
             .unwrap_or_default()
             .saturating_add(1);
-        let list = CardRoot::read_from(&self.dir.join("authority"))?.crl(
-            revoked,
-            number,
-            now,
-            now.saturating_add(time::Duration::days(7)),
-        )?;
+        let list =
+            self.card_root()?
+                .crl(revoked, number, now, now.saturating_add(time::Duration::days(7)))?;
         for side in [self.provider(), self.gateway()] {
             // Whoever reads the folder meanwhile reads the list before it, or this one as a whole.
             let (path, beside) = (side.join("card-crls/card-root.crl"), side.join("card-crls/next"));
@@ -323,6 +320,14 @@ impl Deployment {
             fs::rename(&beside, &path).map_err(|source| DeploymentError::File { path, source })?;
         }
         Ok(())
+    }
+
+    /// The root that issued the scenario persons' cards.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
+        Ok(CardRoot::read_from(&self.dir.join("authority"))?)
     }
 
     /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.

@@ -16,5 +16,6 @@ pub mod provision;
 pub mod register;
 mod service;
 pub mod store;
+pub mod suppression;
 
 pub use service::Provider;

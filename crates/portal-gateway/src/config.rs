@@ -104,10 +104,11 @@ impl Config {
         if self.instance.is_empty() || self.instance.len() > 64 {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
-        if !(100..=30_000).contains(&self.provider.status_interval_ms) {
+        // A state is believed for five of them, and a beacon of it used for a minute at most (`BeaconKeys::IN_USE`).
+        if !(100..=12_000).contains(&self.provider.status_interval_ms) {
             return Err(ConfigError::value(
                 "provider.status_interval_ms",
-                "must be 100 to 30,000",
+                "must be 100 to 12,000",
             ));
         }
         self.card.check()?;

@@ -19,5 +19,6 @@ pub mod provision;
 mod service;
 pub mod sessions;
 pub mod store;
+pub mod suppression;
 
 pub use service::Gateway;

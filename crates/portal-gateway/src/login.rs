@@ -9,16 +9,18 @@ use common::{
     clock::{Clock, Timestamp},
     digest,
     identity::{PeerIdentity, TrustDomain},
+    login_text::{LoginText, WebOrigin},
     policy::Policies,
     refusal::{Reason, Refusal},
     terms::RuleBroken,
 };
+use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use crate::{
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
     provider_link::ProviderLink,
-    store::{Challenge, GatewayStore},
+    store::{Challenge, GatewayStore, NotOpened},
 };
 
 /// Logins and sessions.
@@ -62,11 +64,16 @@ pub struct Session {
 impl Login {
     /// Makes a challenge.
     pub async fn begin(&self, frontend: &PeerIdentity, web_origin: &str) -> Result<Begun, Refusal> {
-        check_origin(web_origin).map_err(|rule| Refusal::malformed("web_origin", rule))?;
+        let web_origin =
+            WebOrigin::parse(web_origin).map_err(|rule| Refusal::malformed("web_origin", rule))?;
         let window = Duration::from_secs(self.policies.current().login.challenge_seconds);
         let now = self.clock.monotonic();
         if !self.limits.begin_challenge(frontend.name(), now, window) {
             return Err(Reason::Overloaded.into());
+        }
+        // Nobody shows a card that could not be told from a revoked one (I4).
+        if !self.cards.can_tell() {
+            return Err(Reason::Unavailable.into());
         }
         // Without the provider's beacon the age of a login could not be bounded by the provider's clock.
         let beacon = self.provider.state().ok_or(Reason::Unavailable)?.beacon;
@@ -74,15 +81,16 @@ impl Login {
         let nonce: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
         let expires_at = now.after(window);
-        let text = text(
-            &self.trust_domain,
-            frontend,
+        let text = LoginText {
+            trust_domain: self.trust_domain.clone(),
+            frontend: frontend.name().to_owned(),
             web_origin,
-            &nonce,
-            &beacon,
-            now,
+            nonce,
+            beacon,
+            issued_at: now,
             expires_at,
-        );
+        }
+        .to_bytes();
         let challenge = Challenge {
             id,
             frontend: frontend.name().to_owned(),
@@ -153,16 +161,22 @@ impl Login {
         if !card.has_signed(&text, signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        self.cards
-            .check(&card.issuer, &card.serial, card.not_after)
-            .map_err(not_accepted)?;
+        // Kept with the session, so that the registry side can verify the login for itself.
+        let proof = LoginProof {
+            certificate: certificate.to_vec(),
+            text,
+            signature: signature.to_vec(),
+        };
         let token: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
         let token_sha256 = digest::sha256(&[&token]);
         self.store
-            .open_session(token_sha256, &card, frontend, now)
+            .open_session(token_sha256, &card, &self.cards, &proof, frontend, now)
             .await
-            .map_err(Reason::from)?;
+            .map_err(|not_opened| match not_opened {
+                NotOpened::Card(fault) => not_accepted(fault),
+                NotOpened::Store(error) => error.into(),
+            })?;
         Ok(Session {
             token,
             expires_at: now.after(Duration::from_secs(self.policies.current().login.session_seconds)),
@@ -190,38 +204,5 @@ pub fn token_sha256(token: &[u8]) -> Result<[u8; 32], Refusal> {
         Ok(digest::sha256(&[token]))
     } else {
         Err(Refusal::malformed("session_token", RuleBroken("32 bytes")))
-    }
-}
-
-/// The text that the card signs (DESIGN §6): one `name: value` a line.
-fn text(
-    trust_domain: &TrustDomain,
-    frontend: &PeerIdentity,
-    web_origin: &str,
-    nonce: &[u8],
-    beacon: &[u8],
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-) -> Vec<u8> {
-    let base64 = |bytes| data_encoding::BASE64URL_NOPAD.encode(bytes);
-    format!(
-        "koseki-login-v1\ntrust-domain: {}\nfrontend: {}\nweb-origin: {web_origin}\nnonce: {}\nbeacon: {}\nissued-at: \
-         {}\nexpires-at: {}\n",
-        trust_domain.as_str(),
-        frontend.name(),
-        base64(nonce),
-        base64(beacon),
-        issued_at.to_rfc3339(),
-        expires_at.to_rfc3339(),
-    )
-    .into_bytes()
-}
-
-/// Printable ASCII without space: nothing that could start another line of the text.
-fn check_origin(origin: &str) -> Result<(), RuleBroken> {
-    if (1..=256).contains(&origin.len()) && origin.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else {
-        Err(RuleBroken("1 to 256 printable ASCII characters without space"))
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     provider_link::ProviderLink,
     provision::{Asked, Outcome, Verdict},
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Serves `portal.v1.Portal`.
@@ -45,6 +46,8 @@ pub struct PortalService {
     pub store: Arc<dyn GatewayStore>,
     /// The line to the registry side, for the status.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped, for the status.
+    pub suppressions: Arc<Replica>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,7 +96,11 @@ impl PortalService {
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let here = self.store.side().database().suspensions().await?;
-        let provider = self.provider.state();
+        // Whoever cannot tell which cards are revoked, or who is suppressed, provides to nobody.
+        let provider = self
+            .provider
+            .state()
+            .filter(|_| self.login.cards.can_tell() && self.suppressions.current().is_some());
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,7 +10,9 @@ use std::{
 
 use common::{
     clock::{Clock, Timestamp},
+    digest,
     policy::{Policies, Told},
+    recent::Recent,
     suspension::Suspensions,
     terms::RequestKind,
 };
@@ -34,7 +36,7 @@ pub struct ProviderState {
     /// Name of the log that eligibilities have to name.
     pub log: String,
     /// The beacon for login texts.
-    pub beacon: Vec<u8>,
+    pub beacon: [u8; 32],
     /// Kinds that are suspended there.
     pub suspensions: Suspensions,
     seen_at: Duration,
@@ -50,7 +52,11 @@ pub struct ProviderLink {
     state: RwLock<Option<ProviderState>>,
     seen: RwLock<ProviderSeen>,
     last_sequence: AtomicU64,
+    proven: Mutex<Recent<()>>,
 }
+
+/// Sessions of a generation; two are remembered at most. One takes about 40 bytes, so all of them about 5 MB.
+const REMEMBERED: usize = 65_536;
 
 impl ProviderLink {
     /// A state that was seen longer ago than this many intervals is not believed (I4).
@@ -73,6 +79,7 @@ impl ProviderLink {
             state: RwLock::default(),
             seen: RwLock::default(),
             last_sequence: AtomicU64::new(0),
+            proven: Mutex::new(Recent::new(REMEMBERED)),
         }
     }
 
@@ -100,18 +107,44 @@ impl ProviderLink {
             .saturating_add(1)
     }
 
-    /// Forwards a batch. It is never sent again: its outcome may have been recorded.
-    pub async fn provide(&self, request: ProvideCopyInfoRequest) -> Result<ProvideCopyInfoResponse, Status> {
+    /// Those of the sessions whose login proof the provider is not known to have.
+    pub fn unproven(&self, log: &str, sessions: impl Iterator<Item = [u8; 32]>) -> Vec<[u8; 32]> {
+        // A poisoned lock means that a thread panicked with it: then nothing is remembered, and proofs go again.
+        let Ok(mut proven) = self.proven.lock() else {
+            return sessions.collect();
+        };
+        sessions
+            .filter(|session| proven.get(&at_log(log, session)).is_none())
+            .collect()
+    }
+
+    /// The provider has verified these sessions' login proofs.
+    pub fn remember_proven(&self, log: &str, sessions: impl Iterator<Item = [u8; 32]>) {
+        if let Ok(mut proven) = self.proven.lock() {
+            for session in sessions {
+                proven.insert(at_log(log, &session), ());
+            }
+        }
+    }
+
+    /// The provider has forgotten some, and probably all: it was started again.
+    pub fn forget_proven(&self) {
+        if let Ok(mut proven) = self.proven.lock() {
+            proven.clear();
+        }
+    }
+
+    /// Forwards a batch. It is never sent again: its outcome may have been recorded. The caller stops waiting by itself;
+    /// the registry side is told after which time at the latest.
+    pub async fn provide(
+        &self,
+        request: ProvideCopyInfoRequest,
+        deadline: Duration,
+    ) -> Result<ProvideCopyInfoResponse, Status> {
         let mut request = Request::new(request);
-        let deadline = self.policies.current().exchange.forward_deadline();
         request.set_timeout(deadline);
         let mut client = self.client.clone();
-        match tokio::time::timeout(deadline, client.provide_copy_info(request)).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => Err(Status::deadline_exceeded(
-                "the registry side did not answer in time",
-            )),
-        }
+        Ok(client.provide_copy_info(request).await?.into_inner())
     }
 
     /// Looks at the provider's state once.
@@ -172,6 +205,10 @@ impl ProviderLink {
             );
             return None;
         }
+        if !answer.card_lists_fresh {
+            tracing::error!("the registry side has no fresh revocation list of cards: provision is stopped");
+            return None;
+        }
         let mut suspensions = Suspensions::default();
         for kind in answer.suspended_kinds {
             // A kind that this program does not know stops everything (I4).
@@ -181,9 +218,13 @@ impl ProviderLink {
             .fetch_max(answer.highest_sequence, Ordering::SeqCst);
         Some(ProviderState {
             log: answer.provider_log,
-            beacon: answer.beacon,
+            beacon: answer.beacon.try_into().ok()?,
             suspensions,
             seen_at,
         })
     }
+}
+
+fn at_log(log: &str, session: &[u8; 32]) -> [u8; 32] {
+    digest::sha256(&[session, log.as_bytes()])
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
-    alarm::Alarms,
+    alarm::{Alarm, Alarms},
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
@@ -39,6 +39,7 @@ use crate::{
     provision::Provision,
     sessions::Sessions,
     store::{GatewayStore, SCHEMA, Store},
+    suppression::{Follower, Replica},
 };
 
 /// Message limit of the portal listener, in bytes.
@@ -76,13 +77,13 @@ impl Parts {
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
             clock.clone(),
-            alarms,
+            alarms.clone(),
         )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
             keys: Keyring::load(&config.keyring_file)?,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
-            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             tls,
         })
@@ -102,7 +103,9 @@ impl Service for Gateway {
 
     fn check(config: &Config) -> Result<(), StartError> {
         let clock = Arc::new(common::clock::SystemClock::new());
-        Parts::load(config, clock, Alarms::default()).map(|_| ())
+        Ok(Parts::load(config, clock, Alarms::default())?
+            .cards
+            .check_files()?)
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -179,15 +182,23 @@ impl Gateway {
             },
         };
         housekeeping.begin(store.database()).await?;
+        cards.look(store.database(), &own).await?;
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
-            connector.channel(),
+            connector.clone().channel(),
             there.instance.clone(),
             policies.clone(),
             interval,
             clock.clone(),
         ));
+        let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
+        let feed = Follower::new(
+            connector.channel(),
+            suppressions.clone(),
+            policies.clone(),
+            clock.clone(),
+        );
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -195,6 +206,7 @@ impl Gateway {
             alarms: alarms.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             signer,
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
@@ -205,8 +217,6 @@ impl Gateway {
         });
 
         server.background(policies.clone().watch());
-        server.background(cards.clone().keep_up(config.card.crl_reload()));
-        server.background(keep_looking(provider.clone(), interval, server.readiness()));
         let removal = OldDataRemoval {
             store: store.clone(),
             policies: policies.clone(),
@@ -218,10 +228,22 @@ impl Gateway {
             store: store.clone(),
             cards: cards.clone(),
             policies: policies.clone(),
-            own,
+            own: own.clone(),
             clock: clock.clone(),
         });
         server.background(sessions.clone().keep_up());
+        {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        server.background(feed.keep_up());
+        let watched = Watched {
+            provider: provider.clone(),
+            suppressions: suppressions.clone(),
+            cards: cards.clone(),
+            alarms: alarms.clone(),
+        };
+        server.background(watched.keep_looking(interval, server.readiness()));
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -250,6 +272,7 @@ impl Gateway {
             policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -259,6 +282,7 @@ impl Gateway {
             policies.clone(),
             server.alarms().clone(),
             expiries,
+            cards,
         );
         let admin = AdminService {
             store,
@@ -267,7 +291,7 @@ impl Gateway {
             policies,
             board: Arc::new(board),
             provider,
-            cards,
+            suppressions,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
@@ -284,15 +308,33 @@ impl Gateway {
     }
 }
 
-/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good.
-async fn keep_looking(provider: Arc<ProviderLink>, interval: Duration, readiness: Readiness) {
-    loop {
-        provider.look().await;
-        let good = provider.state().is_some();
-        if good != readiness.get() {
-            readiness.set(good).await;
-            tracing::info!(ready = good, "readiness changed");
+/// What the gateway needs to be ready.
+struct Watched {
+    provider: Arc<ProviderLink>,
+    suppressions: Arc<Replica>,
+    cards: Arc<Cards>,
+    alarms: Alarms,
+}
+
+impl Watched {
+    /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
+    /// suppression feed is fresh, and there is a fresh list of what cards are revoked.
+    async fn keep_looking(self, interval: Duration, readiness: Readiness) {
+        loop {
+            self.provider.look().await;
+            let good = self.provider.state().is_some()
+                && self.suppressions.current().is_some()
+                && self.cards.can_tell();
+            if good != readiness.get() {
+                readiness.set(good).await;
+                tracing::info!(ready = good, "readiness changed");
+            }
+            self.alarms.set(
+                Alarm::SuppressionFeedStale,
+                self.provider.instance(),
+                self.suppressions.is_overdue(),
+            );
+            tokio::time::sleep(interval).await;
         }
-        tokio::time::sleep(interval).await;
     }
 }

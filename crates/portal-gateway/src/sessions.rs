@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
+    card::ListNumber,
     cards::Cards,
     clock::Clock,
     identity::PeerIdentity,
@@ -36,12 +37,13 @@ impl Sessions {
     /// does not is ended.
     pub async fn check(&self, frontend: &PeerIdentity, token_sha256: [u8; 32]) -> Result<(), Refusal> {
         let now = self.clock.now();
-        let login = &self.policies.current().login;
+        let policy = self.policies.current();
+        let login = &policy.login;
         let session = self.store.session(token_sha256).await.map_err(Reason::from)?;
         let session = session
             .filter(|session| session.is_open_for(frontend, login, now))
             .ok_or(Reason::SessionInvalid)?;
-        let Err(reason) = session.check_card(&self.cards) else {
+        let Err(reason) = session.check_card(&self.cards.lists(), login, now) else {
             return Ok(());
         };
         if matches!(reason, Reason::CardRevoked | Reason::CardExpired) {
@@ -54,10 +56,10 @@ impl Sessions {
     /// Ends the sessions of revoked and expired cards each time that newer revocation lists have been read, for as long as
     /// the service runs.
     pub async fn keep_up(self: Arc<Self>) {
-        let mut swept = self.cards.updates();
+        let mut swept = self.read();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let read = self.cards.updates();
+            let read = self.read();
             if read != swept
                 && let Some(ended) = worked(self.sweep().await, "revoked sessions could not be ended")
             {
@@ -69,9 +71,16 @@ impl Sessions {
         }
     }
 
+    /// Which lists count.
+    fn read(&self) -> Vec<([u8; 32], ListNumber)> {
+        let lists = self.cards.lists();
+        lists.iter().map(|list| (list.issuer, list.number)).collect()
+    }
+
     /// Looks at every session that may be open, some at a time.
     async fn sweep(&self) -> Result<u64, StoreError> {
-        let absolute = Duration::from_secs(self.policies.current().login.session_seconds);
+        let policy = self.policies.current();
+        let absolute = Duration::from_secs(policy.login.session_seconds);
         let (mut since, mut after) = (self.clock.now().before(absolute), [0; 32]);
         let mut ended = 0;
         loop {
@@ -80,16 +89,17 @@ impl Sessions {
                 return Ok(ended);
             };
             (since, after) = (last.facts.logged_in_at, last.token_sha256);
+            let (lists, now) = (self.cards.lists(), self.clock.now());
             let over: Vec<[u8; 32]> = open
                 .iter()
                 .filter(|session| {
-                    let card = session.facts.check_card(&self.cards);
+                    let card = session.facts.check_card(&lists, &policy.login, now);
                     matches!(card, Err(Reason::CardRevoked | Reason::CardExpired))
                 })
                 .map(|session| session.token_sha256)
                 .collect();
             if !over.is_empty() {
-                ended += self.store.end_sessions(over, &self.own, self.clock.now()).await?;
+                ended += self.store.end_sessions(over, &self.own, now).await?;
             }
         }
     }

@@ -114,6 +114,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         "/koseki.linkage.v1.Linkage/GetLinkageStatus",
         &[PortalGateway],
     ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/WatchSuppressions",
+        &[PortalGateway],
+    ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
     (
         &[Ingest],

@@ -10,6 +10,7 @@ mod pooled_tx;
 mod postgres;
 mod query;
 mod replaced_cards;
+mod revocation;
 mod schema;
 mod side;
 mod sqlite;

@@ -41,6 +41,10 @@ impl Sample {
 
     /// Sets a dotted key. The sample has it: a key that it does not have would be refused by the service.
     fn set(&mut self, key: &str, value: &str) -> Result<(), DeploymentError> {
+        self.set_value(key, Value::String(value.to_owned()))
+    }
+
+    fn set_value(&mut self, key: &str, value: Value) -> Result<(), DeploymentError> {
         let fault = || DeploymentError::Sample {
             file: self.file,
             fault: format!("has no key {key}"),
@@ -50,7 +54,7 @@ impl Sample {
         for name in names {
             at = at.and_then(|value| value.get_mut(name));
         }
-        *at.ok_or_else(fault)? = Value::String(value.to_owned());
+        *at.ok_or_else(fault)? = value;
         Ok(())
     }
 
@@ -80,6 +84,8 @@ impl Sample {
     fn set_common(&mut self, folder: &Path) -> Result<(), DeploymentError> {
         self.set_path("card.roots_dir", &folder.join("card-roots"))?;
         self.set_path("card.crl_dir", &folder.join("card-crls"))?;
+        // A list that somebody puts there while trying things out is seen at once.
+        self.set_value("card.crl_reload_seconds", Value::Integer(1))?;
         self.set("trust_domain", TRUST_DOMAIN)?;
         self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
         let next = folder.join("next-policy/provision-policy.toml");

@@ -5,13 +5,16 @@ use common::{
     clock::Timestamp,
     eligibility::{Verified, Verifier},
     identity::PeerIdentity,
-    policy::{Policies, Policy},
+    policy::{Policies, Policy, Provision},
     refusal::{Reason, Refusal},
-    terms::{LinkageCode, Procedure, RequestId, RequestKind, RuleBroken},
+    terms::{LinkageCode, LinkageHandle, Procedure, RequestId, RequestKind, RuleBroken},
 };
 use koseki_proto::koseki::linkage::v1::{EligibilityItem, ProvideCopyInfoRequest, ProvideItem};
 
-use super::release::{Call, Item};
+use super::{
+    login::{Claim, Login, Logins, NeedProof},
+    release::{Call, Item},
+};
 use crate::store::Sequence;
 
 /// Items of a batch at most.
@@ -21,17 +24,26 @@ const MAX_ITEMS: usize = 256;
 pub(super) struct Admission<'a> {
     pub verifier: &'a Verifier,
     pub policies: &'a Policies,
+    pub logins: &'a Logins,
     pub log: &'a str,
     pub now: Timestamp,
 }
 
+/// What becomes of a batch that is not refused.
+pub(super) enum Admitted {
+    /// It goes on to the release transaction.
+    Call(Call),
+    /// It has to come again with the login proofs. Nothing of it was used up.
+    NeedProof,
+}
+
 impl Admission<'_> {
     /// Admits a batch, or refuses it as a whole.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         &self,
         peer: &PeerIdentity,
         request: &ProvideCopyInfoRequest,
-    ) -> Result<Call, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let envelope = request
             .eligibility
             .as_ref()
@@ -67,8 +79,18 @@ impl Admission<'_> {
                 RuleBroken("1 to 256, as many as in the eligibility"),
             ));
         }
-        let items = request.items.iter().zip(eligibility.items);
-        Ok(Call {
+        let mut items = Vec::with_capacity(request.items.len());
+        let mut claims = Vec::with_capacity(request.items.len());
+        for (item, eligible) in request.items.iter().zip(eligibility.items) {
+            let (parsed, claim) = admission.item(item, eligible)?;
+            items.push(parsed);
+            claims.push((claim, item.login_proof.as_ref()));
+        }
+        let logins = match self.logins.prove(claims, &policy, self.now).await {
+            Ok(logins) => logins,
+            Err(NeedProof) => return Ok(Admitted::NeedProof),
+        };
+        Ok(Admitted::Call(Call {
             peer: peer.clone(),
             sequence: Sequence {
                 gateway: peer.name().to_owned(),
@@ -76,10 +98,36 @@ impl Admission<'_> {
             },
             eligibility_sha256: sha256,
             items: items
-                .map(|(item, eligible)| admission.item(item, eligible))
-                .collect::<Result<_, _>>()?,
+                .into_iter()
+                .zip(logins)
+                .map(|(item, login)| item.logged_in(login))
+                .collect(),
             policy,
-        })
+        }))
+    }
+}
+
+/// An item whose login is still to be looked at.
+struct Parsed {
+    request_id: RequestId,
+    kind: RequestKind,
+    procedure: Procedure,
+    handle: LinkageHandle,
+    provision: Provision,
+    consent_id: String,
+}
+
+impl Parsed {
+    fn logged_in(self, login: Login) -> Item {
+        Item {
+            request_id: self.request_id,
+            kind: self.kind,
+            procedure: self.procedure,
+            handle: self.handle,
+            provision: self.provision,
+            consent_id: self.consent_id,
+            login,
+        }
     }
 }
 
@@ -104,7 +152,12 @@ impl Under<'_> {
         Ok(())
     }
 
-    fn item(&self, item: &ProvideItem, eligible: EligibilityItem) -> Result<Item, Refusal> {
+    /// The item, and what is claimed about its login.
+    fn item(
+        &self,
+        item: &ProvideItem,
+        eligible: EligibilityItem,
+    ) -> Result<(Parsed, Option<Claim>), Refusal> {
         let at = |field: &'static str| move |rule| Refusal::malformed(field, rule);
         if item.request_id != eligible.request_id {
             return Err(at("items.request_id")(RuleBroken(
@@ -121,8 +174,11 @@ impl Under<'_> {
         let provision = self.policy.provision(kind, &procedure).ok_or_else(|| {
             at("eligibility.items.procedure")(RuleBroken("one that the policy has for the kind"))
         })?;
-        let consent_id = self.vouched(&eligible, kind)?;
-        Ok(Item {
+        let (consent_id, claim) = match self.vouched(&eligible, kind)? {
+            Some((consent_id, claim)) => (consent_id, Some(claim)),
+            None => (String::new(), None),
+        };
+        let parsed = Parsed {
             request_id: RequestId::parse_forwarded(
                 &eligible.request_id,
                 self.now,
@@ -133,16 +189,20 @@ impl Under<'_> {
             procedure,
             handle,
             provision: provision.clone(),
-            cover: eligible.cover,
             consent_id,
-        })
+        };
+        Ok((parsed, claim))
     }
 
     /// What the gateway vouches for (clauses 4.3.1, 4.3.2): a login that is not too old, and a consent to a text in force
     /// for this kind that has not expired. A cover item vouches for nothing, and nothing is provided for it.
-    fn vouched(&self, eligible: &EligibilityItem, kind: RequestKind) -> Result<String, Refusal> {
+    fn vouched(
+        &self,
+        eligible: &EligibilityItem,
+        kind: RequestKind,
+    ) -> Result<Option<(String, Claim)>, Refusal> {
         if eligible.cover {
-            return Ok(String::new());
+            return Ok(None);
         }
         let refused = || Refusal::from(Reason::EligibilityRefused);
         let moment = |value: &Option<_>| value.as_ref().and_then(Timestamp::from_proto);
@@ -150,12 +210,15 @@ impl Under<'_> {
         let login_ends = std::time::Duration::from_secs(self.policy.login.session_seconds)
             + self.policy.exchange.eligibility_age();
         let logged_in_at = moment(&eligible.logged_in_at).ok_or_else(refused)?;
-        if logged_in_at > latest
-            || self.now > logged_in_at.after(login_ends)
-            || eligible.session_sha256.len() != 32
-        {
+        if logged_in_at > latest || self.now > logged_in_at.after(login_ends) {
             return Err(refused());
         }
+        let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map_err(|_| refused());
+        let claim = Claim {
+            proof_sha256: hash(&eligible.login_proof_sha256)?,
+            session_sha256: hash(&eligible.session_sha256)?,
+            logged_in_at,
+        };
         let consent = eligible.consent.as_ref().ok_or_else(refused)?;
         let given_at = moment(&consent.given_at).ok_or_else(refused)?;
         let expires_at = moment(&consent.expires_at).ok_or_else(refused)?;
@@ -169,8 +232,7 @@ impl Under<'_> {
         {
             return Err(refused());
         }
-        common::terms::ActId::parse(&consent.consent_id)
-            .map(|id| id.to_string())
-            .map_err(|_| refused())
+        let consent_id = common::terms::ActId::parse(&consent.consent_id).map_err(|_| refused())?;
+        Ok(Some((consent_id.to_string(), claim)))
     }
 }

@@ -1,6 +1,7 @@
 //! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
 
 use common::{
+    card::RevocationLists,
     clock::Timestamp,
     evidence::Outcome,
     keyring::{HandleKey, Lookup},
@@ -9,7 +10,10 @@ use common::{
     suspension::Suspensions,
 };
 
-use super::release::Item;
+use super::{
+    login::{Login, LoginFault, Logins, Proven},
+    release::Item,
+};
 use crate::{
     non_provision::{self, Suppressed},
     register::{self, NotSpecified},
@@ -20,6 +24,7 @@ use crate::{
 const MAX_INFO_BYTES: usize = 15 * 1024;
 
 /// What items are decided under.
+#[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     /// The policy that the batch names.
     pub(super) policy: &'a Policy,
@@ -27,6 +32,10 @@ pub(super) struct Context<'a> {
     pub(super) suspensions: &'a Suspensions,
     /// Makes the handles of registers.
     pub(super) handles: &'a HandleKey,
+    /// Whether logins still count.
+    pub(super) logins: &'a Logins,
+    /// The cards' revocation lists that are recorded behind the gate.
+    pub(super) lists: &'a RevocationLists,
     /// The moment, read behind the gate.
     pub(super) now: Timestamp,
 }
@@ -41,6 +50,8 @@ pub(super) enum Decision {
     Suspended,
     /// The request id was used before.
     RequestIdUsed,
+    /// The login does not count.
+    Login(LoginFault),
 }
 
 impl Decision {
@@ -49,7 +60,8 @@ impl Decision {
         match self {
             Self::Provided(_) => Outcome::Released,
             Self::NotProvided(_) => Outcome::NotProvided,
-            Self::Suspended | Self::RequestIdUsed => Outcome::Refused,
+            Self::Login(LoginFault::RevocationUnknown) => Outcome::Unavailable,
+            Self::Suspended | Self::RequestIdUsed | Self::Login(_) => Outcome::Refused,
         }
     }
 
@@ -60,6 +72,7 @@ impl Decision {
             Self::NotProvided(cause) => cause.name(),
             Self::Suspended => "SUSPENDED",
             Self::RequestIdUsed => "REQUEST_ID_USED",
+            Self::Login(fault) => fault.name(),
         }
     }
 }
@@ -71,6 +84,8 @@ pub(super) enum Cause {
     Cover,
     /// No linkage has this code.
     NoLinkage,
+    /// The linkage is bound to another card than the requester has logged in with.
+    AnotherCard,
     /// The linkage is not ACTIVE.
     LinkageNotActive,
     /// The linkage was not confirmed for too long.
@@ -90,6 +105,7 @@ impl Cause {
         match self {
             Self::Cover => "COVER",
             Self::NoLinkage => "NO_LINKAGE",
+            Self::AnotherCard => "ANOTHER_CARD",
             Self::LinkageNotActive => "LINKAGE_NOT_ACTIVE",
             Self::LinkageNotConfirmed => "LINKAGE_NOT_CONFIRMED",
             Self::NotSpecified(NotSpecified::NoCurrentRegister) => "NO_CURRENT_REGISTER",
@@ -122,16 +138,42 @@ pub(super) fn decide(
     if context.suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    let decision = provide(item, facts, context).map_or_else(Decision::NotProvided, Decision::Provided);
-    (decision, person)
+    let provided = match logged_in(item, context) {
+        Ok(Some(login)) => provide(item, login, facts, context),
+        Ok(None) => Err(Cause::Cover),
+        Err(fault) => return (Decision::Login(fault), person),
+    };
+    (
+        provided.map_or_else(Decision::NotProvided, Decision::Provided),
+        person,
+    )
+}
+
+/// Condition 4.3.2: the login that was verified, if it still counts; `None` for a cover item.
+fn logged_in<'a>(item: &'a Item, context: &Context<'_>) -> Result<Option<&'a Proven>, LoginFault> {
+    match &item.login {
+        Login::Cover => Ok(None),
+        Login::Refused(fault) => Err(*fault),
+        Login::Proven(login) => {
+            context
+                .logins
+                .stands(login, context.lists, context.policy, context.now)?;
+            Ok(Some(login))
+        }
+    }
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(item: &Item, facts: &ItemFacts, context: &Context<'_>) -> Result<Projected, Cause> {
-    if item.cover {
-        return Err(Cause::Cover);
-    }
+fn provide(
+    item: &Item,
+    login: &Proven,
+    facts: &ItemFacts,
+    context: &Context<'_>,
+) -> Result<Projected, Cause> {
     let linkage = facts.linkage.as_ref().ok_or(Cause::NoLinkage)?;
+    if linkage.card_key != *login.card_key() {
+        return Err(Cause::AnotherCard);
+    }
     if !linkage.active {
         return Err(Cause::LinkageNotActive);
     }

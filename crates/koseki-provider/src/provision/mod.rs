@@ -2,8 +2,10 @@
 
 mod admission;
 mod decision;
+mod login;
 mod release;
 mod service;
 
+pub use login::Logins;
 pub use release::{Answer, Call, CallOutcome, Item, Releaser};
 pub use service::LinkageService;

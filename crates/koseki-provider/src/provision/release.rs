@@ -4,6 +4,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use common::{
+    cards::Cards,
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
@@ -14,7 +15,10 @@ use common::{
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
 };
 
-use super::decision::{Context, Decision, decide};
+use super::{
+    decision::{Context, Decision, decide},
+    login::{Login, Logins},
+};
 use crate::store::{ProviderStore, Sequence};
 
 /// An admitted batch of one gateway.
@@ -43,10 +47,10 @@ pub struct Item {
     pub handle: LinkageHandle,
     /// What the policy gives for kind and procedure.
     pub provision: Provision,
-    /// Whether the gateway has refused it already.
-    pub cover: bool,
     /// The consent that the gateway vouches for.
     pub consent_id: String,
+    /// The login; none for what the gateway has refused already.
+    pub(super) login: Login,
 }
 
 /// What is answered to one request.
@@ -66,6 +70,10 @@ pub struct Releaser {
     pub pseudonym: PseudonymKey,
     /// Handles of registers.
     pub handles: HandleKey,
+    /// Roots and revocation lists of cards.
+    pub cards: Arc<Cards>,
+    /// The logins behind the requests.
+    pub logins: Arc<Logins>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,12 +97,18 @@ impl Releaser {
         let now = self.clock.now();
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
+        // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
+        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6).
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let can_tell = self.cards.all_fresh(&lists);
         let mut refused = Vec::with_capacity(calls.len());
         for (call, fresh) in calls.iter().zip(used_once) {
             refused.push(if !fresh {
                 Some(Reason::SequenceUsed)
             } else if !gate.policy_holds(&call.policy, now)? {
                 Some(Reason::PolicyMismatch)
+            } else if !can_tell {
+                Some(Reason::Unavailable)
             } else {
                 None
             });
@@ -127,14 +141,19 @@ impl Releaser {
         let decided_at = self.clock.monotonic();
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
-        for ((call, item), facts) in items.iter().zip(&facts) {
-            let fresh = take(&mut fresh, item.request_id);
+        let contexts = admitted.iter().flat_map(|call| {
             let context = Context {
                 policy: &call.policy,
                 suspensions: &suspensions,
                 handles: &self.handles,
+                logins: &self.logins,
+                lists: &lists,
                 now,
             };
+            std::iter::repeat_n(context, call.items.len())
+        });
+        for (((call, item), facts), context) in items.iter().zip(&facts).zip(contexts) {
+            let fresh = take(&mut fresh, item.request_id);
             let (decision, person) = decide(item, fresh, facts, &context);
             let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
             entries.push(

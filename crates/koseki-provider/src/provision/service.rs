@@ -5,27 +5,32 @@ use std::{sync::Arc, time::Duration};
 use common::{
     authorisation::{Permit, permit},
     batch::{BatchError, Batcher},
+    cards::Cards,
     clock::Clock,
     eligibility::Verifier,
     evidence::Released,
-    keyring::BeaconKey,
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
     terms::RequestKind,
 };
 use koseki_proto::koseki::linkage::v1::{
     GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
-    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, item_result::Outcome,
-    linkage_server::Linkage,
+    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest,
+    item_result::Outcome, linkage_server::Linkage,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
-    admission::Admission,
+    admission::{Admission, Admitted},
     decision::Decision,
+    login::{LoginFault, Logins},
     release::{Answer, Call, CallOutcome},
 };
-use crate::{gateways::GatewaysSeen, store::ProviderStore};
+use crate::{
+    gateways::GatewaysSeen,
+    store::ProviderStore,
+    suppression::{Suppressions, SuppressionsStream},
+};
 
 /// Serves `koseki.linkage.v1.Linkage`.
 pub struct LinkageService {
@@ -37,12 +42,16 @@ pub struct LinkageService {
     pub verifier: Arc<Verifier>,
     /// The policies that this side holds.
     pub policies: Arc<Policies>,
-    /// Makes beacons.
-    pub beacon: BeaconKey,
+    /// Verifies logins, and makes their beacons.
+    pub logins: Arc<Logins>,
+    /// Roots and revocation lists of cards, for the status.
+    pub cards: Arc<Cards>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The gateways that were here.
     pub gateways: GatewaysSeen,
+    /// The suppression feed.
+    pub suppressions: Suppressions,
 }
 
 impl LinkageService {
@@ -55,12 +64,17 @@ impl LinkageService {
         let admission = Admission {
             verifier: &self.verifier,
             policies: &self.policies,
+            logins: &self.logins,
             log: self.store.side().database().log(),
             now: self.clock.now(),
         };
-        let call = admission.admit(permit.peer(), request).inspect_err(|refusal| {
+        let admitted = admission.admit(permit.peer(), request).await.inspect_err(|refusal| {
             tracing::warn!(peer = %permit.peer(), reason = refusal.reason().name(), "a batch was refused");
         })?;
+        let call = match admitted {
+            Admitted::Call(call) => call,
+            Admitted::NeedProof => return Ok(need_proof(request)),
+        };
         let max_hand_off = call.policy.exchange.max_hand_off();
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
@@ -85,6 +99,22 @@ impl LinkageService {
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
+                Decision::Login(fault) => not_looked_up(match fault {
+                    LoginFault::CardExpired => NotLookedUpReason::CardExpired,
+                    LoginFault::CardRevoked => NotLookedUpReason::CardRevoked,
+                    LoginFault::RevocationUnknown => NotLookedUpReason::Unavailable,
+                    LoginFault::ProofTooLong
+                    | LoginFault::ProofAltered
+                    | LoginFault::CardNotAccepted
+                    | LoginFault::Signature
+                    | LoginFault::Text
+                    | LoginFault::TrustDomain
+                    | LoginFault::Beacon
+                    | LoginFault::OldBeacon
+                    | LoginFault::Times
+                    | LoginFault::TooOld
+                    | LoginFault::AnotherSession => NotLookedUpReason::LoginRefused,
+                }),
             }),
         });
         Ok(ProvideCopyInfoResponse {
@@ -121,14 +151,26 @@ impl LinkageService {
             policy_effective_at: policy.effective_at,
             next_policy,
             now: Some(now.to_proto()),
-            beacon: self.beacon.beacon(now).to_vec(),
+            beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
+            card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))
                 .map(|kind| kind.to_proto().into())
                 .collect(),
         })
+    }
+}
+
+/// The whole batch comes again, so that what is known and what is not, and cover items, have one fate (I6).
+fn need_proof(request: &ProvideCopyInfoRequest) -> ProvideCopyInfoResponse {
+    let results = request.items.iter().map(|item| ItemResult {
+        request_id: item.request_id.clone(),
+        outcome: Some(not_looked_up(NotLookedUpReason::NeedProof)),
+    });
+    ProvideCopyInfoResponse {
+        results: results.collect(),
     }
 }
 
@@ -140,6 +182,8 @@ fn not_looked_up(reason: NotLookedUpReason) -> Outcome {
 
 #[tonic::async_trait]
 impl Linkage for LinkageService {
+    type WatchSuppressionsStream = SuppressionsStream;
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -154,5 +198,13 @@ impl Linkage for LinkageService {
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
         Ok(Response::new(self.status(&permit, request.get_ref()).await?))
+    }
+
+    async fn watch_suppressions(
+        &self,
+        request: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<SuppressionsStream>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.suppressions.open(permit.peer().name())?))
     }
 }

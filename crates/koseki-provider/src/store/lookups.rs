@@ -1,7 +1,7 @@
 //! What rows are found by: HMACs, each with a label of its own.
 
 use common::{
-    keyring::{Keyring, Lookup},
+    keyring::{Keyring, Lookup, LookupKey},
     sealing::Place,
     terms::LinkageHandle,
 };
@@ -13,9 +13,9 @@ pub(super) fn handle(keys: &Keyring, handle: &LinkageHandle) -> Lookup {
     keys.lookup.lookup("linkage", &[handle.expose()])
 }
 
-/// What a card is found by.
-pub(super) fn card_key(keys: &Keyring, card_key_sha256: &[u8; 32]) -> Lookup {
-    keys.lookup.lookup("card-key", &[card_key_sha256])
+/// What the linkages of a card are found by, and compared with a login.
+pub fn card_key(lookup: &LookupKey, card_key_sha256: &[u8; 32]) -> Lookup {
+    lookup.lookup("card-key", &[card_key_sha256])
 }
 
 /// What a person is found by.

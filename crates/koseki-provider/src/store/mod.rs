@@ -9,12 +9,14 @@ mod persons;
 mod read;
 mod reports;
 mod sequences;
+pub(crate) mod suppression;
 
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -38,6 +40,7 @@ use crate::{
     register::{RegisterCopy, RegisterFacts},
 };
 
+pub use lookups::card_key;
 pub use read::READ as RELEASE_READ;
 
 /// The registry side's schema.
@@ -67,6 +70,8 @@ pub struct LinkageFacts {
     pub confirmed_at: Timestamp,
     /// The person.
     pub person: Lookup,
+    /// What the key of the card that it is bound to is found by.
+    pub card_key: Lookup,
 }
 
 /// A gateway's batch, for its sequence number.
@@ -149,6 +154,9 @@ pub trait ReleaseTx: Send {
     /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
     /// clocks may differ.
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The numbers of the revocation lists that are recorded.
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses sequence numbers up; for each whether it had not been used.
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
@@ -290,6 +298,10 @@ struct Release {
 impl ReleaseTx for Release {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError> {

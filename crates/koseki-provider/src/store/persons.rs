@@ -3,7 +3,7 @@
 
 mod write;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::{
     approval::Opening,
@@ -21,7 +21,7 @@ use common::{
 };
 use koseki_proto::koseki::common::v1::LineReason;
 
-use super::{Loaded, current_registers, lookups};
+use super::{Loaded, current_registers, lookups, suppression};
 use crate::persons::PersonLine;
 
 pub(super) async fn store(
@@ -43,6 +43,7 @@ pub(super) async fn store(
             batch.write(&mut tx).await?;
             let references = batch.written_references();
             load.add(current_registers::check(&mut tx, keys, references, operator, now).await?);
+            suppression::look_again(&mut tx, &batch.written_persons(), &[], now).await?;
         }
         if let LoadEnd::Stored { forbids, epoch } = load.commit(tx, now).await? {
             return Ok(Loaded {
@@ -113,7 +114,7 @@ impl<'a> Batch<'a> {
                 } => {
                     persons.insert(lookups::person(keys, person_id));
                     handles.insert(lookups::handle(keys, &code.handle()));
-                    cards.insert(lookups::card_key(keys, card_key_sha256));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
                 }
                 PersonLine::Confirm { code, .. } => {
                     handles.insert(lookups::handle(keys, &code.handle()));
@@ -125,7 +126,7 @@ impl<'a> Batch<'a> {
                 } => {
                     handles.insert(lookups::handle(keys, &code.handle()));
                     handles.insert(lookups::handle(keys, &new_code.handle()));
-                    cards.insert(lookups::card_key(keys, card_key_sha256));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
                 }
                 PersonLine::ReplaceCard {
                     code,
@@ -133,8 +134,8 @@ impl<'a> Batch<'a> {
                     new_card_key_sha256,
                 } => {
                     handles.insert(lookups::handle(keys, &code.handle()));
-                    cards.insert(lookups::card_key(keys, card_key_sha256));
-                    new_cards.insert(lookups::card_key(keys, new_card_key_sha256));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
+                    new_cards.insert(lookups::card_key(&keys.lookup, new_card_key_sha256));
                 }
             }
         }
@@ -172,8 +173,8 @@ impl<'a> Batch<'a> {
                 "SELECT person, {yes} AS recorded FROM non_provision \
                  WHERE released_at IS NULL AND (valid_until IS NULL OR valid_until > {now}) \
                    AND person IN (SELECT value FROM {persons}) \
-                 UNION SELECT person.person, {no} FROM linkage JOIN person ON person.id = linkage.person_id \
-                 WHERE linkage.state = 'SUSPENDED' AND person.person IN (SELECT value FROM {persons})",
+                 UNION SELECT person, {no} FROM linkage \
+                 WHERE state = 'SUSPENDED' AND person IN (SELECT value FROM {persons})",
                 &params,
             )
             .await?;
@@ -200,8 +201,7 @@ impl<'a> Batch<'a> {
         }
         let rows = tx
             .all(
-                "SELECT handle, sealed_handle, person.person, card_key, state, confirmed_at \
-                 FROM linkage JOIN person ON person.id = linkage.person_id \
+                "SELECT handle, sealed_handle, person, card_key, state, confirmed_at FROM linkage \
                  WHERE handle IN ( \
                     SELECT value FROM {handles} UNION \
                     SELECT handle FROM linkage WHERE state <> 'REVOKED' AND card_key IN (SELECT value FROM {cards}))",
@@ -349,7 +349,10 @@ impl<'a> Batch<'a> {
             let rule = "a person that is loaded";
             return Err(LineFault::new(LineReason::UnknownReference, "person_id", rule));
         }
-        let (handle, card_key) = (code.handle(), lookups::card_key(self.keys, card_key_sha256));
+        let (handle, card_key) = (
+            code.handle(),
+            lookups::card_key(&self.keys.lookup, card_key_sha256),
+        );
         let lookup = lookups::handle(self.keys, &handle);
         let Some(known) = self.linkages.get_mut(&lookup) else {
             let opens = matches!(state, LinkageState::Active | LinkageState::Pending);
@@ -443,7 +446,7 @@ impl<'a> Batch<'a> {
         new_code: &LinkageCode,
         card_key_sha256: &[u8; 32],
     ) -> Result<Change, LineFault> {
-        let card_key = lookups::card_key(self.keys, card_key_sha256);
+        let card_key = lookups::card_key(&self.keys.lookup, card_key_sha256);
         let old = self
             .linkages
             .get(&lookups::handle(self.keys, &code.handle()))
@@ -476,8 +479,8 @@ impl<'a> Batch<'a> {
         new_card_key_sha256: &[u8; 32],
     ) -> Result<Change, LineFault> {
         let lookup = lookups::handle(self.keys, &code.handle());
-        let old = lookups::card_key(self.keys, card_key_sha256);
-        let new = lookups::card_key(self.keys, new_card_key_sha256);
+        let old = lookups::card_key(&self.keys.lookup, card_key_sha256);
+        let new = lookups::card_key(&self.keys.lookup, new_card_key_sha256);
         let known = self.linkages.get(&lookup).ok_or_else(unknown_code)?;
         if !self.replaced.is_to_be_done(known.card_key, old, new)? {
             return Ok(Change::Nothing);
@@ -527,6 +530,17 @@ impl<'a> Batch<'a> {
         self.replaced.write(tx).await
     }
 
+    /// Persons who were written, and those of linkages that were.
+    fn written_persons(&self) -> Vec<Lookup> {
+        let persons = self.persons.iter().filter(|(_, person)| person.written);
+        let linkages = self.linkages.values().filter(|linkage| linkage.written);
+        let all: BTreeSet<Lookup> = persons
+            .map(|(person, _)| *person)
+            .chain(linkages.map(|linkage| linkage.person))
+            .collect();
+        all.into_iter().collect()
+    }
+
     fn written_references(&self) -> Vec<Lookup> {
         let written = self.persons.values().filter(|person| person.written);
         written
@@ -558,11 +572,10 @@ pub(super) async fn reactivate(
     keys: &Keyring,
     card_key_sha256: &[u8; 32],
 ) -> Result<Option<Pseudonym>, ActError> {
-    let card_key = lookups::card_key(keys, card_key_sha256);
+    let card_key = lookups::card_key(&keys.lookup, card_key_sha256);
     let rows = tx
         .all(
-            "SELECT person.person FROM linkage JOIN person ON person.id = linkage.person_id \
-             WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+            "SELECT person FROM linkage WHERE card_key = {card_key} AND state = 'SUSPENDED'",
             &[("card_key", (&card_key).into())],
         )
         .await?;

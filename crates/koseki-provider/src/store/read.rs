@@ -17,8 +17,8 @@ use crate::{
 pub const READ: &str = "\
     WITH linked AS ( \
         SELECT asked.at AS at, linkage.state AS state, linkage.confirmed_at AS confirmed_at, \
-               person.id AS person_id, person.person AS person \
-        FROM {asked} JOIN linkage ON linkage.handle = asked.value JOIN person ON person.id = linkage.person_id \
+               linkage.card_key AS card_key, linkage.person_id AS person_id, linkage.person AS person \
+        FROM {asked} JOIN linkage ON linkage.handle = asked.value \
     ), entered AS ( \
         SELECT linked.at AS at, register_copy.key AS key, register_copy.body AS body, kind, medium, \
                municipality_code, revision, received_at, member.position AS position, in_motion, removed \
@@ -31,7 +31,7 @@ pub const READ: &str = "\
           AND id IN (SELECT id FROM non_provision WHERE person IN (SELECT person FROM linked) \
                      UNION SELECT id FROM non_provision WHERE register IN (SELECT key FROM entered)) \
     ) \
-    SELECT CAST(1 AS BIGINT) AS part, at, person AS one, CAST(NULL AS BYTEA) AS two, state AS kind, \
+    SELECT CAST(1 AS BIGINT) AS part, at, person AS one, card_key AS two, state AS kind, \
            CAST(NULL AS TEXT) AS medium, CAST(NULL AS TEXT) AS municipality_code, confirmed_at AS number, \
            CAST(NULL AS BIGINT) AS received_at, CAST(NULL AS BIGINT) AS position, \
            CAST(NULL AS BOOLEAN) AS in_motion, CAST(NULL AS BOOLEAN) AS removed FROM linked \
@@ -67,6 +67,7 @@ pub(super) async fn items(
                     active: row.text(4)? == "ACTIVE",
                     confirmed_at: Timestamp::from_unix_ms(row.int(7)?),
                     person: row.array(2)?,
+                    card_key: row.array(3)?,
                 });
             }
             2 => item.registers.push(register(&row, keys)?),

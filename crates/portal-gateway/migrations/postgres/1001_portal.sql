@@ -28,6 +28,8 @@ CREATE TABLE session (
     card_key      BYTEA   NOT NULL,
     card_issuer   BYTEA   NOT NULL,
     sealed_serial BYTEA   NOT NULL,
+    proof_sha256  BYTEA   NOT NULL,
+    sealed_proof  BYTEA   NOT NULL,
     card_expires  BIGINT  NOT NULL,
     logged_in_at  BIGINT  NOT NULL,
     last_used_at  BIGINT  NOT NULL,
@@ -69,7 +71,7 @@ CREATE TABLE block (
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON linkage TO portal_gateway_service;

@@ -28,6 +28,8 @@ CREATE TABLE session (
     card_key      BLOB    NOT NULL,
     card_issuer   BLOB    NOT NULL,
     sealed_serial BLOB    NOT NULL,
+    proof_sha256  BLOB    NOT NULL,
+    sealed_proof  BLOB    NOT NULL,
     card_expires  INTEGER NOT NULL,
     logged_in_at  INTEGER NOT NULL,
     last_used_at  INTEGER NOT NULL,

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use common::{cards::Cards, clock::Timestamp, identity::PeerIdentity, policy::LoginPolicy, refusal::Reason};
+use common::{
+    card::RevocationLists, clock::Timestamp, identity::PeerIdentity, policy::LoginPolicy, refusal::Reason,
+};
+use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use super::Conditions;
 use crate::provision::Asked;
@@ -24,6 +27,21 @@ pub struct SessionFacts {
     pub last_used_at: Timestamp,
     /// Whether it was ended.
     pub ended: bool,
+    /// Names the login proof.
+    pub proof_sha256: [u8; 32],
+    /// The login proof.
+    pub proof: KeptProof,
+}
+
+/// A session's login proof, as it was read.
+#[derive(Clone)]
+pub enum KeptProof {
+    /// It was not asked for.
+    NotRead,
+    /// It does not open.
+    Unreadable,
+    /// It is here.
+    Read(LoginProof),
 }
 
 impl SessionFacts {
@@ -45,9 +63,15 @@ impl SessionFacts {
     }
 
     /// Whether the certificate of the session's card is still valid.
-    pub fn check_card(&self, cards: &Cards) -> Result<(), Reason> {
+    pub fn check_card(
+        &self,
+        lists: &RevocationLists,
+        login: &LoginPolicy,
+        now: Timestamp,
+    ) -> Result<(), Reason> {
         let serial = self.card_serial.as_ref().ok_or(Reason::Unavailable)?;
-        Ok(cards.check(&self.card_issuer, serial, self.card_expires)?)
+        let max_age = login.crl_max_age();
+        Ok(lists.check(&self.card_issuer, serial, self.card_expires, now, max_age)?)
     }
 }
 
@@ -56,6 +80,8 @@ impl SessionFacts {
 pub struct LoggedIn {
     /// When they logged in.
     pub(super) at: Timestamp,
+    /// Names the proof of it.
+    pub(super) proof_sha256: [u8; 32],
 }
 
 impl LoggedIn {
@@ -67,9 +93,13 @@ impl LoggedIn {
         let session = session
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
-        session.check_card(conditions.cards)?;
+        if matches!(session.proof, KeptProof::Unreadable) {
+            return Err(Reason::Unavailable);
+        }
+        session.check_card(&conditions.lists, &conditions.policy.login, conditions.now)?;
         Ok(Self {
             at: session.logged_in_at,
+            proof_sha256: session.proof_sha256,
         })
     }
 }

@@ -11,12 +11,12 @@ use common::{
 use koseki_proto::koseki::{
     common::v1::RequesterCopyInfo,
     linkage::v1::{
-        ConsentRef, Eligibility, EligibilityItem, Envelope, NotLookedUpReason, ProvideCopyInfoRequest,
+        ConsentRef, Eligibility, EligibilityItem, NotLookedUpReason, ProvideCopyInfoRequest,
         ProvideCopyInfoResponse, ProvideItem, item_result::Outcome as ItemOutcome,
     },
 };
 
-use super::{Asked, Provision};
+use super::{Asked, Provision, proofs::Proofs};
 use crate::conditions::{Clearance, Cleared};
 
 /// What goes over the line for one request.
@@ -33,6 +33,8 @@ enum Line {
 pub(super) struct Forwarded<'a> {
     asked: &'a [Asked],
     lines: Vec<Line>,
+    /// SHA-256 of the last eligibility that was signed for it: the registry side may have recorded it.
+    eligibility_sha256: Option<[u8; 32]>,
 }
 
 /// What came back for one request, or what it was refused for before.
@@ -88,7 +90,23 @@ impl<'a> Forwarded<'a> {
         Ok(Self {
             asked,
             lines: lines.collect(),
+            eligibility_sha256: None,
         })
+    }
+
+    /// The requests.
+    pub(super) fn asked(&self) -> &'a [Asked] {
+        self.asked
+    }
+
+    /// Leaves out what has no login proof to go with it, cover items as all others (I6).
+    pub(super) fn leave_out_unproven(&mut self, proofs: &Proofs) {
+        for (asked, line) in self.asked.iter().zip(&mut self.lines) {
+            let sent = matches!(line, Line::Clear(_) | Line::Cover(..));
+            if sent && proofs.of_session(&asked.session).is_none() {
+                *line = Line::Refused(Reason::Unavailable);
+            }
+        }
     }
 
     /// Whether there is nothing to send.
@@ -109,12 +127,7 @@ impl<'a> Forwarded<'a> {
     }
 
     /// The gateway's word for the batch.
-    pub(super) fn eligibility(
-        &self,
-        provision: &Provision,
-        policy: &Policy,
-        provider_log: &str,
-    ) -> Eligibility {
+    fn eligibility(&self, provision: &Provision, policy: &Policy, provider_log: &str) -> Eligibility {
         let item = |(asked, code, clearance): (&Asked, &LinkageCode, Option<&Clearance>)| EligibilityItem {
             request_id: asked.request_id.to_string(),
             kind: asked.kind.to_proto().into(),
@@ -129,6 +142,9 @@ impl<'a> Forwarded<'a> {
                 expires_at: Some(consent.expires_at.to_proto()),
             }),
             cover: clearance.is_none(),
+            login_proof_sha256: clearance
+                .map(|clearance| clearance.proof_sha256().to_vec())
+                .unwrap_or_default(),
         };
         Eligibility {
             gateway_instance: provision.instance.clone(),
@@ -140,28 +156,37 @@ impl<'a> Forwarded<'a> {
         }
     }
 
-    /// The call's message.
-    pub(super) fn request(&self, eligibility: Envelope) -> ProvideCopyInfoRequest {
-        let items = self.sent().map(|(asked, code, _)| ProvideItem {
+    /// The call's message, under a sequence number of its own, with the login proofs that there are.
+    pub(super) fn request(
+        &mut self,
+        provision: &Provision,
+        proofs: &Proofs,
+        policy: &Policy,
+        provider_log: &str,
+    ) -> ProvideCopyInfoRequest {
+        let eligibility = self.eligibility(provision, policy, provider_log);
+        let (envelope, sha256) = provision.signer.sign(&eligibility);
+        self.eligibility_sha256 = Some(sha256);
+        let items = self.sent().map(|(asked, code, clearance)| ProvideItem {
             request_id: asked.request_id.to_string(),
             linkage_code: code.expose().to_vec(),
+            login_proof: clearance.and_then(|_| proofs.of_session(&asked.session).cloned()),
         });
         ProvideCopyInfoRequest {
-            eligibility: Some(eligibility),
+            eligibility: Some(envelope),
             items: items.collect(),
         }
     }
 
-    /// No answer came: whatever was sent is not decided, cover items like all others. The eligibility is given when one
-    /// was signed: the registry side may have recorded it.
-    pub(super) fn unanswered(self, eligibility_sha256: Option<[u8; 32]>) -> Answered {
+    /// No answer came: whatever was sent is not decided, cover items like all others.
+    pub(super) fn unanswered(self) -> Answered {
         let answers = self.lines.into_iter().map(|line| match line {
             Line::Refused(reason) => Answer::Refused(reason),
             Line::Clear(_) | Line::Cover(..) => Answer::Refused(Reason::Unavailable),
         });
         Answered {
             answers: answers.collect(),
-            eligibility_sha256,
+            eligibility_sha256: self.eligibility_sha256,
         }
     }
 
@@ -169,9 +194,9 @@ impl<'a> Forwarded<'a> {
     pub(super) fn answered(
         self,
         response: ProvideCopyInfoResponse,
-        eligibility_sha256: [u8; 32],
         provision: &Provision,
         policy: &Policy,
+        provider_log: &str,
     ) -> Answered {
         let in_order = response.results.len() == self.sent().count()
             && self
@@ -180,8 +205,21 @@ impl<'a> Forwarded<'a> {
                 .all(|((asked, ..), result)| result.request_id == asked.request_id.to_string());
         if !in_order {
             tracing::error!("the registry side's results do not fit the batch");
-            return self.unanswered(Some(eligibility_sha256));
+            return self.unanswered();
         }
+        // What was looked up has a login that the registry side has verified.
+        let looked_up = self
+            .sent()
+            .zip(&response.results)
+            .filter(|((.., clearance), result)| {
+                clearance.is_some()
+                    && matches!(
+                        result.outcome,
+                        Some(ItemOutcome::Provided(_) | ItemOutcome::NotProvided(_))
+                    )
+            })
+            .map(|((asked, ..), _)| asked.session);
+        provision.provider.remember_proven(provider_log, looked_up);
         let mut results = response.results.into_iter();
         let answers = self.asked.iter().zip(self.lines).map(|(asked, line)| match line {
             Line::Refused(reason) => Answer::Refused(reason),
@@ -201,7 +239,16 @@ impl<'a> Forwarded<'a> {
                     }
                 },
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
-                Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
+                Some(ItemOutcome::NotLookedUp(refused)) => {
+                    let reason = refused.reason();
+                    if reason == NotLookedUpReason::LoginRefused {
+                        tracing::error!(
+                            request_id = %asked.request_id,
+                            "the registry side refuses a login that this side accepted: do roots, policy and clocks agree?"
+                        );
+                    }
+                    Answer::Refused(not_looked_up(reason))
+                }
                 None => Answer::Refused(Reason::Unavailable),
             },
             // This side's verdict stays; but what would have stopped any other request stops this one too.
@@ -213,7 +260,7 @@ impl<'a> Forwarded<'a> {
         });
         Answered {
             answers: answers.collect(),
-            eligibility_sha256: Some(eligibility_sha256),
+            eligibility_sha256: self.eligibility_sha256,
         }
     }
 }
@@ -230,6 +277,19 @@ fn not_looked_up(reason: NotLookedUpReason) -> Reason {
     match reason {
         NotLookedUpReason::Suspended => Reason::ProvisionSuspended,
         NotLookedUpReason::RequestIdUsed => Reason::RequestIdUsed,
-        NotLookedUpReason::Unspecified => Reason::Unavailable,
+        // The requester can do something about it: log in again.
+        NotLookedUpReason::LoginRefused => Reason::SessionInvalid,
+        NotLookedUpReason::CardExpired => Reason::CardExpired,
+        NotLookedUpReason::CardRevoked => Reason::CardRevoked,
+        // With all proofs sent there is none that it could need.
+        NotLookedUpReason::NeedProof | NotLookedUpReason::Unavailable | NotLookedUpReason::Unspecified => {
+            Reason::Unavailable
+        }
     }
+}
+
+/// Whether the registry side asks for the login proofs of a batch. It does so for all of it or not at all.
+pub(super) fn needs_proof(response: &ProvideCopyInfoResponse) -> bool {
+    let needed = |outcome: &Option<ItemOutcome>| matches!(outcome, Some(ItemOutcome::NotLookedUp(refused)) if refused.reason() == NotLookedUpReason::NeedProof);
+    !response.results.is_empty() && response.results.iter().all(|result| needed(&result.outcome))
 }

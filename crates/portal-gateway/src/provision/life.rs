@@ -4,22 +4,28 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    card::RevocationLists,
     cards::Cards,
     clock::Clock,
     eligibility::Signer,
     keyring::PseudonymKey,
     policy::{Policies, Policy},
     refusal::Reason,
+    suspension::Suspensions,
 };
+use koseki_proto::koseki::linkage::v1::ProvideCopyInfoResponse;
+use tonic::Status;
 
 use super::{
     Asked, Outcome,
-    forward::{Answered, Forwarded},
+    forward::{Answered, Forwarded, needs_proof},
+    proofs::Proofs,
 };
 use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Provides copy information.
@@ -36,6 +42,8 @@ pub struct Provision {
     pub cards: Arc<Cards>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped altogether.
+    pub suppressions: Arc<Replica>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
@@ -50,18 +58,24 @@ impl Provision {
         let sent = self.clock.monotonic();
         // One policy for the whole life of the batch, whatever comes into force meanwhile.
         let policy = self.policies.current();
-        let cleared = match self.admit(&asked, &policy).await {
-            Ok(cleared) => cleared,
+        let (cleared, proofs) = match self.admit(&asked, &policy).await {
+            Ok(admitted) => admitted,
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
-        let forwarded = self.forward(&asked, cleared, &policy).await;
+        let forwarded = self.forward(&asked, cleared, proofs, &policy).await;
         self.record(&asked, forwarded, sent, &policy).await
     }
 
-    /// One query for the whole batch, then the four conditions for each request.
-    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<Vec<Cleared>, Reason> {
-        let (suspensions, mut guards) = self.store.read(asked).await?;
-        let conditions = self.conditions(policy, suspensions);
+    /// One query for the whole batch, then the four conditions for each request. The query brings the login proofs, too,
+    /// that the registry side has not had.
+    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<(Vec<Cleared>, Proofs), Reason> {
+        let sessions = asked.iter().map(|asked| asked.session);
+        let unproven = match self.provider.state() {
+            Some(provider) => self.provider.unproven(&provider.log, sessions),
+            None => Vec::new(),
+        };
+        let (suspensions, mut guards) = self.store.read(asked, &unproven).await?;
+        let conditions = self.conditions(policy, suspensions, self.cards.lists());
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &mut Guards)| {
@@ -83,42 +97,86 @@ impl Provision {
             }
             cleared
         };
-        Ok(asked.iter().zip(&mut guards).map(check).collect())
+        let cleared = asked.iter().zip(&mut guards).map(check).collect();
+        Ok((cleared, Proofs::of(asked, guards)))
     }
 
     /// One signed call for all that is cleared or covered.
-    async fn forward(&self, asked: &[Asked], cleared: Vec<Cleared>, policy: &Policy) -> Answered {
+    async fn forward(
+        &self,
+        asked: &[Asked],
+        cleared: Vec<Cleared>,
+        proofs: Proofs,
+        policy: &Policy,
+    ) -> Answered {
         let Some(provider) = self.provider.state() else {
             return Answered::none(cleared);
         };
-        let forwarded = match Forwarded::new(asked, cleared) {
+        let mut forwarded = match Forwarded::new(asked, cleared) {
             Ok(forwarded) => forwarded,
             Err(cleared) => return Answered::none(cleared),
         };
         if forwarded.is_empty() {
-            return forwarded.unanswered(None);
+            return forwarded.unanswered();
         }
-        let eligibility = forwarded.eligibility(self, policy, &provider.log);
-        let (envelope, sha256) = self.signer.sign(&eligibility);
-        match self.provider.provide(forwarded.request(envelope)).await {
-            Ok(answer) => forwarded.answered(answer, sha256, self, policy),
+        let deadline = policy.exchange.forward_deadline();
+        let asking = self.ask(&mut forwarded, proofs, policy, &provider.log);
+        let answer = tokio::time::timeout(deadline, asking).await.unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded(
+                "the registry side did not answer in time",
+            ))
+        });
+        match answer {
+            Ok(answer) => forwarded.answered(answer, self, policy, &provider.log),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
-                forwarded.unanswered(Some(sha256))
+                forwarded.unanswered()
             }
         }
+    }
+
+    /// Asks the registry side; when it lacks a login proof, once more with all of them. The first call has used nothing up
+    /// then, and cover items go again with all others, so that all have one fate (I6).
+    async fn ask(
+        &self,
+        forwarded: &mut Forwarded<'_>,
+        proofs: Proofs,
+        policy: &Policy,
+        log: &str,
+    ) -> Result<ProvideCopyInfoResponse, Status> {
+        let deadline = policy.exchange.forward_deadline();
+        let request = forwarded.request(self, &proofs, policy, log);
+        let answer = self.provider.provide(request, deadline).await?;
+        if !needs_proof(&answer) {
+            return Ok(answer);
+        }
+        tracing::info!("the registry side has forgotten login proofs: the batch goes again with them");
+        self.provider.forget_proven();
+        let asked = forwarded.asked();
+        let sessions: Vec<[u8; 32]> = asked.iter().map(|asked| asked.session).collect();
+        let (_, guards) = self
+            .store
+            .read(asked, &sessions)
+            .await
+            .map_err(|_| Status::unavailable("the login proofs cannot be read"))?;
+        let proofs = Proofs::of(asked, guards);
+        forwarded.leave_out_unproven(&proofs);
+        let request = forwarded.request(self, &proofs, policy, log);
+        self.provider.provide(request, deadline).await
     }
 
     /// What requests are checked against beside the store, as it is now.
     pub(super) fn conditions<'a>(
         &'a self,
         policy: &'a Policy,
-        suspensions: common::suspension::Suspensions,
+        suspensions: Suspensions,
+        lists: RevocationLists,
     ) -> Conditions<'a> {
         Conditions {
             policy,
-            cards: &self.cards,
+            lists,
             suspensions,
+            suppressions: self.suppressions.current(),
             now: self.clock.now(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod forward;
 mod life;
+mod proofs;
 mod record;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use super::{
     Asked, Outcome, Provision, Verdict,
     forward::{Answer, Answered},
 };
-use crate::conditions::{Clearance, Cleared, Conditions, Guards, clear};
+use crate::conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
@@ -49,7 +49,9 @@ impl Provision {
         }
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
-        let conditions = self.conditions(policy, suspensions);
+        // By the lists that are recorded here, not by those that this instance happens to hold.
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let conditions = self.conditions(policy, suspensions, lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
@@ -129,7 +131,7 @@ impl Provision {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
                 Cleared::Clear(_) | Cleared::Cover { .. } => {
-                    Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE"))
+                    Decision::not_provided(cause.unwrap_or(NotSuppressed::OF_THE_REGISTRY_SIDE))
                 }
             },
             Answer::Provided(info, forwarded) => {

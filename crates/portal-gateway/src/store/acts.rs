@@ -6,15 +6,22 @@ use std::ops::ControlFlow;
 use common::{
     approval::Opening,
     card::Card,
+    cards::Cards,
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
+    login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
     terms::ActId,
 };
+use koseki_proto::koseki::linkage::v1::LoginProof;
+use prost::Message as _;
 
-use super::{Block, NewConsent, RequesterError, SessionBounds, cards, lookups, lookups::serial_place};
+use super::{
+    Block, NewConsent, NotOpened, RequesterError, SessionBounds, cards, lookups,
+    lookups::{proof_place, serial_place},
+};
 use crate::conditions::ConsentFacts;
 
 fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
@@ -24,11 +31,16 @@ fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
 pub(super) async fn open_session(
     database: &Database,
     token_sha256: [u8; 32],
-    card: &Card,
+    (card, cards): (&Card, &Cards),
+    proof: &LoginProof,
     frontend: &PeerIdentity,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
+    // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
+    // that list.
+    let lists = cards.behind_gate(tx.list_numbers()?);
+    cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
     let card_key = lookups::card_key(&database.keys, &card.public_key_sha256);
     let account = cards::account(&mut tx, &card_key, now).await?;
     let params = [
@@ -42,7 +54,18 @@ pub(super) async fn open_session(
             database
                 .keys
                 .sealer
-                .seal(serial_place(&token_sha256), &card.serial)?
+                .seal(serial_place(&token_sha256), &card.serial)
+                .map_err(StoreError::from)?
+                .into(),
+        ),
+        ("proof_sha256", (&login_proof::sha256(proof)).into()),
+        (
+            "proof",
+            database
+                .keys
+                .sealer
+                .seal(proof_place(&token_sha256), &proof.encode_to_vec())
+                .map_err(StoreError::from)?
                 .into(),
         ),
         ("expires", card.not_after.unix_ms().into()),
@@ -50,9 +73,10 @@ pub(super) async fn open_session(
         ("ended", false.into()),
     ];
     tx.execute(
-        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, card_expires, \
-                              logged_in_at, last_used_at, ended) \
-         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {expires}, {now}, {now}, {ended})",
+        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, \
+                              proof_sha256, sealed_proof, card_expires, logged_in_at, last_used_at, ended) \
+         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {proof_sha256}, {proof}, {expires}, \
+                 {now}, {now}, {ended})",
         &params,
     )
     .await?;

@@ -25,6 +25,15 @@ pub(super) fn serial_place(token: &[u8]) -> Place<'_> {
     }
 }
 
+/// Where a session's login proof is sealed.
+pub(super) fn proof_place(token: &[u8]) -> Place<'_> {
+    Place {
+        column: "session.sealed_proof",
+        row: token,
+        revision: 0,
+    }
+}
+
 /// Where a linkage's code is sealed.
 pub(super) fn code_place(code: &[u8]) -> Place<'_> {
     Place {

@@ -13,7 +13,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
-    card::Card,
+    card::{Card, CardFault, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -27,7 +28,7 @@ use common::{
     suspension::Suspensions,
     terms::{ActId, RequestId, RequestKind, RuleBroken},
 };
-use koseki_proto::koseki::evidence::v1::Entry;
+use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
 
 pub use old_data::OldData;
 
@@ -91,14 +92,30 @@ pub enum RequesterError {
     Store(#[from] StoreError),
 }
 
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The card does not count, by the revocation lists that are recorded.
+    #[error(transparent)]
+    Card(#[from] CardFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// What is stored on the portal side.
 #[async_trait]
 pub trait GatewayStore: Send + Sync + 'static {
     /// What both sides' stores can do alike.
     fn side(&self) -> &dyn SideStore;
 
-    /// Reads everything that could forbid the requests, for admission.
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    /// Reads everything that could forbid the requests, for admission, and the login proofs of the sessions `unproven`, by
+    /// the hashes of their tokens.
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError>;
 
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
@@ -114,14 +131,17 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Opens a session for a card; an unknown card gets an account.
+    /// Opens a session for a card that is not revoked by the lists that count behind the gate; an unknown card gets an
+    /// account.
     async fn open_session(
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), NotOpened>;
 
     /// Ends a session: in force when this returns. False when this frontend has no such session.
     async fn end_session(
@@ -211,6 +231,9 @@ pub trait ReleaseTx: Send {
     /// clocks may differ.
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
 
+    /// The numbers of the revocation lists that are recorded.
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
+
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(
         &mut self,
@@ -280,9 +303,13 @@ impl GatewayStore for Store {
         self
     }
 
-    async fn read(&self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(
+        &self,
+        asked: &[Asked],
+        unproven: &[[u8; 32]],
+    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
         let mut reader = self.database.reader().await?;
-        read::guards(&mut reader.connection(), &self.database.keys, asked).await
+        read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
     }
 
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
@@ -332,10 +359,12 @@ impl GatewayStore for Store {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
+        proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        acts::open_session(&self.database, token_sha256, card, frontend, now).await
+    ) -> Result<(), NotOpened> {
+        acts::open_session(&self.database, token_sha256, (card, cards), proof, frontend, now).await
     }
 
     async fn end_session(
@@ -423,6 +452,10 @@ impl ReleaseTx for Release {
         self.tx.policy_holds(policy, now)
     }
 
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
@@ -433,7 +466,7 @@ impl ReleaseTx for Release {
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-        read::guards(&mut self.tx.connection(), &self.keys, asked).await
+        read::guards(&mut self.tx.connection(), &self.keys, asked, &[]).await
     }
 
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {

@@ -1,4 +1,5 @@
-//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements.
+//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements. Before
+//! it they bring the login proofs, too, that the registry side has not had.
 
 use common::{
     clock::Timestamp,
@@ -8,12 +9,15 @@ use common::{
     terms::{ActId, LinkageCode},
 };
 
+use koseki_proto::koseki::linkage::v1::LoginProof;
+use prost::Message as _;
+
 use super::{
     OpenSession,
-    lookups::{code_place, serial_place},
+    lookups::{code_place, proof_place, serial_place},
 };
 use crate::{
-    conditions::{ConsentFacts, Guards, LinkageFacts, SessionFacts},
+    conditions::{ConsentFacts, Guards, KeptProof, LinkageFacts, SessionFacts},
     provision::Asked,
 };
 
@@ -21,6 +25,7 @@ pub(super) async fn guards(
     connection: &mut Connection<'_>,
     keys: &Keyring,
     asked: &[Asked],
+    unproven: &[[u8; 32]],
 ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
     let suspensions = suspensions(connection).await?;
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
@@ -29,11 +34,15 @@ pub(super) async fn guards(
         .all(
             "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, \
                     logged_in_at, last_used_at, ended, linkage.code, linkage.sealed_code, linkage.state, \
-                    linkage.confirmed_at, block.card_key IS NOT NULL \
+                    linkage.confirmed_at, block.card_key IS NOT NULL, proof_sha256, \
+                    CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END \
              FROM {asked} JOIN session ON session.token = asked.value \
              LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
              LEFT JOIN block ON block.card_key = session.card_key",
-            &[("asked", tokens)],
+            &[
+                ("asked", tokens),
+                ("unproven", Value::keys(unproven.iter().map(<[u8; 32]>::as_slice))),
+            ],
         )
         .await?;
     let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
@@ -43,7 +52,7 @@ pub(super) async fn guards(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        let session = facts(row, keys)?;
+        let session = facts(row, keys, 15, Some(16))?;
         places.push(Some(row.int(0)?));
         accounts.push(Some(session.account));
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
@@ -89,11 +98,11 @@ pub(super) async fn session(
     let row = connection
         .optional(
             "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
-                    last_used_at, ended FROM session WHERE token = {token}",
+                    last_used_at, ended, proof_sha256 FROM session WHERE token = {token}",
             &[("token", (&token).into())],
         )
         .await?;
-    row.map(|row| facts(&row, keys)).transpose()
+    row.map(|row| facts(&row, keys, 10, None)).transpose()
 }
 
 /// Sessions that were not ended, of logins since then, behind one of them.
@@ -106,7 +115,7 @@ pub(super) async fn open_sessions(
     let rows = connection
         .all(
             "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
-                    last_used_at, ended FROM session \
+                    last_used_at, ended, proof_sha256 FROM session \
              WHERE NOT ended AND (logged_in_at, token) > ({since}, {after}) ORDER BY logged_in_at, token LIMIT 500",
             &[("since", since.unix_ms().into()), ("after", (&after).into())],
         )
@@ -114,7 +123,7 @@ pub(super) async fn open_sessions(
     let open = rows.iter().map(|row| {
         Ok(OpenSession {
             token_sha256: row.array(1)?,
-            facts: facts(row, keys)?,
+            facts: facts(row, keys, 10, None)?,
         })
     });
     open.collect()
@@ -124,7 +133,14 @@ fn moment(row: &Row, at: usize) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_unix_ms(row.int(at)?))
 }
 
-fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
+/// The session of a row, with the hash of its proof in one column, and the proof in another when it was read.
+fn facts(
+    row: &Row,
+    keys: &Keyring,
+    proof_sha256: usize,
+    proof: Option<usize>,
+) -> Result<SessionFacts, StoreError> {
+    let sealed_proof = proof.map(|at| row.optional_bytes(at)).transpose()?.flatten();
     let serial = keys.sealer.open(serial_place(row.bytes(1)?), row.bytes(5)?);
     Ok(SessionFacts {
         account: row.int(2)?,
@@ -135,6 +151,16 @@ fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
         logged_in_at: moment(row, 7)?,
         last_used_at: moment(row, 8)?,
         ended: row.bool(9)?,
+        proof_sha256: row.array(proof_sha256)?,
+        proof: match sealed_proof {
+            None => KeptProof::NotRead,
+            Some(sealed) => keys
+                .sealer
+                .open(proof_place(row.bytes(1)?), sealed)
+                .ok()
+                .and_then(|opened| LoginProof::decode(opened.as_slice()).ok())
+                .map_or(KeptProof::Unreadable, KeptProof::Read),
+        },
     })
 }
 
