@@ -31,11 +31,12 @@ use koseki_provider::{
     store::{self as registry, ProviderStore},
 };
 use portal_gateway::{
-    conditions::Guards,
+    conditions::{Guards, SessionFacts},
     linkage::LinkageLine,
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, RequesterError, SessionBounds,
+        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
+        RequesterError, SessionBounds,
     },
 };
 use tonic::async_trait;
@@ -134,6 +135,10 @@ impl portal::ReleaseTx for HookedPortalRelease {
 
     async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
         self.tx.touch(sessions, now).await
+    }
+
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        self.tx.end_sessions(sessions).await
     }
 
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
@@ -246,8 +251,25 @@ impl GatewayStore for HookedGateway {
         self.store.set_block(block, operator, now).await
     }
 
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.store.forget_challenges(now).await
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError> {
+        self.store.session(token_sha256).await
+    }
+
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError> {
+        self.store.open_sessions(since, after).await
+    }
+
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.store.end_sessions(tokens_sha256, own, now).await
+    }
+
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
+        self.store.remove(old, before).await
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod feed;
 pub mod forger;
 pub mod gate;
+pub mod history;
 pub mod hooks;
 pub mod instances;
 pub mod log;
@@ -22,7 +23,7 @@ pub mod stores;
 
 pub use stored::stored;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use common::{
     authorisation::Listener,
@@ -207,6 +208,14 @@ impl Pair {
     pub fn offices(&self) -> Offices {
         Offices::new(&self.deployment, &self.access(), &self.reach()).unwrap()
     }
+}
+
+/// Sets a number in a section of a configuration file.
+pub fn set_number(config: &Path, section: &str, key: &str, value: i64) {
+    let mut table: toml::Table = std::fs::read_to_string(config).unwrap().parse().unwrap();
+    let old = table[section].as_table_mut().unwrap().get_mut(key).unwrap();
+    *old = toml::Value::Integer(value);
+    std::fs::write(config, table.to_string()).unwrap();
 }
 
 /// Starts the provider of a deployment in this process.

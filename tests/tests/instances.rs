@@ -342,6 +342,51 @@ async fn acts_and_releases_of_two_instances_are_ordered_by_one_gate() {
     }
 }
 
+/// A one-time consent gives one answer, also when two instances have read it before either has spent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_one_time_consent_gives_one_answer_through_two_instances() {
+    let portal = Places::default();
+    let pairs = TwoDeployments::create()
+        .await
+        .start(&Places::default(), &portal)
+        .await;
+    let casts = [pairs[0].cast().await, pairs[1].cast().await];
+    let (_, card) = casts[0].person(Scenario::Ordinary).unwrap();
+    let session = casts[0].frontend.login(&card).await.unwrap();
+    let text = casts[0].frontend.consent_text(KIND).await.unwrap();
+    for place in [Place::Before, Place::Behind] {
+        let one_time = casts[0].frontend.consent(&session, &text, Term::OneTime).await;
+        let consent = one_time.unwrap();
+        let (first, of_first) = (casts[0].frontend.clone(), session.clone());
+        let (told, came) = oneshot::channel();
+        let ask_first = async move { told.send(first.copy_info(&of_first, KIND, "").await).unwrap() };
+        match place {
+            Place::Before => portal.before_gate(ask_first),
+            // Both share the gate: this one has read that the consent is given, and has not spent it yet.
+            Place::At | Place::Behind => portal.behind_gate(ask_first),
+        }
+        let second = casts[1].frontend.copy_info(&session, KIND, "").await;
+        assert!(portal.all_done());
+        came.await.unwrap().unwrap();
+        let refused = second.unwrap_err();
+        assert_eq!(
+            refused.reason(),
+            Some(Reason::ConsentRequired.name()),
+            "{place:?}"
+        );
+        let gateway = logs(&pairs[0].deployment.gateway_database()).await;
+        let on_it = gateway.values().flatten().flat_map(|bundle| &bundle.entries);
+        let on_it = on_it.filter(|entry| match &entry.event {
+            Some(Event::Provision(provision)) => provision
+                .restricted
+                .as_ref()
+                .is_some_and(|detail| detail.consent_id == consent),
+            _ => false,
+        });
+        assert_eq!(on_it.count(), 1);
+    }
+}
+
 fn record_of(person: &ScenarioPerson) -> RecordNonProvisionRequest {
     let Some(OperatorRecord::NonProvision { person_id, register }) = &person.record else {
         panic!("{} has no non-provision record", person.name)

@@ -260,6 +260,7 @@ async fn an_answer_outside_the_mask_is_withheld_and_alarms() {
         limits: config.limits,
         clock: clock.clone(),
         alarms: common::alarm::Alarms::default(),
+        metrics: common::metrics::Metrics::default(),
     };
     let mut registry = Server::start(base, config.listen.ops).await.unwrap();
     let answer = Arc::new(AtomicUsize::new(0));

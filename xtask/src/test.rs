@@ -21,7 +21,8 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 16] = [
+const STORE_SUITE: [&str; 20] = [
+    "accounts",
     "approvals",
     "bad_acts",
     "bad_lines",
@@ -30,13 +31,16 @@ const STORE_SUITE: [&str; 16] = [
     "errors",
     "four_conditions",
     "hostile_gateway",
+    "interleavings",
     "login",
     "next_policy",
     "nothing_personal",
+    "old_data",
     "one_refusal",
     "recorded_then_released",
     "register_side",
     "revocation",
+    "sessions",
     "withdrawal_wins",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.

@@ -21,6 +21,7 @@ pub mod language;
 pub mod lines;
 pub mod login_proof;
 pub mod login_text;
+pub mod metrics;
 pub mod ops;
 pub mod policy;
 pub mod process;

@@ -190,6 +190,22 @@ impl ExchangePolicy {
 pub struct RetentionPolicy {
     /// Years for which audit records are kept; 1 to 50.
     pub audit_years: u32,
+    /// Days for which a session is kept after its end; 1 to 400.
+    pub session_days: u32,
+    /// Years for which a consent is kept after the moment until which it was given; 1 to 50.
+    pub consent_years: u32,
+}
+
+impl RetentionPolicy {
+    /// See [`Self::session_days`].
+    pub fn sessions(self) -> Duration {
+        Duration::from_secs(u64::from(self.session_days) * 24 * 3_600)
+    }
+
+    /// See [`Self::consent_years`]: each year with its leap day, so that nothing goes early.
+    pub fn consents(self) -> Duration {
+        Duration::from_secs(u64::from(self.consent_years) * 366 * 24 * 3_600)
+    }
 }
 
 /// How long what was once confirmed counts.

@@ -43,7 +43,7 @@ use std::{
 use common::{identity::Role, tls::TlsFiles};
 
 use crate::{
-    card::{CardError, CardRoot, VirtualCard},
+    card::{CardError, CardProfile, CardRoot, VirtualCard},
     files,
     pki::PkiError,
     postgres::Side,
@@ -299,6 +299,35 @@ impl Deployment {
     /// When a file cannot be read, or is not what it should be.
     pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
         Ok(CardRoot::read_from(&self.dir.join("authority"))?)
+    }
+
+    /// Issues another card of the deployment's card root.
+    ///
+    /// # Errors
+    /// When the root cannot be read, or the card cannot be made.
+    pub fn issue_card(&self, profile: &CardProfile) -> Result<VirtualCard, DeploymentError> {
+        Ok(self.card_root()?.issue(profile)?)
+    }
+
+    /// Publishes a newer revocation list for both sides, which names these serials and no others.
+    ///
+    /// # Errors
+    /// When the root cannot be read, or the list cannot be made or written.
+    pub fn publish_revocations(&self, revoked: &[Vec<u8>]) -> Result<(), DeploymentError> {
+        let now = wall_clock::now();
+        let number = u64::try_from(now.unix_timestamp())
+            .unwrap_or_default()
+            .saturating_add(1);
+        let list =
+            self.card_root()?
+                .crl(revoked, number, now, now.saturating_add(time::Duration::days(7)))?;
+        for side in [self.provider(), self.gateway()] {
+            // Whoever reads the folder meanwhile reads the list before it, or this one as a whole.
+            let (path, beside) = (side.join("card-crls/card-root.crl"), side.join("card-crls/next"));
+            write_public(&beside, &list)?;
+            fs::rename(&beside, &path).map_err(|source| DeploymentError::File { path, source })?;
+        }
+        Ok(())
     }
 
     /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.

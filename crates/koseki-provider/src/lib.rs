@@ -9,6 +9,7 @@ pub mod config;
 pub mod gateways;
 pub mod guard_wait;
 pub mod ingest;
+pub mod metrics;
 pub mod non_provision;
 pub mod persons;
 pub mod provision;

@@ -13,6 +13,7 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    metrics::Metrics,
     ops::Readiness,
     policy::{Policies, Policy},
     process::{Service, StartError},
@@ -32,6 +33,7 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
+    metrics::{OldRows, removed_rows},
     persons,
     provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
@@ -157,12 +159,15 @@ impl Provider {
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
+        let metrics = Metrics::default();
+        let removed = removed_rows(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            metrics,
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
@@ -186,6 +191,7 @@ impl Provider {
             alarms: alarms.clone(),
             own: own.clone(),
             clock: clock.clone(),
+            forgot: Arc::new(move |rows| removed.add(OldRows::UsedRequestId, rows)),
         };
         housekeeping.begin(store.database()).await?;
         cards.look(store.database(), &own).await?;

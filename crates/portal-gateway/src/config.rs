@@ -12,6 +12,8 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::login_limits::LoginLimitsConfig;
+
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub eligibility: EligibilityConfig,
     /// What logins are checked with.
     pub card: CardConfig,
+    /// Bounds of a frontend's logins.
+    pub login: LoginLimitsConfig,
     /// Certificate, key and CA.
     pub tls: TlsFiles,
     /// Bounds of the listeners.
@@ -108,6 +112,9 @@ impl Config {
             ));
         }
         self.card.check()?;
+        self.login
+            .check()
+            .map_err(|(key, rule)| ConfigError::value(key, rule))?;
         self.limits.check()?;
         self.provision
             .check()

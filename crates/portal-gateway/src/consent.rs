@@ -13,6 +13,7 @@ use common::{
 use crate::{
     conditions::ConsentFacts,
     login::token_sha256,
+    sessions::Sessions,
     store::{GatewayStore, NewConsent, RequesterError, SessionBounds},
 };
 
@@ -28,6 +29,8 @@ pub enum Term {
 pub struct Consents {
     /// The store.
     pub store: Arc<dyn GatewayStore>,
+    /// Sessions, and whether their cards still count.
+    pub sessions: Arc<Sessions>,
     /// Texts in force, and bounds.
     pub policies: Arc<Policies>,
     /// The clock.
@@ -69,6 +72,7 @@ impl Consents {
                 ));
             }
         };
+        self.sessions.check(frontend, token).await?;
         let id = ActId::random().map_err(|_| Reason::Unavailable)?;
         let consent = ConsentFacts {
             id,
@@ -85,7 +89,7 @@ impl Consents {
         Ok((id, expires_at))
     }
 
-    /// Withdraws a consent.
+    /// Withdraws a consent. The card is not looked at: withdrawing is never refused for it.
     pub async fn withdraw(
         &self,
         frontend: &PeerIdentity,

@@ -10,10 +10,14 @@ pub mod config;
 pub mod consent;
 pub mod linkage;
 pub mod login;
+pub mod login_limits;
+pub mod metrics;
+mod old_data;
 pub mod portal;
 pub mod provider_link;
 pub mod provision;
 mod service;
+pub mod sessions;
 pub mod store;
 pub mod suppression;
 

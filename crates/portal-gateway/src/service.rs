@@ -13,6 +13,7 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    metrics::Metrics,
     ops::Readiness,
     policy::{Policies, Policy},
     process::{Service, StartError},
@@ -30,17 +31,19 @@ use crate::{
     config::Config,
     consent::Consents,
     login::Login,
+    login_limits::LoginLimits,
+    metrics::{GatewayMetrics, OldRows},
+    old_data::OldDataRemoval,
     portal::PortalService,
     provider_link::ProviderLink,
     provision::Provision,
+    sessions::Sessions,
     store::{GatewayStore, SCHEMA, Store},
     suppression::{Follower, Replica},
 };
 
 /// Message limit of the portal listener, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// How often expired challenges are removed.
-const FORGET_CHALLENGES: Duration = Duration::from_secs(30);
 
 /// The portal side's service.
 pub struct Gateway;
@@ -154,12 +157,15 @@ impl Gateway {
         )?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
+        let metrics = Metrics::default();
+        let counted = GatewayMetrics::new(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            metrics: metrics.clone(),
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
@@ -170,6 +176,10 @@ impl Gateway {
             alarms: alarms.clone(),
             own: own.clone(),
             clock: clock.clone(),
+            forgot: {
+                let removed = counted.removed_rows.clone();
+                Arc::new(move |rows| removed.add(OldRows::UsedRequestId, rows))
+            },
         };
         housekeeping.begin(store.database()).await?;
         cards.look(store.database(), &own).await?;
@@ -209,6 +219,7 @@ impl Gateway {
         server.background(policies.clone().watch());
         {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            let own = own.clone();
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
         server.background(feed.keep_up());
@@ -219,7 +230,21 @@ impl Gateway {
             alarms: alarms.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
-        server.background(forget_challenges(store.clone(), clock.clone()));
+        let removal = OldDataRemoval {
+            store: store.clone(),
+            policies: policies.clone(),
+            removed: counted.removed_rows.clone(),
+            clock: clock.clone(),
+        };
+        server.background(removal.keep_on());
+        let sessions = Arc::new(Sessions {
+            store: store.clone(),
+            cards: cards.clone(),
+            policies: policies.clone(),
+            own,
+            clock: clock.clone(),
+        });
+        server.background(sessions.clone().keep_up());
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -230,11 +255,14 @@ impl Gateway {
             cards: cards.clone(),
             provider: provider.clone(),
             policies: policies.clone(),
+            limits: LoginLimits::new(config.login),
+            metrics: counted,
             trust_domain,
             clock: clock.clone(),
         };
         let consents = Consents {
             store: store.clone(),
+            sessions,
             policies: policies.clone(),
             clock: clock.clone(),
         };
@@ -308,24 +336,6 @@ impl Watched {
                 self.suppressions.is_overdue(),
             );
             tokio::time::sleep(interval).await;
-        }
-    }
-}
-
-/// Removes expired challenges for as long as the service runs.
-async fn forget_challenges(store: Arc<dyn GatewayStore>, clock: Arc<dyn Clock>) {
-    loop {
-        match store.forget_challenges(clock.now()).await {
-            // There may be more: go on at once.
-            Ok(forgotten) if forgotten > 0 => {}
-            Ok(_) => tokio::time::sleep(FORGET_CHALLENGES).await,
-            Err(error) => {
-                tracing::warn!(
-                    error = common::telemetry::chain(&error),
-                    "expired challenges could not be removed"
-                );
-                tokio::time::sleep(FORGET_CHALLENGES).await;
-            }
         }
     }
 }

@@ -95,3 +95,9 @@ CREATE TABLE database_identity (
     system_identifier TEXT   NOT NULL,
     timeline          TEXT   NOT NULL
 );
+
+-- Cards that were replaced by another of the same person: one that stands here is never bound again.
+CREATE TABLE replaced_card (
+    card_key    BYTEA PRIMARY KEY,
+    replaced_by BYTEA NOT NULL
+);

@@ -88,3 +88,9 @@ CREATE TABLE used_request_id (
     used_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX used_request_id_at ON used_request_id (used_at);
+
+-- Cards that were replaced by another of the same person: one that stands here is never bound again.
+CREATE TABLE replaced_card (
+    card_key    BLOB PRIMARY KEY,
+    replaced_by BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

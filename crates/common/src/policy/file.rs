@@ -127,6 +127,18 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
             "must be 1 to 50",
         ),
         (
+            "retention.session_days",
+            file.retention.session_days.into(),
+            400,
+            "must be 1 to 400",
+        ),
+        (
+            "retention.consent_years",
+            file.retention.consent_years.into(),
+            50,
+            "must be 1 to 50",
+        ),
+        (
             "freshness.linkage_confirmed_days",
             file.freshness.linkage_confirmed_days.into(),
             400,

@@ -52,6 +52,8 @@ pub enum Access {
     GuardLoad,
     /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
     Copies,
+    /// Removing what is old: it allows and forbids nothing, and is no entry, so that it never takes the gate.
+    Upkeep,
 }
 
 impl Access {
@@ -255,7 +257,7 @@ impl Database {
         };
         // Whoever takes the gate late reads the log's head late, too.
         let head = match (&self.pools, access) {
-            (Pools::Postgres(_), Access::Copies) => None,
+            (Pools::Postgres(_), Access::Copies | Access::Upkeep) => None,
             _ => Some(Head::read(&mut tx.connection(), &self.log, self.generation).await?),
         };
         Ok(WriteTx::new(tx, head, access, self.log.clone(), self.generation))
@@ -263,7 +265,7 @@ impl Database {
 
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
         let turn = match access {
-            Access::Ordinary | Access::Copies => {
+            Access::Ordinary | Access::Copies | Access::Upkeep => {
                 let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
                 let turn = turn.await.ok().and_then(Result::ok);
                 Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
@@ -307,6 +309,7 @@ async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledT
         Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
         Access::Load => (&pools.loads, postgres::BEGIN_SHARED_LOAD),
         Access::Copies => (&pools.loads, postgres::BEGIN_UNGATED),
+        Access::Upkeep => (&pools.ordinary, postgres::BEGIN_UNGATED),
     };
     let mut tries = pool.size() + 1;
     loop {

@@ -14,9 +14,10 @@ CREATE TABLE account (
     made_at    BIGINT  NOT NULL
 );
 
--- A certificate leads to an account; its serial number changes with every reissue.
+-- A card leads to an account, by the key of its certificate, to which linkages and blocks are bound as well. A reissued card
+-- has another certificate and another key: an operator binds it to the account of the card that it replaces.
 CREATE TABLE card (
-    card       BYTEA   PRIMARY KEY,
+    card_key   BYTEA   PRIMARY KEY,
     account_id BIGINT  NOT NULL REFERENCES account (id)
 );
 
@@ -34,7 +35,9 @@ CREATE TABLE session (
     last_used_at  BIGINT  NOT NULL,
     ended         BOOLEAN NOT NULL
 );
-CREATE INDEX session_logged_in_at ON session (logged_in_at);
+CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
+CREATE INDEX session_card_key ON session (card_key);
+CREATE INDEX session_account ON session (account_id) WHERE NOT ended;
 
 CREATE TABLE consent (
     id          BYTEA   PRIMARY KEY,
@@ -47,6 +50,7 @@ CREATE TABLE consent (
     state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
 );
 CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+CREATE INDEX consent_expires_at ON consent (expires_at);
 
 CREATE TABLE linkage (
     code         BYTEA   PRIMARY KEY,
@@ -69,7 +73,8 @@ GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
-GRANT SELECT, INSERT ON account, card TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON session, consent, linkage TO portal_gateway_service;
-GRANT SELECT, INSERT, DELETE ON challenge, block TO portal_gateway_service;
+GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON linkage TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge TO portal_gateway_service;
+GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;

@@ -14,9 +14,10 @@ CREATE TABLE account (
     made_at    INTEGER NOT NULL
 ) STRICT;
 
--- A certificate leads to an account; its serial number changes with every reissue.
+-- A card leads to an account, by the key of its certificate, to which linkages and blocks are bound as well. A reissued card
+-- has another certificate and another key: an operator binds it to the account of the card that it replaces.
 CREATE TABLE card (
-    card       BLOB    PRIMARY KEY,
+    card_key   BLOB    PRIMARY KEY,
     account_id INTEGER NOT NULL REFERENCES account (id)
 ) STRICT, WITHOUT ROWID;
 
@@ -34,7 +35,9 @@ CREATE TABLE session (
     last_used_at  INTEGER NOT NULL,
     ended         INTEGER NOT NULL CHECK (ended IN (0, 1))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX session_logged_in_at ON session (logged_in_at);
+CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
+CREATE INDEX session_card_key ON session (card_key);
+CREATE INDEX session_account ON session (account_id) WHERE NOT ended;
 
 CREATE TABLE consent (
     id          BLOB    PRIMARY KEY,
@@ -47,6 +50,7 @@ CREATE TABLE consent (
     state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+CREATE INDEX consent_expires_at ON consent (expires_at);
 
 CREATE TABLE linkage (
     code         BLOB    PRIMARY KEY,

@@ -81,6 +81,13 @@ impl Provision {
         let spent = gate.spend(one_time).await?;
         spend(&mut decided, spent);
         gate.touch(used, now).await?;
+        let ended = asked
+            .iter()
+            .zip(&decided)
+            .filter(|(_, decision)| decision.ends_session())
+            .map(|(asked, _)| asked.session)
+            .collect();
+        gate.end_sessions(ended).await?;
 
         let entry = |(asked, decision): (&Asked, &Decision)| {
             ProvisionEntry {
@@ -194,6 +201,14 @@ impl Decision {
     /// The one-time consent that releasing this uses up.
     fn spends(&self) -> Option<[u8; 16]> {
         self.clearance.as_ref()?.spends()
+    }
+
+    /// Whether the session ends with this: its card counts no more.
+    fn ends_session(&self) -> bool {
+        matches!(
+            self.verdict,
+            Verdict::Refused(Reason::CardRevoked | Reason::CardExpired)
+        )
     }
 
     fn recorded(&self) -> Recorded {

@@ -19,7 +19,7 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
 use super::{
-    Block, NewConsent, NotOpened, RequesterError, SessionBounds, lookups,
+    Block, NewConsent, NotOpened, RequesterError, SessionBounds, cards as bound_cards, lookups,
     lookups::{proof_place, serial_place},
 };
 use crate::conditions::ConsentFacts;
@@ -41,16 +41,13 @@ pub(super) async fn open_session(
     // that list.
     let lists = cards.behind_gate(tx.list_numbers()?);
     cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
-    let certificate = database.keys.lookup.lookup("card", &[&card.id]);
-    let account = account_of_card(&mut tx, &certificate, now).await?;
+    let card_key = lookups::card_key(&database.keys, &card.public_key_sha256);
+    let account = bound_cards::account(&mut tx, &card_key, now).await?;
     let params = [
         ("token", (&token_sha256).into()),
         ("account", account.into()),
         ("frontend", frontend.name().into()),
-        (
-            "card_key",
-            (&lookups::card_key(&database.keys, &card.public_key_sha256)).into(),
-        ),
+        ("card_key", (&card_key).into()),
         ("issuer", card.issuer.as_slice().into()),
         (
             "serial",
@@ -83,6 +80,7 @@ pub(super) async fn open_session(
         &params,
     )
     .await?;
+    end_oldest_sessions(&mut tx, account).await?;
     let entry = ordinary_act(
         "LOGIN",
         frontend,
@@ -94,26 +92,59 @@ pub(super) async fn open_session(
     Ok(())
 }
 
-/// The account that a card leads to; an unknown card gets one.
-async fn account_of_card(tx: &mut WriteTx, card: &[u8; 32], now: Timestamp) -> Result<i64, StoreError> {
-    let find = "SELECT account_id FROM card WHERE card = {card}";
-    if let Some(row) = tx.optional(find, &[("card", card.into())]).await? {
-        return row.int(0);
-    }
-    let account = tx
-        .one(
-            "INSERT INTO account (made_at) VALUES ({now}) RETURNING id",
-            &[("now", now.unix_ms().into())],
+/// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
+/// not end a session whose token is lost.
+const MAX_SESSIONS: i64 = 16;
+
+/// Ends the oldest sessions of an account that has too many.
+async fn end_oldest_sessions(tx: &mut WriteTx, account: i64) -> Result<(), StoreError> {
+    let rows = tx
+        .all(
+            "SELECT token FROM session WHERE account_id = {account} AND NOT ended \
+             ORDER BY logged_in_at DESC, token LIMIT 1000 OFFSET {most}",
+            &[("account", account.into()), ("most", MAX_SESSIONS.into())],
         )
-        .await?
-        .int(0)?;
-    // Another instance may be giving it an account at the same time: the first one holds, and the other stays unused.
-    tx.execute(
-        "INSERT INTO card (card, account_id) VALUES ({card}, {account}) ON CONFLICT DO NOTHING",
-        &[("card", card.into()), ("account", account.into())],
-    )
-    .await?;
-    tx.one(find, &[("card", card.into())]).await?.int(0)
+        .await?;
+    if !rows.is_empty() {
+        let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
+        end_tokens(tx, &tokens).await?;
+    }
+    Ok(())
+}
+
+/// Ends sessions whose card does not count any more, which forbids nothing that was not forbidden before.
+pub(super) async fn end_sessions(
+    database: &Database,
+    tokens: &[[u8; 32]],
+    own: &PeerIdentity,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut tx = database.begin(Access::Ordinary).await?;
+    let ended = end_tokens(&mut tx, tokens).await?;
+    if ended > 0 {
+        let entry = ordinary_act("END_SESSIONS", own, ended, None, "");
+        let _ = tx.commit(vec![entry], now).await?;
+    }
+    Ok(ended)
+}
+
+/// Ends the sessions of these tokens; how many it were. Several instances write: each locks its rows in one order.
+pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<u64, StoreError> {
+    let params = [
+        ("yes", true.into()),
+        ("sessions", Value::keys(tokens.iter().map(<[u8; 32]>::as_slice))),
+    ];
+    let sql = match tx.connection() {
+        Connection::Sqlite(_) => {
+            "UPDATE session SET ended = {yes} WHERE NOT ended AND token IN (SELECT value FROM {sessions})"
+        }
+        Connection::Postgres(_) => {
+            "UPDATE session SET ended = {yes} WHERE NOT ended \
+             AND token IN (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
+                           ORDER BY token FOR NO KEY UPDATE)"
+        }
+    };
+    tx.execute(sql, &params).await
 }
 
 pub(super) async fn end_session(
@@ -357,7 +388,7 @@ pub(super) async fn set_block(
     let known = tx
         .one(
             "SELECT EXISTS (SELECT 1 FROM linkage WHERE card_key = {card}) \
-                 OR EXISTS (SELECT 1 FROM session WHERE card_key = {card})",
+                 OR EXISTS (SELECT 1 FROM card WHERE card_key = {card})",
             &[("card", (&card_key).into())],
         )
         .await?
@@ -371,6 +402,7 @@ pub(super) async fn set_block(
         &[("card", (&card_key).into()), ("now", now.unix_ms().into())],
     )
     .await?;
+    bound_cards::end_sessions(&mut tx, &[&card_key]).await?;
     let target = Opening::LiftBlock(block.card_key_sha256).target(&database.keys.lookup);
     tx.void_proposals(&target).await?;
     tx.note_closing(block.act_id, "SET_BLOCK", operator, now).await?;

@@ -2,8 +2,10 @@
 //! gate, reads, and commits with its audit bundle (DESIGN §4).
 
 mod acts;
+mod cards;
 mod linkages;
 mod lookups;
+mod old_data;
 mod read;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -28,8 +30,10 @@ use common::{
 };
 use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
 
+pub use old_data::OldData;
+
 use crate::{
-    conditions::{ConsentFacts, Guards},
+    conditions::{ConsentFacts, Guards, SessionFacts},
     linkage::LinkageLine,
     provision::Asked,
 };
@@ -184,8 +188,30 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Epoch, ActError>;
 
-    /// Removes challenges that have expired; some at a time, and how many it were.
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// A session, for what is looked at before something is done with it.
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError>;
+
+    /// Sessions that were not ended, of logins since then; some at a time, in an order in which they follow each other.
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError>;
+
+    /// Ends sessions whose card does not count any more; how many it were.
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
+
+    /// Removes rows that are older than this; some at a time, and how many it were.
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// A session among others.
+pub struct OpenSession {
+    /// SHA-256 of its token.
+    pub token_sha256: [u8; 32],
+    /// The session.
+    pub facts: SessionFacts,
 }
 
 /// A card to be blocked.
@@ -223,6 +249,9 @@ pub trait ReleaseTx: Send {
 
     /// Marks open sessions, by the hashes of their tokens, as used now.
     async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Ends sessions whose card does not count any more.
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError>;
 
     /// Appends the bundle and commits: the release.
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
@@ -388,17 +417,27 @@ impl GatewayStore for Store {
         acts::set_block(&self.database, block, operator, now).await
     }
 
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.database.begin(Access::Ordinary).await?;
-        let forgotten = tx
-            .execute(
-                "DELETE FROM challenge WHERE id IN \
-                 (SELECT id FROM challenge WHERE expires_at < {now} ORDER BY expires_at LIMIT 1000)",
-                &[("now", now.unix_ms().into())],
-            )
-            .await?;
-        tx.commit_unrecorded().await?;
-        Ok(forgotten)
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError> {
+        let mut reader = self.database.reader().await?;
+        read::session(&mut reader.connection(), &self.database.keys, token_sha256).await
+    }
+
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError> {
+        let mut reader = self.database.reader().await?;
+        read::open_sessions(&mut reader.connection(), &self.database.keys, since, after).await
+    }
+
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        acts::end_sessions(&self.database, &tokens_sha256, own, now).await
+    }
+
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
+        old_data::remove(&self.database, old, before).await
     }
 }
 
@@ -474,6 +513,13 @@ impl ReleaseTx for Release {
             }
         };
         self.tx.execute(sql, &params).await?;
+        Ok(())
+    }
+
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        if !sessions.is_empty() {
+            acts::end_tokens(&mut self.tx, &sessions).await?;
+        }
         Ok(())
     }
 
