@@ -20,18 +20,20 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 16] = [
     "approvals",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",
+    "consent_receipts",
     "eligibility",
     "four_conditions",
     "login",
     "next_policy",
     "nothing_personal",
     "one_refusal",
+    "own_records",
     "recorded_then_released",
     "register_side",
     "withdrawal_wins",

@@ -1,6 +1,6 @@
 //! The secret keys of a side: each purpose its own, each with an id, the newest first (DESIGN §7).
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use aws_lc_rs::hmac;
 use serde::Deserialize;
@@ -9,12 +9,13 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Timestamp,
     files::{self, FileError},
+    paging::PageTokens,
     sealing::Sealer,
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and the other sealing keys still open
-/// what was made with them; of `lookup`, `pseudonym` and `handle` there is exactly one.
+/// and `key` (64 hexadecimal digits). Of `sealing`, `page_token` and `beacon` the first is used, and the other keys of the
+/// first two still open what was made with them; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -26,6 +27,8 @@ pub struct Keyring {
     pub beacon: Option<BeaconKey>,
     /// Makes register handles; on the registry side only.
     pub handle: Option<HandleKey>,
+    /// Seals the places at which lists go on; on the portal side only.
+    pub page_tokens: Option<Arc<PageTokens>>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +41,8 @@ struct File {
     beacon: Vec<Entry>,
     #[serde(default)]
     handle: Vec<Entry>,
+    #[serde(default)]
+    page_token: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +68,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym, beacon and handle of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle and page_token of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -112,6 +117,8 @@ impl Keyring {
                 .first()
                 .map(|(_, key)| BeaconKey(hmac_key(key))),
             handle,
+            page_tokens: Sealer::new(keys("page_token", file.page_token)?)
+                .map(|sealer| Arc::new(PageTokens::new(sealer))),
         })
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use koseki_proto::koseki::common::v1::CopyInfoItem;
 pub use policies::{Policies, Suits, Told};
 use serde::Deserialize;
 
@@ -67,6 +68,21 @@ impl Item {
             | Self::RequesterNameKana
             | Self::RequesterNameKanaStatus
             | Self::RequesterBirthDate => true,
+        }
+    }
+}
+
+impl From<Item> for CopyInfoItem {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::RegisteredDomicile => Self::RegisteredDomicile,
+            Item::FirstEnteredPerson => Self::FirstEnteredPerson,
+            Item::MunicipalityCode => Self::MunicipalityCode,
+            Item::RegisterHandle => Self::RegisterHandle,
+            Item::RequesterName => Self::RequesterName,
+            Item::RequesterNameKana => Self::RequesterNameKana,
+            Item::RequesterNameKanaStatus => Self::RequesterNameKanaStatus,
+            Item::RequesterBirthDate => Self::RequesterBirthDate,
         }
     }
 }

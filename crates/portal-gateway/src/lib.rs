@@ -10,9 +10,13 @@ pub mod config;
 pub mod consent;
 pub mod linkage;
 pub mod login;
+pub mod own_records;
 pub mod portal;
 pub mod provider_link;
 pub mod provision;
+pub mod receipt;
+pub mod record_index;
+pub mod requester;
 mod service;
 pub mod store;
 

@@ -14,6 +14,7 @@ use common::{
     keyring::Keyring,
     lines::{self, Intake},
     ops::Readiness,
+    paging::PageTokens,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -30,9 +31,13 @@ use crate::{
     config::Config,
     consent::Consents,
     login::Login,
+    own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
     provision::Provision,
+    receipt::Receipts,
+    record_index::RecordIndex,
+    requester::Requesters,
     store::{GatewayStore, SCHEMA, Store},
 };
 
@@ -49,7 +54,9 @@ struct Parts {
     trust_domain: TrustDomain,
     policies: Arc<Policies>,
     keys: Keyring,
+    tokens: Arc<PageTokens>,
     signer: Signer,
+    receipts: Receipts,
     cards: Cards,
     tls: TlsMaterial,
 }
@@ -75,9 +82,14 @@ impl Parts {
             clock.clone(),
             alarms,
         )?);
+        let keys = Keyring::load(&config.keyring_file)?;
+        let tokens = keys.page_tokens.clone();
+        let missing = || format!("{}: page_token: at least one key", config.keyring_file.display());
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            keys: Keyring::load(&config.keyring_file)?,
+            tokens: tokens.ok_or_else(missing)?,
+            receipts: Receipts::load(&config.consent_receipt, keys.pseudonym.clone())?,
+            keys,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
             cards: Cards::load(&config.card, policies.clone(), clock)?,
             policies,
@@ -135,7 +147,9 @@ impl Gateway {
             trust_domain,
             policies,
             keys,
+            tokens,
             signer,
+            receipts,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -198,6 +212,9 @@ impl Gateway {
         server.background(cards.clone().keep_up(config.card.crl_reload()));
         server.background(keep_looking(provider.clone(), interval, server.readiness()));
         server.background(forget_challenges(store.clone(), clock.clone()));
+        let index = Arc::new(RecordIndex::new(store.clone(), policies.clone(), clock.clone()));
+        server.background(index.clone().follow());
+        server.background(index.clone().forget());
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -214,11 +231,26 @@ impl Gateway {
         let consents = Consents {
             store: store.clone(),
             policies: policies.clone(),
+            receipts,
+            tokens: tokens.clone(),
             clock: clock.clone(),
+        };
+        let requesters = Requesters {
+            store: store.clone(),
+            cards: cards.clone(),
+            policies: policies.clone(),
+            clock: clock.clone(),
+        };
+        let own_records = OwnRecords {
+            store: store.clone(),
+            index,
+            tokens,
         };
         let portal = PortalService {
             login,
             consents,
+            requesters,
+            own_records,
             requests,
             policies: policies.clone(),
             store: store.clone(),

@@ -6,6 +6,7 @@ use common::{
     keyring::{HandleKey, Lookup},
     policy::Policy,
     projection::Projected,
+    refusal::Reason,
     suspension::Suspensions,
 };
 
@@ -50,6 +51,21 @@ impl Decision {
             Self::Provided(_) => Outcome::Released,
             Self::NotProvided(_) => Outcome::NotProvided,
             Self::Suspended | Self::RequestIdUsed => Outcome::Refused,
+        }
+    }
+
+    /// Whether the items are provided.
+    pub(super) fn is_provided(&self) -> bool {
+        matches!(self, Self::Provided(_))
+    }
+
+    /// The reason that the requester is given for it; `None` when the items are provided.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Provided(_) => None,
+            Self::NotProvided(_) => Some(Reason::NotProvided),
+            Self::Suspended => Some(Reason::ProvisionSuspended),
+            Self::RequestIdUsed => Some(Reason::RequestIdUsed),
         }
     }
 

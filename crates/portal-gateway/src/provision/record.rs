@@ -71,7 +71,10 @@ impl Provision {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
-                Decision::refused(Reason::RequestIdUsed)
+                Decision {
+                    account: guards.session.as_ref().map(|session| session.account),
+                    ..Decision::refused(Reason::RequestIdUsed)
+                }
             };
             decided.push(decision);
         }
@@ -86,6 +89,11 @@ impl Provision {
                 kind: asked.kind,
                 procedure: &asked.procedure,
                 outcome: decision.recorded(),
+                reason: decision.reason(),
+                items: policy
+                    .provision(asked.kind, &asked.procedure)
+                    .filter(|_| decision.reason().is_none())
+                    .map(|provision| &provision.items),
                 cause: decision.cause,
                 subject: decision
                     .account
@@ -192,6 +200,14 @@ impl Decision {
     /// The one-time consent that releasing this uses up.
     fn spends(&self) -> Option<[u8; 16]> {
         self.clearance.as_ref()?.spends()
+    }
+
+    /// The reason of a refusal.
+    fn reason(&self) -> Option<Reason> {
+        match self.verdict {
+            Verdict::Provided(_) => None,
+            Verdict::Refused(reason) => Some(reason),
+        }
     }
 
     fn recorded(&self) -> Recorded {

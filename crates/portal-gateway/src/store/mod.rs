@@ -2,9 +2,11 @@
 //! gate, reads, and commits with its audit bundle (DESIGN §4).
 
 mod acts;
+mod consents;
 mod linkages;
 mod lookups;
 mod read;
+mod records;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -29,7 +31,9 @@ use koseki_proto::koseki::evidence::v1::Entry;
 
 use crate::{
     conditions::{ConsentFacts, Guards},
+    consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
+    own_records::{Record, RecordPlace},
     provision::Asked,
 };
 
@@ -68,6 +72,22 @@ pub struct NewConsent {
     pub consent: ConsentFacts,
     /// The kind that is consented to.
     pub kind: RequestKind,
+    /// Language of the text that was shown.
+    pub language: String,
+}
+
+/// Who has an open session, and with which card.
+pub struct LoggedInCard {
+    /// The account.
+    pub account: i64,
+    /// Issuer of the card's certificate.
+    pub issuer: [u8; 32],
+    /// Serial number of the card's certificate; `None` when it does not open.
+    pub serial: Option<Vec<u8>>,
+    /// Until when the card's certificate is valid.
+    pub expires: Timestamp,
+    /// Whether the card is blocked.
+    pub blocked: bool,
 }
 
 /// Why a requester's own act was not done.
@@ -127,7 +147,16 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Records a consent of the session's requester.
+    /// Who has this session and with which card; the session counts as used now.
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<LoggedInCard, RequesterError>;
+
+    /// Records a consent of the session's requester; their account.
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -135,7 +164,33 @@ pub trait GatewayStore: Send + Sync + 'static {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<i64, RequesterError>;
+
+    /// Consents of an account, the newest first, behind a place.
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError>;
+
+    /// One consent of an account.
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError>;
+
+    /// What became of the requests of an account, by the index of the log, the newest first, behind a place.
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
+    /// were at the beginning.
+    async fn index_records(&self) -> Result<bool, StoreError>;
+
+    /// Removes records from before a moment from the index; some at a time, and how many it were.
+    async fn forget_records(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Withdraws a consent of the session's requester: in force when this returns.
     async fn withdraw_consent(
@@ -318,6 +373,46 @@ impl GatewayStore for Store {
         acts::end_session(&self.database, token_sha256, frontend, now).await
     }
 
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<LoggedInCard, RequesterError> {
+        acts::use_session(&self.database, token_sha256, bounds, frontend, now).await
+    }
+
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError> {
+        consents::list(&self.database, account, behind, limit).await
+    }
+
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError> {
+        consents::one(&self.database, account, id).await
+    }
+
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        records::list(&self.database, account, behind, limit).await
+    }
+
+    async fn index_records(&self) -> Result<bool, StoreError> {
+        records::index(&self.database).await
+    }
+
+    async fn forget_records(&self, before: Timestamp) -> Result<u64, StoreError> {
+        records::forget(&self.database, before).await
+    }
+
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -325,7 +420,7 @@ impl GatewayStore for Store {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
+    ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
     }
 
