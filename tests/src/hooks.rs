@@ -32,11 +32,13 @@ use koseki_provider::{
 };
 use portal_gateway::{
     conditions::{Guards, SessionFacts},
+    consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
+    own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
         self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
-        RequesterError, SessionBounds,
+        RequesterError, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -53,6 +55,7 @@ struct Deeds {
     before_gate: Option<Deed>,
     behind_gate: Option<Deed>,
     commit_fails: bool,
+    indexing_fails: bool,
 }
 
 impl Places {
@@ -69,6 +72,11 @@ impl Places {
     /// Lets commits of releases fail, or work again.
     pub fn let_commits_fail(&self, fail: bool) {
         self.0.lock().unwrap().commit_fails = fail;
+    }
+
+    /// Lets the indexing of own records fail, or work again.
+    pub fn let_indexing_fail(&self, fail: bool) {
+        self.0.lock().unwrap().indexing_fails = fail;
     }
 
     /// Whether every deed was done.
@@ -213,10 +221,49 @@ impl GatewayStore for HookedGateway {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
+    ) -> Result<i64, RequesterError> {
         self.store
             .grant_consent(token_sha256, consent, bounds, frontend, now)
             .await
+    }
+
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError> {
+        self.store.use_session(token_sha256, bounds, frontend, now).await
+    }
+
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError> {
+        self.store.list_consents(account, behind, limit).await
+    }
+
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError> {
+        self.store.consent(account, id).await
+    }
+
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.store.list_records(account, behind, limit).await
+    }
+
+    async fn index_records(&self) -> Result<bool, StoreError> {
+        if self.places.0.lock().unwrap().indexing_fails {
+            return Err(StoreError::Failed(sqlx::Error::PoolClosed));
+        }
+        self.store.index_records().await
     }
 
     async fn withdraw_consent(

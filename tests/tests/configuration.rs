@@ -356,11 +356,7 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
     bench
         .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
         .await;
-    for key in [
-        "login.challenges",
-        "login.failures",
-        "login.failures_per_second",
-    ] {
+    for key in ["login.challenges", "login.failures", "login.failures_per_second"] {
         let rule = format!("{key}: must be 1 to 1,000,000");
         bench.refused(Program::Gateway, &[&rule], set(key, 0)).await;
     }

@@ -134,6 +134,7 @@ fn removed_from(side: Side) -> &'static [&'static str] {
             "card",
             "session",
             "consent",
+            "provision_record",
         ],
     }
 }

@@ -21,13 +21,14 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 20] = [
+const STORE_SUITE: [&str; 22] = [
     "accounts",
     "approvals",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",
+    "consent_receipts",
     "errors",
     "four_conditions",
     "hostile_gateway",
@@ -37,6 +38,7 @@ const STORE_SUITE: [&str; 20] = [
     "nothing_personal",
     "old_data",
     "one_refusal",
+    "own_records",
     "recorded_then_released",
     "register_side",
     "revocation",

@@ -1,6 +1,6 @@
 //! The secret keys of a side: each purpose its own, each with an id, the newest first (DESIGN §7).
 
-use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use serde::Deserialize;
@@ -9,12 +9,13 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Timestamp,
     files::{self, FileError},
+    paging::PageTokens,
     sealing::Sealer,
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits). Of `sealing`, `beacon` and `feed` the first is used, and what was made with the other
-/// sealing keys and beacon keys is still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
+/// and `key` (64 hexadecimal digits). Of `sealing`, `page_token`, `beacon` and `feed` the first is used, and what was made with
+/// the other keys of the first three is still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -28,6 +29,8 @@ pub struct Keyring {
     pub handle: Option<HandleKey>,
     /// Makes the keys of the suppression feed; on the registry side only.
     pub feed: Option<FeedKey>,
+    /// Seals the places at which lists go on; on the portal side only.
+    pub page_tokens: Option<Arc<PageTokens>>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +45,8 @@ struct File {
     handle: Vec<Entry>,
     #[serde(default)]
     feed: Vec<Entry>,
+    #[serde(default)]
+    page_token: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +72,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle and feed of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle, feed and page_token of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -120,6 +125,8 @@ impl Keyring {
             feed: keys("feed", file.feed)?
                 .first()
                 .map(|(_, key)| FeedKey(hmac_key(key))),
+            page_tokens: Sealer::new(keys("page_token", file.page_token)?)
+                .map(|sealer| Arc::new(PageTokens::new(sealer))),
         })
     }
 }

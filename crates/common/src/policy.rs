@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use koseki_proto::koseki::common::v1::CopyInfoItem;
 pub use policies::{Policies, Suits, Told};
 use serde::Deserialize;
 
@@ -67,6 +68,21 @@ impl Item {
             | Self::RequesterNameKana
             | Self::RequesterNameKanaStatus
             | Self::RequesterBirthDate => true,
+        }
+    }
+}
+
+impl From<Item> for CopyInfoItem {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::RegisteredDomicile => Self::RegisteredDomicile,
+            Item::FirstEnteredPerson => Self::FirstEnteredPerson,
+            Item::MunicipalityCode => Self::MunicipalityCode,
+            Item::RegisterHandle => Self::RegisterHandle,
+            Item::RequesterName => Self::RequesterName,
+            Item::RequesterNameKana => Self::RequesterNameKana,
+            Item::RequesterNameKanaStatus => Self::RequesterNameKanaStatus,
+            Item::RequesterBirthDate => Self::RequesterBirthDate,
         }
     }
 }
@@ -197,12 +213,17 @@ pub struct RetentionPolicy {
 }
 
 impl RetentionPolicy {
+    /// See [`Self::audit_years`]: each year with its leap day, so that nothing goes early.
+    pub fn records(self) -> Duration {
+        Duration::from_secs(u64::from(self.audit_years) * 366 * 24 * 3_600)
+    }
+
     /// See [`Self::session_days`].
     pub fn sessions(self) -> Duration {
         Duration::from_secs(u64::from(self.session_days) * 24 * 3_600)
     }
 
-    /// See [`Self::consent_years`]: each year with its leap day, so that nothing goes early.
+    /// See [`Self::consent_years`], counted as [`Self::records`].
     pub fn consents(self) -> Duration {
         Duration::from_secs(u64::from(self.consent_years) * 366 * 24 * 3_600)
     }

@@ -53,6 +53,8 @@ pub enum Reason {
     TooManyConsents,
     /// The requester has not consented to this kind and the text in force.
     ConsentRequired,
+    /// Somebody acts for the requester, or the requester cannot consent alone: out of scope (clause 2.4).
+    RepresentedNotSupported,
     /// The register refusal: one for every cause in linkage, register and suppression (I6).
     NotProvided,
     /// The eligibility is not signed by this peer, not for this provider, or not fresh.
@@ -111,7 +113,7 @@ struct Public {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::IdentityInvalid,
         Self::PermissionDenied,
@@ -129,6 +131,7 @@ impl Reason {
         Self::ConsentUnknown,
         Self::TooManyConsents,
         Self::ConsentRequired,
+        Self::RepresentedNotSupported,
         Self::NotProvided,
         Self::EligibilityRefused,
         Self::PolicyMismatch,
@@ -305,6 +308,13 @@ impl Reason {
                 (Requester, AfterConsent),
                 "the requester has not consented to this kind of request",
                 "この請求等について情報の提供を受けることへの同意が必要です。",
+            ),
+            Self::RepresentedNotSupported => public(
+                Code::FailedPrecondition,
+                "REPRESENTED_NOT_SUPPORTED",
+                (Requester, Never),
+                "only a requester who acts for themself, and can consent alone, is served online",
+                "オンラインでの提供は、ご本人がご自身で同意して請求する場合に限られます。代理の方や代理が必要な方は、市区町村の窓口にお問い合わせください。",
             ),
             Self::NotProvided => public(
                 Code::FailedPrecondition,

@@ -9,9 +9,10 @@
 //!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/, card-roots/,
 //!                             card-crls/
 //!   provider-state/           its database, a file
-//!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, tls/, policy/,
-//!                             card-roots/, card-crls/
+//!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, consent-receipt-key.pem,
+//!                             tls/, policy/, card-roots/, card-crls/
 //!   gateway-state/            its database, a file
+//!   consent-receipt-keys/     the public keys that anybody verifies consent receipts with
 //!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem
 //!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
 //!   logs/                     what the process harness captures
@@ -67,6 +68,8 @@ pub const AUDITOR: &str = "carol";
 pub const OFFICER: &str = "desk-1";
 /// Id of the gateway's eligibility key.
 const ELIGIBILITY_KEY_ID: &str = "1";
+/// Id of the portal side's key for consent receipts.
+const CONSENT_RECEIPT_KEY_ID: &str = "1";
 
 /// Why a deployment could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +253,7 @@ impl Deployment {
         )?;
         keyring::write(
             &this.gateway().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym"],
+            &["sealing", "lookup", "pseudonym", "page_token"],
         )?;
         configuration::write_provider(&this, &plan.addresses)?;
         configuration::write_gateway(&this, &plan.addresses)?;
@@ -293,6 +296,14 @@ impl Deployment {
         Ok(())
     }
 
+    /// The root that issued the scenario persons' cards.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
+        Ok(CardRoot::read_from(&self.dir.join("authority"))?)
+    }
+
     /// Issues another card of the deployment's card root.
     ///
     /// # Errors
@@ -320,14 +331,6 @@ impl Deployment {
             fs::rename(&beside, &path).map_err(|source| DeploymentError::File { path, source })?;
         }
         Ok(())
-    }
-
-    /// The root that issued the scenario persons' cards.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or is not what it should be.
-    pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
-        Ok(CardRoot::read_from(&self.dir.join("authority"))?)
     }
 
     /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.
@@ -391,6 +394,16 @@ impl Deployment {
     fn eligibility_key(&self) -> PathBuf {
         self.gateway()
             .join(format!("{}.pem", self.file_name("eligibility-key")))
+    }
+
+    /// The private key of the portal side's consent receipts, which all its instances share.
+    fn consent_receipt_key(&self) -> PathBuf {
+        self.gateway().join("consent-receipt-key.pem")
+    }
+
+    /// The public keys that consent receipts are verified with.
+    pub fn consent_receipt_keys(&self) -> PathBuf {
+        self.dir.join("consent-receipt-keys")
     }
 
     /// The folder of the gateway's database.

@@ -47,19 +47,28 @@ pub enum OldRows {
     Session,
     /// Consents.
     Consent,
+    /// The index of own records.
+    ProvisionRecord,
     /// Used request ids.
     UsedRequestId,
 }
 
 impl Label for OldRows {
     const NAME: &'static str = "table";
-    const ALL: &'static [Self] = &[Self::Challenge, Self::Session, Self::Consent, Self::UsedRequestId];
+    const ALL: &'static [Self] = &[
+        Self::Challenge,
+        Self::Session,
+        Self::Consent,
+        Self::ProvisionRecord,
+        Self::UsedRequestId,
+    ];
 
     fn value(self) -> &'static str {
         match self {
             Self::Challenge => "challenge",
             Self::Session => "session",
             Self::Consent => "consent",
+            Self::ProvisionRecord => "provision_record",
             Self::UsedRequestId => "used_request_id",
         }
     }

@@ -33,6 +33,7 @@ impl OldDataRemoval {
                 (OldData::Sessions, OldRows::Session),
                 (OldData::Consents, OldRows::Consent),
                 (OldData::Challenges, OldRows::Challenge),
+                (OldData::Records, OldRows::ProvisionRecord),
             ] {
                 self.remove_all(old, rows).await;
             }
@@ -62,5 +63,6 @@ fn before(old: OldData, policy: &Policy, now: Timestamp) -> Timestamp {
             .before(policy.retention.sessions())
             .before(Duration::from_secs(policy.login.session_seconds)),
         OldData::Consents => now.before(policy.retention.consents()),
+        OldData::Records => now.before(policy.retention.records()),
     }
 }

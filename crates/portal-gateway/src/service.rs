@@ -15,6 +15,7 @@ use common::{
     lines::{self, Intake},
     metrics::Metrics,
     ops::Readiness,
+    paging::PageTokens,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -34,9 +35,13 @@ use crate::{
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, OldRows},
     old_data::OldDataRemoval,
+    own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
     provision::Provision,
+    receipt::Receipts,
+    record_index::RecordIndex,
+    requester::Requesters,
     sessions::Sessions,
     store::{GatewayStore, SCHEMA, Store},
     suppression::{Follower, Replica},
@@ -53,7 +58,9 @@ struct Parts {
     trust_domain: TrustDomain,
     policies: Arc<Policies>,
     keys: Keyring,
+    tokens: Arc<PageTokens>,
     signer: Signer,
+    receipts: Receipts,
     cards: Cards,
     tls: TlsMaterial,
 }
@@ -79,9 +86,14 @@ impl Parts {
             clock.clone(),
             alarms.clone(),
         )?);
+        let keys = Keyring::load(&config.keyring_file)?;
+        let tokens = keys.page_tokens.clone();
+        let missing = || format!("{}: page_token: at least one key", config.keyring_file.display());
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            keys: Keyring::load(&config.keyring_file)?,
+            tokens: tokens.ok_or_else(missing)?,
+            receipts: Receipts::load(&config.consent_receipt, keys.pseudonym.clone())?,
+            keys,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
             cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
@@ -141,7 +153,9 @@ impl Gateway {
             trust_domain,
             policies,
             keys,
+            tokens,
             signer,
+            receipts,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -217,6 +231,19 @@ impl Gateway {
         });
 
         server.background(policies.clone().watch());
+        {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            let own = own.clone();
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        server.background(feed.keep_up());
+        let watched = Watched {
+            provider: provider.clone(),
+            suppressions: suppressions.clone(),
+            cards: cards.clone(),
+            alarms: alarms.clone(),
+        };
+        server.background(watched.keep_looking(interval, server.readiness()));
         let removal = OldDataRemoval {
             store: store.clone(),
             policies: policies.clone(),
@@ -228,22 +255,12 @@ impl Gateway {
             store: store.clone(),
             cards: cards.clone(),
             policies: policies.clone(),
-            own: own.clone(),
+            own,
             clock: clock.clone(),
         });
         server.background(sessions.clone().keep_up());
-        {
-            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
-            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
-        }
-        server.background(feed.keep_up());
-        let watched = Watched {
-            provider: provider.clone(),
-            suppressions: suppressions.clone(),
-            cards: cards.clone(),
-            alarms: alarms.clone(),
-        };
-        server.background(watched.keep_looking(interval, server.readiness()));
+        let index = Arc::new(RecordIndex::new(store.clone(), clock.clone()));
+        server.background(index.clone().follow());
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -261,13 +278,28 @@ impl Gateway {
         };
         let consents = Consents {
             store: store.clone(),
-            sessions,
+            sessions: sessions.clone(),
+            policies: policies.clone(),
+            receipts,
+            tokens: tokens.clone(),
+            clock: clock.clone(),
+        };
+        let requesters = Requesters {
+            store: store.clone(),
+            sessions: sessions.clone(),
             policies: policies.clone(),
             clock: clock.clone(),
+        };
+        let own_records = OwnRecords {
+            store: store.clone(),
+            index,
+            tokens,
         };
         let portal = PortalService {
             login,
             consents,
+            requesters,
+            own_records,
             requests,
             policies: policies.clone(),
             store: store.clone(),

@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
-    card::ListNumber,
     cards::Cards,
     clock::Clock,
     identity::PeerIdentity,
@@ -37,8 +36,7 @@ impl Sessions {
     /// does not is ended.
     pub async fn check(&self, frontend: &PeerIdentity, token_sha256: [u8; 32]) -> Result<(), Refusal> {
         let now = self.clock.now();
-        let policy = self.policies.current();
-        let login = &policy.login;
+        let login = &self.policies.current().login;
         let session = self.store.session(token_sha256).await.map_err(Reason::from)?;
         let session = session
             .filter(|session| session.is_open_for(frontend, login, now))
@@ -56,10 +54,10 @@ impl Sessions {
     /// Ends the sessions of revoked and expired cards each time that newer revocation lists have been read, for as long as
     /// the service runs.
     pub async fn keep_up(self: Arc<Self>) {
-        let mut swept = self.read();
+        let mut swept = self.cards.lists().numbers();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let read = self.read();
+            let read = self.cards.lists().numbers();
             if read != swept
                 && let Some(ended) = worked(self.sweep().await, "revoked sessions could not be ended")
             {
@@ -71,17 +69,11 @@ impl Sessions {
         }
     }
 
-    /// Which lists count.
-    fn read(&self) -> Vec<([u8; 32], ListNumber)> {
-        let lists = self.cards.lists();
-        lists.iter().map(|list| (list.issuer, list.number)).collect()
-    }
-
     /// Looks at every session that may be open, some at a time.
     async fn sweep(&self) -> Result<u64, StoreError> {
-        let policy = self.policies.current();
+        let (lists, policy, now) = (self.cards.lists(), self.policies.current(), self.clock.now());
         let absolute = Duration::from_secs(policy.login.session_seconds);
-        let (mut since, mut after) = (self.clock.now().before(absolute), [0; 32]);
+        let (mut since, mut after) = (now.before(absolute), [0; 32]);
         let mut ended = 0;
         loop {
             let open = self.store.open_sessions(since, after).await?;
@@ -89,7 +81,6 @@ impl Sessions {
                 return Ok(ended);
             };
             (since, after) = (last.facts.logged_in_at, last.token_sha256);
-            let (lists, now) = (self.cards.lists(), self.clock.now());
             let over: Vec<[u8; 32]> = open
                 .iter()
                 .filter(|session| {
@@ -99,7 +90,7 @@ impl Sessions {
                 .map(|session| session.token_sha256)
                 .collect();
             if !over.is_empty() {
-                ended += self.store.end_sessions(over, &self.own, now).await?;
+                ended += self.store.end_sessions(over, &self.own, self.clock.now()).await?;
             }
         }
     }

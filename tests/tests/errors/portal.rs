@@ -10,7 +10,7 @@ use integration_tests::{address, raw};
 use koseki_proto::{
     koseki::common::v1::{RequestKind as ProtoKind, SuspendProvisionRequest},
     portal::v1::{
-        BeginLoginRequest, CompleteLoginRequest, GetStatusRequest, GrantConsentRequest, KindStatus,
+        BeginLoginRequest, Capacity, CompleteLoginRequest, GetStatusRequest, GrantConsentRequest, KindStatus,
         LogoutRequest, RequestCopyInfoRequest, WithdrawConsentRequest, grant_consent_request::Term,
         portal_client::PortalClient,
     },
@@ -70,6 +70,7 @@ async fn grant(
         kind: KIND.to_proto().into(),
         text_sha256: text,
         term: Some(Term::OneTime(true)),
+        capacity: Capacity::Self_.into(),
     };
     portal.grant_consent(grant).await.map(|_| ())
 }
@@ -80,6 +81,7 @@ fn ask(id: String, session: &[u8], kind: ProtoKind) -> RequestCopyInfoRequest {
         session_token: session.to_vec(),
         kind: kind.into(),
         procedure: String::new(),
+        capacity: Capacity::Self_.into(),
     }
 }
 
@@ -191,6 +193,13 @@ async fn requests(scene: &Scene, portal: &mut PortalClient<Line>, ordinary: &[u8
     grant(scene, portal, &image, text).await.unwrap();
     let refused = portal.request_copy_info(ask(scene.id(), &image, kind)).await;
     provoked.insert("NOT_PROVIDED", refused.unwrap_err());
+
+    let represented = RequestCopyInfoRequest {
+        capacity: Capacity::Representative.into(),
+        ..ask(scene.id(), ordinary, kind)
+    };
+    let represented = portal.request_copy_info(represented).await;
+    provoked.insert("REPRESENTED_NOT_SUPPORTED", represented.unwrap_err());
 
     scene.portal_places.let_commits_fail(true);
     let unrecorded = portal.request_copy_info(ask(scene.id(), ordinary, kind)).await;

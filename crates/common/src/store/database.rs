@@ -50,11 +50,12 @@ pub enum Access {
     Load,
     /// Persons and linkages that forbid something.
     GuardLoad,
+    /// What forbids nothing, is not recorded, and no release waits for: the index of own records, the last use of a session, the removal
+    /// of what is old.
+    /// It takes no gate, so that it holds nothing up, however much there is.
+    Ungated,
     /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
     Copies,
-    /// Removing what is old: it allows and forbids nothing, and is no entry, so that on PostgreSQL it never takes the gate. On
-    /// SQLite the one writer is the gate: what is removed at a time is little.
-    Upkeep,
 }
 
 impl Access {
@@ -258,7 +259,7 @@ impl Database {
         };
         // Whoever takes the gate late reads the log's head late, too.
         let head = match (&self.pools, access) {
-            (Pools::Postgres(_), Access::Copies | Access::Upkeep) => None,
+            (Pools::Postgres(_), Access::Copies | Access::Ungated) => None,
             _ => Some(Head::read(&mut tx.connection(), &self.log, self.generation).await?),
         };
         Ok(WriteTx::new(tx, head, access, self.log.clone(), self.generation))
@@ -266,7 +267,7 @@ impl Database {
 
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
         let turn = match access {
-            Access::Ordinary | Access::Copies | Access::Upkeep => {
+            Access::Ordinary | Access::Ungated | Access::Copies => {
                 let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
                 let turn = turn.await.ok().and_then(Result::ok);
                 Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
@@ -284,7 +285,7 @@ impl Database {
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
         let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let mut tx = self.begin(Access::Upkeep).await?;
+        let mut tx = self.begin(Access::Ungated).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \
@@ -308,9 +309,9 @@ async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledT
         Access::RequestersGuard => (&pools.requesters_guards, postgres::BEGIN_GUARD),
         Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
         Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
+        Access::Ungated => (&pools.ordinary, postgres::BEGIN_UNGATED),
         Access::Load => (&pools.loads, postgres::BEGIN_SHARED_LOAD),
         Access::Copies => (&pools.loads, postgres::BEGIN_UNGATED),
-        Access::Upkeep => (&pools.ordinary, postgres::BEGIN_UNGATED),
     };
     let mut tries = pool.size() + 1;
     loop {

@@ -1,8 +1,7 @@
 //! The self-signed root that issues card certificates.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use rcgen::string::PrintableString;
 use rcgen::{
@@ -24,6 +23,10 @@ pub(super) const ORGANIZATION: &str = "JPKI-TEST";
 pub(super) const UNIT: &str = "JPKI for user authentication";
 /// Second organisational unit.
 const AGENCY: &str = "Japan Agency for Local Authority Information Systems";
+
+/// Names of the root's files.
+const CERTIFICATE_FILE: &str = "card-root.pem";
+const KEY_FILE: &str = "card-root-key.pem";
 
 /// The root is valid at any time that a test's clock may show.
 const NOT_BEFORE: OffsetDateTime = datetime!(2015-09-27 15:00 UTC);
@@ -69,9 +72,9 @@ impl CardRoot {
     /// # Errors
     /// When a file cannot be read, or is not what it should be.
     pub fn read_from(directory: &Path) -> Result<Self, CardError> {
-        let certificate_pem = fs::read_to_string(directory.join("card-root.pem"))?;
+        let certificate_pem = fs::read_to_string(directory.join(CERTIFICATE_FILE))?;
         let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| CardError::NotACertificate)?;
-        let key = KeyPair::from_pem(&fs::read_to_string(directory.join("card-root-key.pem"))?)?;
+        let key = KeyPair::from_pem(&fs::read_to_string(directory.join(KEY_FILE))?)?;
         Ok(Self {
             key_type: CardKeyType::of(&key),
             certificate_pem,
@@ -155,9 +158,9 @@ impl CardRoot {
     /// # Errors
     /// When a file cannot be written.
     pub fn write_to(&self, directory: &Path) -> Result<(), CardError> {
-        files::write_public(&directory.join("card-root.pem"), self.certificate_pem.as_bytes())?;
+        files::write_public(&directory.join(CERTIFICATE_FILE), self.certificate_pem.as_bytes())?;
         let key_pem = self.issuer.key().serialize_pem();
-        files::write_secret(&directory.join("card-root-key.pem"), key_pem.as_bytes())?;
+        files::write_secret(&directory.join(KEY_FILE), key_pem.as_bytes())?;
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ use common::store::DatabaseConfig;
 use toml::{Table, Value};
 
 use super::{
-    Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, TRUST_DOMAIN, postgres, write_public,
+    Addresses, CONSENT_RECEIPT_KEY_ID, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, TRUST_DOMAIN,
+    postgres, write_public,
 };
 use crate::postgres::Side;
 
@@ -166,6 +167,8 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
     let file = deployment.gateway_database();
     sample.set_database(&database(deployment, addresses, Side::Gateway, file))?;
     sample.set("eligibility.key_id", ELIGIBILITY_KEY_ID)?;
+    sample.set_path("consent_receipt.private_key", &deployment.consent_receipt_key())?;
+    sample.set("consent_receipt.key_id", CONSENT_RECEIPT_KEY_ID)?;
     sample.set_gateway_instance(deployment, addresses)?;
     sample.write_to(&deployment.gateway_config())
 }

@@ -7,6 +7,7 @@ use common::{
     keyring::{HandleKey, Lookup},
     policy::Policy,
     projection::Projected,
+    refusal::Reason,
     suspension::Suspensions,
 };
 
@@ -62,6 +63,25 @@ impl Decision {
             Self::NotProvided(_) => Outcome::NotProvided,
             Self::Login(LoginFault::RevocationUnknown) => Outcome::Unavailable,
             Self::Suspended | Self::RequestIdUsed | Self::Login(_) => Outcome::Refused,
+        }
+    }
+
+    /// Whether the items are provided.
+    pub(super) fn is_provided(&self) -> bool {
+        matches!(self, Self::Provided(_))
+    }
+
+    /// The reason that the requester is given for it; `None` when the items are provided.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Provided(_) => None,
+            Self::NotProvided(_) => Some(Reason::NotProvided),
+            Self::Suspended => Some(Reason::ProvisionSuspended),
+            Self::RequestIdUsed => Some(Reason::RequestIdUsed),
+            Self::Login(LoginFault::CardExpired) => Some(Reason::CardExpired),
+            Self::Login(LoginFault::CardRevoked) => Some(Reason::CardRevoked),
+            Self::Login(LoginFault::RevocationUnknown) => Some(Reason::Unavailable),
+            Self::Login(_) => Some(Reason::SessionInvalid),
         }
     }
 

@@ -162,6 +162,8 @@ impl Releaser {
                     kind: item.kind,
                     procedure: &item.procedure,
                     outcome: decision.outcome(),
+                    reason: decision.reason(),
+                    items: decision.is_provided().then_some(&item.provision.items),
                     cause: decision.cause(),
                     subject,
                     peer: &call.peer,

@@ -62,7 +62,7 @@ impl SessionFacts {
             && now <= self.last_used_at.after(idle)
     }
 
-    /// Whether the certificate of the session's card is still valid.
+    /// Whether the certificate of the session's card is valid and not revoked by these lists.
     pub fn check_card(
         &self,
         lists: &RevocationLists,
@@ -93,10 +93,10 @@ impl LoggedIn {
         let session = session
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
+        session.check_card(&conditions.lists, &conditions.policy.login, conditions.now)?;
         if matches!(session.proof, KeptProof::Unreadable) {
             return Err(Reason::Unavailable);
         }
-        session.check_card(&conditions.lists, &conditions.policy.login, conditions.now)?;
         Ok(Self {
             at: session.logged_in_at,
             proof_sha256: session.proof_sha256,

@@ -73,7 +73,10 @@ impl Provision {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
-                Decision::refused(Reason::RequestIdUsed)
+                Decision {
+                    account: guards.session.as_ref().map(|session| session.account),
+                    ..Decision::refused(Reason::RequestIdUsed)
+                }
             };
             decided.push(decision);
         }
@@ -95,6 +98,11 @@ impl Provision {
                 kind: asked.kind,
                 procedure: &asked.procedure,
                 outcome: decision.recorded(),
+                reason: decision.reason(),
+                items: policy
+                    .provision(asked.kind, &asked.procedure)
+                    .filter(|_| decision.reason().is_none())
+                    .map(|provision| &provision.items),
                 cause: decision.cause,
                 subject: decision
                     .account
@@ -205,10 +213,15 @@ impl Decision {
 
     /// Whether the session ends with this: its card counts no more.
     fn ends_session(&self) -> bool {
-        matches!(
-            self.verdict,
-            Verdict::Refused(Reason::CardRevoked | Reason::CardExpired)
-        )
+        matches!(self.reason(), Some(Reason::CardRevoked | Reason::CardExpired))
+    }
+
+    /// The reason of a refusal.
+    fn reason(&self) -> Option<Reason> {
+        match self.verdict {
+            Verdict::Provided(_) => None,
+            Verdict::Refused(reason) => Some(reason),
+        }
     }
 
     fn recorded(&self) -> Recorded {

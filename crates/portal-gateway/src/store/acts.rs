@@ -19,12 +19,12 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
 use super::{
-    Block, NewConsent, NotOpened, RequesterError, SessionBounds, cards, lookups,
+    Block, NewConsent, NotOpened, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups,
     lookups::{proof_place, serial_place},
 };
 use crate::conditions::ConsentFacts;
 
-fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
+pub(super) fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
     keys.pseudonym.pseudonym("account", &account.to_be_bytes())
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn open_session(
     let lists = cards.behind_gate(tx.list_numbers()?);
     cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
     let card_key = lookups::card_key(&database.keys, &card.public_key_sha256);
-    let account = cards::account(&mut tx, &card_key, now).await?;
+    let account = bound_cards::account(&mut tx, &card_key, now).await?;
     let params = [
         ("token", (&token_sha256).into()),
         ("account", account.into()),
@@ -199,7 +199,7 @@ pub(super) async fn grant_consent(
     bounds: SessionBounds,
     frontend: &PeerIdentity,
     now: Timestamp,
-) -> Result<(), RequesterError> {
+) -> Result<i64, RequesterError> {
     let mut tx = database.begin(Access::Ordinary).await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
     let kind = i32::from(new.kind.to_proto());
@@ -231,20 +231,21 @@ pub(super) async fn grant_consent(
         ("account", account.into()),
         ("kind", kind.into()),
         ("text", (&text_sha256).into()),
+        ("language", new.language.into()),
         ("given", given_at.unix_ms().into()),
         ("expires", expires_at.unix_ms().into()),
         ("one_time", one_time.into()),
     ];
     tx.execute(
-        "INSERT INTO consent (id, account_id, kind, text_sha256, given_at, expires_at, one_time, state) \
-         VALUES ({id}, {account}, {kind}, {text}, {given}, {expires}, {one_time}, 'GIVEN')",
+        "INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state) \
+         VALUES ({id}, {account}, {kind}, {text}, {language}, {given}, {expires}, {one_time}, 'GIVEN')",
         &params,
     )
     .await?;
     let pseudonym = account_pseudonym(&database.keys, account);
     let entry = ordinary_act("GRANT_CONSENT", frontend, 0, Some(pseudonym), &id.to_string());
     let _ = tx.commit(vec![entry], now).await?;
-    Ok(())
+    Ok(account)
 }
 
 pub(super) async fn withdraw_consent(
@@ -282,8 +283,8 @@ pub(super) async fn withdraw_consent(
         return Ok(());
     }
     tx.execute(
-        "UPDATE consent SET state = 'WITHDRAWN' WHERE id = {id}",
-        &[("id", consent.as_bytes().into())],
+        "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} WHERE id = {id}",
+        &[("id", consent.as_bytes().into()), ("now", now.unix_ms().into())],
     )
     .await?;
     tx.advance_epoch().await?;
@@ -328,6 +329,13 @@ const USE_SESSION: &str = concat!(
     " RETURNING account_id"
 );
 
+/// The same, with the card that opened it.
+const USE_SESSION_OF_CARD: &str = concat!(
+    "UPDATE session SET last_used_at = {now} WHERE ",
+    is_open!(),
+    " RETURNING account_id, card_key"
+);
+
 fn session_params(
     token_sha256: &[u8; 32],
     bounds: SessionBounds,
@@ -355,6 +363,32 @@ async fn account_of(
     let params = session_params(&token_sha256, bounds, frontend, now);
     let row = tx.optional(USE_SESSION, &params).await?;
     Ok(row.ok_or(RequesterError::Session)?.int(0)?)
+}
+
+/// Who has an open session; it counts as used now.
+pub(super) async fn use_session(
+    database: &Database,
+    token_sha256: [u8; 32],
+    bounds: SessionBounds,
+    frontend: &PeerIdentity,
+    now: Timestamp,
+) -> Result<UsedSession, RequesterError> {
+    let mut tx = database.begin(Access::Ungated).await?;
+    let params = session_params(&token_sha256, bounds, frontend, now);
+    let row = tx.optional(USE_SESSION_OF_CARD, &params).await?;
+    let row = row.ok_or(RequesterError::Session)?;
+    let blocked = tx
+        .one(
+            "SELECT EXISTS (SELECT 1 FROM block WHERE card_key = {card})",
+            &[("card", row.bytes(1)?.into())],
+        )
+        .await?
+        .bool(0)?;
+    tx.commit_unrecorded().await?;
+    Ok(UsedSession {
+        account: row.int(0)?,
+        blocked,
+    })
 }
 
 pub(super) async fn set_block(
@@ -402,7 +436,7 @@ pub(super) async fn set_block(
         &[("card", (&card_key).into()), ("now", now.unix_ms().into())],
     )
     .await?;
-    cards::end_sessions(&mut tx, &[&card_key]).await?;
+    bound_cards::end_sessions(&mut tx, &[&card_key]).await?;
     let target = Opening::LiftBlock(block.card_key_sha256).target(&database.keys.lookup);
     tx.void_proposals(&target).await?;
     tx.note_closing(block.act_id, "SET_BLOCK", operator, now).await?;

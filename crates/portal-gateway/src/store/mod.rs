@@ -3,10 +3,12 @@
 
 mod acts;
 mod cards;
+mod consents;
 mod linkages;
 mod lookups;
 mod old_data;
 mod read;
+mod records;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -34,7 +36,9 @@ pub use old_data::OldData;
 
 use crate::{
     conditions::{ConsentFacts, Guards, SessionFacts},
+    consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
+    own_records::{Record, RecordPlace},
     provision::Asked,
 };
 
@@ -73,6 +77,16 @@ pub struct NewConsent {
     pub consent: ConsentFacts,
     /// The kind that is consented to.
     pub kind: RequestKind,
+    /// Language of the text that was shown.
+    pub language: String,
+}
+
+/// Who has an open session.
+pub struct UsedSession {
+    /// The account.
+    pub account: i64,
+    /// Whether the card is blocked.
+    pub blocked: bool,
 }
 
 /// Why a requester's own act was not done.
@@ -151,7 +165,16 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Records a consent of the session's requester.
+    /// Who has this session and with which card; the session counts as used now.
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError>;
+
+    /// Records a consent of the session's requester; their account.
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -159,7 +182,30 @@ pub trait GatewayStore: Send + Sync + 'static {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<i64, RequesterError>;
+
+    /// Consents of an account, the newest first, behind a place.
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError>;
+
+    /// One consent of an account.
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError>;
+
+    /// What became of the requests of an account, by the index of the log, the newest first, behind a place.
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
+    /// were at the beginning.
+    async fn index_records(&self) -> Result<bool, StoreError>;
 
     /// Withdraws a consent of the session's requester: in force when this returns.
     async fn withdraw_consent(
@@ -376,6 +422,42 @@ impl GatewayStore for Store {
         acts::end_session(&self.database, token_sha256, frontend, now).await
     }
 
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError> {
+        acts::use_session(&self.database, token_sha256, bounds, frontend, now).await
+    }
+
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError> {
+        consents::list(&self.database, account, behind, limit).await
+    }
+
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError> {
+        consents::one(&self.database, account, id).await
+    }
+
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        records::list(&self.database, account, behind, limit).await
+    }
+
+    async fn index_records(&self) -> Result<bool, StoreError> {
+        records::index(&self.database).await
+    }
+
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -383,7 +465,7 @@ impl GatewayStore for Store {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
+    ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
     }
 

@@ -15,6 +15,8 @@ pub enum OldData {
     Consents,
     /// Challenges, by their end.
     Challenges,
+    /// The index of own records, by the moment of the record.
+    Records,
 }
 
 macro_rules! removal {
@@ -22,9 +24,9 @@ macro_rules! removal {
         concat!(
             "DELETE FROM ",
             $table,
-            " WHERE ",
+            " WHERE (",
             $key,
-            " IN (SELECT ",
+            ") IN (SELECT ",
             $key,
             " FROM ",
             $table,
@@ -41,7 +43,7 @@ macro_rules! removal {
 
 /// Removes rows of before a moment; some at a time, and how many it were.
 pub(super) async fn remove(database: &Database, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
-    let mut tx = database.begin(Access::Upkeep).await?;
+    let mut tx = database.begin(Access::Ungated).await?;
     let on_postgres = matches!(tx.connection(), Connection::Postgres(_));
     let sql = match (old, on_postgres) {
         (OldData::Sessions, false) => removal!("session", "token", "logged_in_at", ""),
@@ -50,6 +52,15 @@ pub(super) async fn remove(database: &Database, old: OldData, before: Timestamp)
         }
         (OldData::Consents, false) => removal!("consent", "id", "expires_at", ""),
         (OldData::Consents, true) => removal!("consent", "id", "expires_at", " FOR UPDATE SKIP LOCKED"),
+        (OldData::Records, false) => removal!("provision_record", "log, entry_index", "at", ""),
+        (OldData::Records, true) => {
+            removal!(
+                "provision_record",
+                "log, entry_index",
+                "at",
+                " FOR UPDATE SKIP LOCKED"
+            )
+        }
         (OldData::Challenges, false) => removal!("challenge", "id", "expires_at", ""),
         (OldData::Challenges, true) => {
             removal!("challenge", "id", "expires_at", " FOR UPDATE SKIP LOCKED")

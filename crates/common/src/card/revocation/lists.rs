@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::RevocationList;
+use super::{ListNumbers, RevocationList};
 use crate::{card::CardFault, clock::Timestamp};
 
 /// Lists of several roots. A clone is the same lists.
@@ -13,6 +13,11 @@ impl RevocationLists {
     /// The lists.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<RevocationList>> {
         self.0.iter()
+    }
+
+    /// Their numbers.
+    pub fn numbers(&self) -> ListNumbers {
+        self.0.iter().map(|list| (list.issuer, list.number)).collect()
     }
 
     /// A root's list.

@@ -39,6 +39,12 @@ impl fmt::Display for ListNumber {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListNumbers(Vec<([u8; 32], ListNumber)>);
 
+impl FromIterator<([u8; 32], ListNumber)> for ListNumbers {
+    fn from_iter<T: IntoIterator<Item = ([u8; 32], ListNumber)>>(numbers: T) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+}
+
 impl ListNumbers {
     /// Reads what the gate's statement gathers: for each root the SHA-256 of its key and the number, in hexadecimal digits,
     /// with commas between.
