@@ -356,6 +356,10 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
     bench
         .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
         .await;
+    for key in ["login.challenges", "login.failures", "login.failures_per_second"] {
+        let rule = format!("{key}: must be 1 to 1,000,000");
+        bench.refused(Program::Gateway, &[&rule], set(key, 0)).await;
+    }
     let reload = "card.crl_reload_seconds: must be at least 1";
     for program in Program::ALL {
         bench

@@ -131,6 +131,9 @@ fn removed_from(side: Side) -> &'static [&'static str] {
             "used_request_id",
             "challenge",
             "block",
+            "card",
+            "session",
+            "consent",
             "provision_record",
         ],
     }

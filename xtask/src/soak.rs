@@ -20,6 +20,8 @@ pub(crate) enum Name {
     Kills,
     /// Records made through one instance while the other answers.
     Instances,
+    /// Everything that requesters and operators do, interleaved at random.
+    Interleavings,
     /// An instance stopped in everybody's way, again and again.
     Stuck,
     /// A million copies taken in on both databases, beside raw loading.
@@ -55,6 +57,7 @@ pub(crate) fn run(name: Name) -> Result<()> {
             "obeyed_by_the_other_under_load",
             Profile::Dev,
         )?,
+        Name::Interleavings => run_test(&folder, "interleavings", "", Profile::Dev)?,
         Name::Stuck => run_test(&folder, "stuck_instance", "holds_the_others_up", Profile::Dev)?,
         // Speed is that of what one deploys.
         Name::Ingest => run_test(&folder, "ingest_load", "", Profile::Release)?,

@@ -285,7 +285,7 @@ impl Database {
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
         let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let mut tx = self.begin(Access::Ordinary).await?;
+        let mut tx = self.begin(Access::Ungated).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \
