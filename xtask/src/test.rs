@@ -20,7 +20,7 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 15] = [
     "approvals",
     "bad_acts",
     "bad_lines",
@@ -29,6 +29,7 @@ const STORE_SUITE: [&str; 14] = [
     "four_conditions",
     "hostile_gateway",
     "login",
+    "login_proof",
     "next_policy",
     "nothing_personal",
     "one_refusal",
