@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_beacon_tells_when_it_was_published_to_who_has_its_key_only() {
-        let at = |ms| Timestamp::from_unix_ms(1_772_323_200_000 + ms);
+        let at = |ms: i64| Timestamp::from_unix_ms(1_772_323_200_000 + ms);
         let ours = beacons(&[1]);
         let beacon = ours.beacon(at(29_999));
         assert_eq!(beacon, ours.beacon(at(0)));
