@@ -624,7 +624,7 @@ async fn without_a_proof_nothing_is_looked_up_and_nothing_used_up() {
     let mut hash_only = whole.clone();
     hash_only.item.login_proof = None;
     let neighbour = scene.forger.honest(&scene.neighbour.0, &scene.neighbour.1);
-    let lines = [hash_only, neighbour.clone(), cover.clone()];
+    let lines = [cover.clone(), hash_only, neighbour.clone()];
     let eligibility = scene.forger.eligibility(&lines);
     let request = scene.forger.request(&eligibility, &lines);
     let results = scene.forger.send(request).await.unwrap();
@@ -635,12 +635,12 @@ async fn without_a_proof_nothing_is_looked_up_and_nothing_used_up() {
             None
         );
     }
-    let lines = [whole.clone(), neighbour, cover];
+    let lines = [cover, whole, neighbour];
     let request = scene.forger.request(&eligibility, &lines);
     let results = scene.forger.send(request).await.unwrap();
     assert_eq!(
         results,
-        ["PROVIDED", "PROVIDED", "NOT_PROVIDED"],
+        ["NOT_PROVIDED", "PROVIDED", "PROVIDED"],
         "the same word, and the same ids"
     );
     let mut hash_only = scene.honest();
