@@ -228,7 +228,8 @@ impl Logins {
                 let proven = self.verify(proof, claim.session_sha256, policy, now)?;
                 self.remember(claim.proof_sha256, Arc::new(proven))
             }
-            (None, None) => return Err(LoginFault::RevocationUnknown),
+            // Not reached: the proof would have been asked for.
+            (None, None) => return Err(LoginFault::ProofAltered),
         };
         if proven.session_sha256 != claim.session_sha256 {
             return Err(LoginFault::AnotherSession);
