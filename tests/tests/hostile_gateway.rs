@@ -35,6 +35,9 @@ use koseki_proto::koseki::{
 };
 use time::OffsetDateTime;
 
+/// Someone whose requests are in order.
+const NEIGHBOUR: Scenario = Scenario::Plane2;
+
 /// What has to be there for a lie.
 struct Scene {
     pair: Pair,
@@ -63,7 +66,7 @@ impl Scene {
         let forger = Forger::new(&pair.deployment, &provider, pair.clock.clone());
         let cast = pair.cast().await;
         let (_, card) = cast.person(Scenario::Ordinary).unwrap();
-        let (_, other) = cast.person(Scenario::Plane2).unwrap();
+        let (_, other) = cast.person(NEIGHBOUR).unwrap();
         let code = forger.code(&card);
         let login = forger.login(&card).await;
         let neighbour = (forger.code(&other), forger.login(&other).await);
@@ -96,6 +99,14 @@ impl Scene {
         let (_, entry) = log::provision(&self.database(), &id).await.unwrap();
         assert_ne!(entry.outcome(), Outcome::Released, "{what}");
         assert_eq!(entry.restricted.unwrap().cause, cause, "{what}");
+    }
+
+    /// Time goes on, and the neighbour logs in again.
+    async fn wait(&mut self, time: Duration) {
+        self.pair.clock.advance(time);
+        self.pair.cast().await;
+        let card = card_of(self, NEIGHBOUR).await;
+        self.neighbour.1 = self.forger.login(&card).await;
     }
 
     /// A login of this card with this text.
@@ -410,10 +421,11 @@ async fn a_text_that_says_something_else_is_refused() {
     let mut scene = Scene::new().await;
     let card = VirtualCard::from_pem(&scene.card.certificate_pem, &scene.card.key_pem).unwrap();
     type Change = fn(&mut common::login_text::LoginText);
-    let changes: [(&str, &str, Change); 5] = [
+    let changes: [(&str, &str, Change); 6] = [
         ("another deployment", "LOGIN_TRUST_DOMAIN", |text| {
             text.trust_domain = TrustDomain::parse("other.example").unwrap()
         }),
+        ("an invented beacon", "LOGIN_BEACON", |text| text.beacon = [7; 32]),
         ("a beacon of another key", "LOGIN_BEACON", |text| {
             text.beacon[31] ^= 1
         }),
@@ -444,24 +456,18 @@ async fn a_text_that_says_something_else_is_refused() {
         scene.expect(what, lie, "LOGIN_REFUSED", "LOGIN_TEXT").await;
     }
 
-    let when = scene.login.at;
-    for (what, at) in [
-        ("a session from before the login", when.before(MINUTE)),
-        // As much later as the policy's clocks still let pass, and the text's 120 s.
-        ("a session from long after it", when.after(MINUTE)),
-    ] {
-        let mut lie = scene.honest();
-        if at > when {
-            // The login lies back, and the session is said to be of now.
-            scene.pair.clock.advance(5 * MINUTE);
-            scene.neighbour.1 = scene.forger.login(&card_of(&scene, Scenario::Plane2).await).await;
-            lie = scene.honest();
-            lie.eligible.logged_in_at = Some(scene.pair.clock.now().to_proto());
-        } else {
-            lie.eligible.logged_in_at = Some(at.to_proto());
-        }
-        scene.expect(what, lie, "LOGIN_REFUSED", "LOGIN_TIMES").await;
-    }
+    // The session is said to be from before the login; and, five minutes later, of now.
+    let mut lie = scene.honest();
+    lie.eligible.logged_in_at = earlier(scene.login.at, MINUTE);
+    scene
+        .expect("a session from before", lie, "LOGIN_REFUSED", "LOGIN_TIMES")
+        .await;
+    scene.wait(5 * MINUTE).await;
+    let mut lie = scene.honest();
+    lie.eligible.logged_in_at = Some(scene.pair.clock.now().to_proto());
+    scene
+        .expect("a session from long after", lie, "LOGIN_REFUSED", "LOGIN_TIMES")
+        .await;
 }
 
 async fn card_of(scene: &Scene, scenario: Scenario) -> VirtualCard {
@@ -479,8 +485,7 @@ async fn an_old_beacon_is_refused() {
         ["PROVIDED"]
     );
 
-    scene.pair.clock.advance(3 * MINUTE);
-    scene.pair.cast().await;
+    scene.wait(3 * MINUTE).await;
     let mut lie = scene.honest();
     let text = scene.login_with(&scene.card, |text| text.beacon = old).await;
     lie.prove(text);
@@ -517,8 +522,7 @@ async fn an_old_beacon_is_refused() {
     let lasts = Duration::from_secs(scene.forger.policy.login.session_seconds)
         + scene.forger.policy.exchange.eligibility_age();
     let almost = stretched.at.after(lasts).before(Duration::from_secs(5));
-    scene.pair.clock.advance(almost.since(scene.pair.clock.now()));
-    scene.neighbour.1 = scene.forger.login(&card_of(&scene, Scenario::Plane2).await).await;
+    scene.wait(almost.since(scene.pair.clock.now())).await;
     let lie = scene.forger.honest(&scene.code, &stretched);
     scene
         .expect("a login that is stretched", lie, "LOGIN_REFUSED", "LOGIN_TOO_OLD")
@@ -624,7 +628,7 @@ async fn without_a_proof_nothing_is_looked_up_and_nothing_used_up() {
     let mut hash_only = whole.clone();
     hash_only.item.login_proof = None;
     let neighbour = scene.forger.honest(&scene.neighbour.0, &scene.neighbour.1);
-    let lines = [hash_only, neighbour.clone(), cover.clone()];
+    let lines = [cover.clone(), hash_only, neighbour.clone()];
     let eligibility = scene.forger.eligibility(&lines);
     let request = scene.forger.request(&eligibility, &lines);
     let results = scene.forger.send(request).await.unwrap();
@@ -635,12 +639,12 @@ async fn without_a_proof_nothing_is_looked_up_and_nothing_used_up() {
             None
         );
     }
-    let lines = [whole.clone(), neighbour, cover];
+    let lines = [cover, whole, neighbour];
     let request = scene.forger.request(&eligibility, &lines);
     let results = scene.forger.send(request).await.unwrap();
     assert_eq!(
         results,
-        ["PROVIDED", "PROVIDED", "NOT_PROVIDED"],
+        ["NOT_PROVIDED", "PROVIDED", "PROVIDED"],
         "the same word, and the same ids"
     );
     let mut hash_only = scene.honest();

@@ -71,6 +71,10 @@ fn secrets(deployment: &Deployment) -> BTreeSet<Vec<u8>> {
         found.insert(code.expose().to_vec());
         found.insert(code.handle().expose().to_vec());
     }
+    // A session keeps the proof of its login.
+    for person in deployment.scenarios().unwrap() {
+        found.insert(deployment.card(&person).unwrap().certificate_der);
+    }
     found
 }
 

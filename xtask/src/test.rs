@@ -21,7 +21,7 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 22] = [
+const STORE_SUITE: [&str; 23] = [
     "accounts",
     "approvals",
     "bad_acts",
@@ -34,6 +34,7 @@ const STORE_SUITE: [&str; 22] = [
     "hostile_gateway",
     "interleavings",
     "login",
+    "login_proof",
     "next_policy",
     "nothing_personal",
     "old_data",

@@ -55,7 +55,7 @@ pub struct ProviderLink {
     proven: Mutex<Recent<()>>,
 }
 
-/// Sessions of a generation; two are remembered at most. One takes about 40 bytes, so all of them about 5 MB.
+/// Sessions of a generation; two are remembered at most. One takes about 66 bytes, so all of them about 9 MB.
 const REMEMBERED: usize = 65_536;
 
 impl ProviderLink {

@@ -25,7 +25,7 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use crate::store;
 
-/// Logins of a generation; two are remembered at most. One takes about 350 bytes, so all of them about 46 MB: as many
+/// Logins of a generation; two are remembered at most. One takes about 300 bytes, so all of them about 40 MB: as many
 /// sessions as begin in half an hour at 70 logins a second.
 const REMEMBERED: usize = 65_536;
 /// Length of a serial number at most, in bytes: 20 (RFC 5280 §4.1.2.2), and one for the sign.
@@ -228,7 +228,8 @@ impl Logins {
                 let proven = self.verify(proof, claim.session_sha256, policy, now)?;
                 self.remember(claim.proof_sha256, Arc::new(proven))
             }
-            (None, None) => return Err(LoginFault::RevocationUnknown),
+            // Not reached: the proof would have been asked for.
+            (None, None) => return Err(LoginFault::ProofAltered),
         };
         if proven.session_sha256 != claim.session_sha256 {
             return Err(LoginFault::AnotherSession);
