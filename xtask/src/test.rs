@@ -20,7 +20,7 @@ const PYTHON: &str = "python";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 14] = [
+const STORE_SUITE: [&str; 15] = [
     "approvals",
     "bad_acts",
     "bad_lines",
@@ -34,6 +34,7 @@ const STORE_SUITE: [&str; 14] = [
     "one_refusal",
     "recorded_then_released",
     "register_side",
+    "suppression_feed",
     "withdrawal_wins",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.

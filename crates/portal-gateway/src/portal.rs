@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     consent::{Consents, Term},
+    hold_back::HoldBack,
     login::{Login, token_sha256},
     provider_link::ProviderLink,
     provision::{Asked, Outcome, Verdict},
@@ -40,6 +41,8 @@ pub struct PortalService {
     pub consents: Consents,
     /// The queue into the life of a request.
     pub requests: Batcher<Asked, Outcome>,
+    /// When a register refusal leaves.
+    pub hold_back: HoldBack,
     /// The policies that this side holds.
     pub policies: Arc<Policies>,
     /// The store, for the status.
@@ -86,8 +89,9 @@ impl PortalService {
             Ok(Verdict::Provided(info)) => Ok(info.into_message()),
             // One refusal for the register: it leaves at a fixed time after the request came in, whatever its cause.
             Ok(Verdict::Refused(Reason::NotProvided)) => {
-                let elapsed = self.clock.monotonic().saturating_sub(arrived);
-                tokio::time::sleep(exchange.refusal_after().saturating_sub(elapsed)).await;
+                self.hold_back
+                    .wait(&*self.clock, arrived, exchange.refusal_after())
+                    .await;
                 Err(Reason::NotProvided.into())
             }
             Ok(Verdict::Refused(reason)) | Err(reason) => Err(reason.into()),

@@ -29,6 +29,7 @@ use crate::{
     admin::AdminService,
     config::Config,
     consent::Consents,
+    hold_back::HoldBack,
     login::Login,
     portal::PortalService,
     provider_link::ProviderLink,
@@ -120,7 +121,7 @@ impl Service for Gateway {
     }
 
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
-        Self::start_on(config, clock, |store| store).await
+        Self::start_on(config, clock, HoldBack::UntilDue, |store| store).await
     }
 }
 
@@ -129,6 +130,7 @@ impl Gateway {
     pub async fn start_on(
         config: Config,
         clock: Arc<dyn Clock>,
+        hold_back: HoldBack,
         on: impl FnOnce(Arc<dyn GatewayStore>) -> Arc<dyn GatewayStore> + Send,
     ) -> Result<Server, StartError> {
         let alarms = Alarms::default();
@@ -235,6 +237,7 @@ impl Gateway {
             login,
             consents,
             requests,
+            hold_back,
             policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),
