@@ -102,6 +102,17 @@ impl Stage {
         }
     }
 
+    /// Adds somebody whom the gateway refuses by itself, for a reason that the caller may know.
+    pub(crate) async fn add_without_consent(&mut self, pair: &Pair) {
+        let cast = pair.cast().await;
+        let (_, card) = cast.person(Scenario::Plane2).unwrap();
+        self.causes.push(Refused {
+            name: "without consent",
+            there: "",
+            sessions: vec![cast.frontend.login(&card).await.unwrap()],
+        });
+    }
+
     /// Sees that each was refused for its own reason.
     pub(crate) async fn causes_were(&self, pair: &Pair) {
         for cause in &self.causes {

@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::causes::{KIND, PROCEDURE, Stage};
 
-/// Requests begin at a moment of their own within this: batches form and end at moments that have nothing to do with them.
-const PHASE: Duration = Duration::from_millis(60);
+/// When somebody comes again who was refused for overload.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -30,6 +30,8 @@ pub(crate) struct Size {
     pub(crate) samples: usize,
     /// Requests at the same time at most.
     pub(crate) at_once: usize,
+    /// Requests begin at a moment of their own within this: batches form and end at moments that have nothing to do with them.
+    pub(crate) phase: Duration,
 }
 
 /// Latencies of each cause, and what came back.
@@ -52,17 +54,21 @@ pub(crate) async fn run(stage: &Stage, size: Size, seed: u64) -> Measured {
             let place = places.clone().acquire_owned().await.unwrap();
             let sessions = &stage.causes[cause].sessions;
             let session = sessions[round % sessions.len()].clone();
-            let (frontend, phase) = (stage.frontend.clone(), PHASE.mul_f64(rng.random()));
+            let (frontend, phase) = (stage.frontend.clone(), size.phase.mul_f64(rng.random()));
             asked.spawn(async move {
                 sleep(phase).await;
                 let begun = Instant::now();
                 let came = frontend.copy_info(&session, KIND, PROCEDURE).await;
                 let took = begun.elapsed();
-                drop(place);
-                match came.unwrap_err() {
-                    CallError::Refused(refused) => (cause, took, refused),
-                    error => panic!("no answer: {error}"),
+                let CallError::Refused(refused) = came.unwrap_err() else {
+                    panic!("no answer")
+                };
+                if refused.reason == "OVERLOADED" {
+                    // Whoever is told to come again later does.
+                    sleep(COME_AGAIN).await;
                 }
+                drop(place);
+                (cause, took, refused)
             });
         }
     }
