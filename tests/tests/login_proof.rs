@@ -37,7 +37,7 @@ use koseki_proto::koseki::{
     evidence::v1::Outcome as Recorded,
     linkage::v1::{
         Eligibility, GetLinkageStatusRequest, GetLinkageStatusResponse, NotLookedUp, NotLookedUpReason,
-        ProvideCopyInfoRequest, ProvideCopyInfoResponse,
+        ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest, WatchSuppressionsResponse,
         item_result::Outcome,
         linkage_client::LinkageClient,
         linkage_server::{Linkage, LinkageServer},
@@ -47,7 +47,7 @@ use koseki_provider::Provider;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 /// Stands on the line.
 #[derive(Clone)]
@@ -84,6 +84,15 @@ impl Recorder {
 
 #[tonic::async_trait]
 impl Linkage for Recorder {
+    type WatchSuppressionsStream = Streaming<WatchSuppressionsResponse>;
+
+    async fn watch_suppressions(
+        &self,
+        request: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<Self::WatchSuppressionsStream>, Status> {
+        self.behind().watch_suppressions(request.into_inner()).await
+    }
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -239,6 +248,7 @@ async fn on_the_line(deployment: &Deployment, clock: &Arc<ShiftedClock>, recorde
         limits: config.limits,
         clock: clock.clone(),
         alarms: common::alarm::Alarms::default(),
+        metrics: common::metrics::Metrics::default(),
     };
     let mut line = Server::start(base, config.listen.ops).await.unwrap();
     let recorder = LinkageServer::new(recorder.clone()).max_decoding_message_size(2 << 20);
