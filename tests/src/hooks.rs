@@ -31,6 +31,7 @@ use koseki_provider::{
     store::{self as registry, ProviderStore},
 };
 use portal_gateway::{
+    call::PortalCall,
     conditions::{Guards, SessionFacts},
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
@@ -203,21 +204,21 @@ impl GatewayStore for HookedGateway {
         card: &Card,
         cards: &Cards,
         proof: &LoginProof,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), NotOpened> {
         self.store
-            .open_session(token_sha256, card, cards, proof, frontend, now)
+            .open_session(token_sha256, card, cards, proof, call, now)
             .await
     }
 
     async fn end_session(
         &self,
         token_sha256: [u8; 32],
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.store.end_session(token_sha256, frontend, now).await
+    ) -> Result<(), RequesterError> {
+        self.store.end_session(token_sha256, call, now).await
     }
 
     async fn grant_consent(
@@ -225,11 +226,11 @@ impl GatewayStore for HookedGateway {
         token_sha256: [u8; 32],
         consent: NewConsent,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<i64, RequesterError> {
         self.store
-            .grant_consent(token_sha256, consent, bounds, frontend, now)
+            .grant_consent(token_sha256, consent, bounds, call, now)
             .await
     }
 
@@ -277,11 +278,11 @@ impl GatewayStore for HookedGateway {
         token_sha256: [u8; 32],
         consent: ActId,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), RequesterError> {
         self.store
-            .withdraw_consent(token_sha256, consent, bounds, frontend, now)
+            .withdraw_consent(token_sha256, consent, bounds, call, now)
             .await
     }
 

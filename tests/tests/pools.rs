@@ -30,7 +30,10 @@ use integration_tests::{
     instances::TwoDeployments,
     stores::{self, Behind},
 };
-use portal_gateway::store::{GatewayStore as _, RequesterError, SessionBounds, Store};
+use portal_gateway::{
+    call::PortalCall,
+    store::{GatewayStore as _, RequesterError, SessionBounds, Store},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
@@ -253,20 +256,20 @@ async fn copies_leave_connections_to_everything_else() {
 async fn what_ends_nothing_does_not_come_to_the_gate() {
     let mut bench = Bench::new().await;
     gate::call(&mut bench.server, "pg_advisory_lock").await;
-    let (frontend, now) = (
-        identity("portal-frontend/frontend"),
-        ShiftedClock::default().now(),
-    );
-    let ended = at_once(bench.store.end_session([7; 32], &frontend, now)).await;
-    assert!(!ended.unwrap());
+    let clock = Arc::new(ShiftedClock::default());
+    let now = clock.now();
+    let call = PortalCall {
+        frontend: identity("portal-frontend/frontend"),
+        request_id: RequestId::parse(&Ids::new(clock).next(), now).unwrap(),
+    };
+    let ended = at_once(bench.store.end_session([7; 32], &call, now)).await;
+    assert!(matches!(ended, Err(RequesterError::Session)));
     let bounds = SessionBounds {
         absolute: AT_ONCE,
         idle: AT_ONCE,
     };
     let consent = ActId::random().unwrap();
-    let withdrawn = bench
-        .store
-        .withdraw_consent([7; 32], consent, bounds, &frontend, now);
+    let withdrawn = bench.store.withdraw_consent([7; 32], consent, bounds, &call, now);
     assert!(matches!(at_once(withdrawn).await, Err(RequesterError::Session)));
 }
 

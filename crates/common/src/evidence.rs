@@ -187,9 +187,20 @@ impl GuardActEntry<'_> {
                     .into(),
                 subject_pseudonym: self.subject.map(Vec::from).unwrap_or_default(),
                 reason: self.reason.to_owned(),
+                request_id: String::new(),
             })),
         }
     }
+}
+
+/// The entry, with the id of the portal call that it came of.
+pub fn of_call(mut entry: Entry, request_id: RequestId) -> Entry {
+    match &mut entry.event {
+        Some(Event::GuardAct(act)) => act.request_id = request_id.to_string(),
+        Some(Event::OrdinaryAct(act)) => act.request_id = request_id.to_string(),
+        Some(Event::Provision(_)) | None => {}
+    }
+    entry
 }
 
 /// The entry of an act that forbids nothing.
@@ -207,6 +218,7 @@ pub fn ordinary_act(
             count,
             subject_pseudonym: subject.map(Vec::from).unwrap_or_default(),
             reference: reference.to_owned(),
+            request_id: String::new(),
         })),
     }
 }

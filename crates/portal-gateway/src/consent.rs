@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     clock::{Clock, Timestamp},
-    identity::PeerIdentity,
     paging::{PageSize, PageTokens, TokenFor},
     policy::Policies,
     refusal::{Reason, Refusal},
@@ -13,6 +12,7 @@ use common::{
 use koseki_proto::portal::v1 as proto;
 
 use crate::{
+    call::PortalCall,
     conditions::ConsentFacts,
     login::token_sha256,
     receipt::Receipts,
@@ -143,7 +143,7 @@ impl Consents {
     /// Records a consent, and gives its receipt.
     pub async fn grant(
         &self,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         token: &[u8],
         kind: RequestKind,
         text_sha256: &[u8],
@@ -172,7 +172,7 @@ impl Consents {
                 ));
             }
         };
-        self.sessions.check(frontend, token).await?;
+        self.sessions.check(&call.frontend, token).await?;
         let id = ActId::random().map_err(|_| Reason::Unavailable)?;
         let consent = ConsentFacts {
             id,
@@ -189,7 +189,7 @@ impl Consents {
         let bounds = session_bounds(&self.policies);
         let account = self
             .store
-            .grant_consent(token, new, bounds, frontend, now)
+            .grant_consent(token, new, bounds, call, now)
             .await
             .map_err(refusal)?;
         let consent = Consent {
@@ -265,17 +265,12 @@ impl Consents {
     }
 
     /// Withdraws a consent. The card is not looked at: withdrawing is never refused for it.
-    pub async fn withdraw(
-        &self,
-        frontend: &PeerIdentity,
-        token: &[u8],
-        consent_id: &str,
-    ) -> Result<(), Refusal> {
+    pub async fn withdraw(&self, call: &PortalCall, token: &[u8], consent_id: &str) -> Result<(), Refusal> {
         let token = token_sha256(token)?;
         let consent = ActId::parse(consent_id).map_err(|rule| Refusal::malformed("consent_id", rule))?;
         let now = self.clock.now();
         self.store
-            .withdraw_consent(token, consent, session_bounds(&self.policies), frontend, now)
+            .withdraw_consent(token, consent, session_bounds(&self.policies), call, now)
             .await
             .map_err(refusal)
     }

@@ -5,6 +5,7 @@
 //! [`conditions::Clearance`].
 
 pub mod admin;
+pub mod call;
 pub mod conditions;
 pub mod config;
 pub mod consent;

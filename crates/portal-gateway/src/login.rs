@@ -17,9 +17,11 @@ use common::{
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use crate::{
+    call::PortalCall,
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
     provider_link::ProviderLink,
+    requester::refusal,
     store::{Challenge, GatewayStore, NotOpened},
 };
 
@@ -105,17 +107,17 @@ impl Login {
     /// can still be used. Failures are counted.
     pub async fn complete(
         &self,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         challenge_id: &[u8],
         certificate: &[u8],
         signature: &[u8],
     ) -> Result<Session, Refusal> {
-        let name = frontend.name();
+        let name = call.frontend.name();
         let Some(one) = self.limits.begin_try(name, self.clock.monotonic()) else {
             return Err(self.failed(Reason::Overloaded.into()).0);
         };
         let session = self
-            .check_and_open(frontend, challenge_id, certificate, signature)
+            .check_and_open(call, challenge_id, certificate, signature)
             .await
             .map_err(|refusal| self.failed(refusal));
         match session {
@@ -141,19 +143,20 @@ impl Login {
     /// whatever comes of it.
     async fn check_and_open(
         &self,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         challenge_id: &[u8],
         certificate: &[u8],
         signature: &[u8],
     ) -> Result<Session, Refusal> {
         let text = self
             .store
-            .take_challenge(challenge_id, frontend.name(), self.clock.now())
+            .take_challenge(challenge_id, call.frontend.name(), self.clock.now())
             .await
             .map_err(Reason::from)?
             .ok_or(Reason::ChallengeInvalid)?;
         let not_accepted = |fault: CardFault| {
-            tracing::info!(%frontend, %fault, "a card was not accepted");
+            let request_id = call.request_id;
+            tracing::info!(frontend = %call.frontend, %request_id, %fault, "a card was not accepted");
             Reason::from(fault)
         };
         let card = self.cards.read(certificate).map_err(not_accepted)?;
@@ -171,9 +174,10 @@ impl Login {
         let now = self.clock.now();
         let token_sha256 = digest::sha256(&[&token]);
         self.store
-            .open_session(token_sha256, &card, &self.cards, &proof, frontend, now)
+            .open_session(token_sha256, &card, &self.cards, &proof, call, now)
             .await
             .map_err(|not_opened| match not_opened {
+                NotOpened::RequestIdUsed => Reason::RequestIdUsed,
                 NotOpened::Card(fault) => not_accepted(fault),
                 NotOpened::Store(error) => error.into(),
             })?;
@@ -184,17 +188,12 @@ impl Login {
     }
 
     /// Ends a session.
-    pub async fn logout(&self, frontend: &PeerIdentity, token: &[u8]) -> Result<(), Refusal> {
+    pub async fn logout(&self, call: &PortalCall, token: &[u8]) -> Result<(), Refusal> {
         let token_sha256 = token_sha256(token)?;
-        match self
-            .store
-            .end_session(token_sha256, frontend, self.clock.now())
+        self.store
+            .end_session(token_sha256, call, self.clock.now())
             .await
-            .map_err(Reason::from)?
-        {
-            true => Ok(()),
-            false => Err(Reason::SessionInvalid.into()),
-        }
+            .map_err(refusal)
     }
 }
 

@@ -27,6 +27,7 @@ use koseki_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
+    call::PortalCall,
     consent::{Consents, Term},
     hold_back::HoldBack,
     login::{Login, token_sha256},
@@ -162,7 +163,11 @@ impl PortalService {
 
 /// A refusal as the caller gets it, with the call's id.
 fn refused(request_id: RequestId) -> impl Fn(Refusal) -> Status {
-    move |refusal| refusal.of_request(request_id).into()
+    move |refusal| {
+        let reason = refusal.reason().name();
+        tracing::info!(%request_id, reason, "a call was refused");
+        refusal.of_request(request_id).into()
+    }
 }
 
 #[tonic::async_trait]
@@ -198,7 +203,12 @@ impl Portal for PortalService {
         } = request.get_ref();
         let completed = self
             .login
-            .complete(permit.peer(), challenge_id, certificate, signature)
+            .complete(
+                &PortalCall::new(&permit, id),
+                challenge_id,
+                certificate,
+                signature,
+            )
             .await;
         let session = completed.map_err(refused(id))?;
         Ok(Response::new(CompleteLoginResponse {
@@ -213,7 +223,7 @@ impl Portal for PortalService {
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
         let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
         self.login
-            .logout(permit.peer(), &request.get_ref().session_token)
+            .logout(&PortalCall::new(&permit, id), &request.get_ref().session_token)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(LogoutResponse {
@@ -251,7 +261,7 @@ impl Portal for PortalService {
             acts_for_themself(request.capacity)?;
             self.consents
                 .grant(
-                    permit.peer(),
+                    &PortalCall::new(&permit, id),
                     &request.session_token,
                     kind,
                     &request.text_sha256,
@@ -279,7 +289,7 @@ impl Portal for PortalService {
             ..
         } = request.get_ref();
         self.consents
-            .withdraw(permit.peer(), session_token, consent_id)
+            .withdraw(&PortalCall::new(&permit, id), session_token, consent_id)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(WithdrawConsentResponse {

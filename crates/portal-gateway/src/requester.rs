@@ -92,6 +92,7 @@ pub(crate) fn session_bounds(policies: &Policies) -> SessionBounds {
 /// Why a requester's own act was not done, as the caller is told.
 pub(crate) fn refusal(error: RequesterError) -> Refusal {
     match error {
+        RequesterError::RequestIdUsed => Reason::RequestIdUsed.into(),
         RequesterError::Session => Reason::SessionInvalid.into(),
         RequesterError::Consent => Reason::ConsentUnknown.into(),
         RequesterError::TooManyConsents => Reason::TooManyConsents.into(),

@@ -20,6 +20,8 @@ use common::{
     language::Language,
     refusal::{ERROR_DOMAIN, Reason, Retry},
 };
+use integration_tests::log;
+use koseki_proto::koseki::evidence::v1::entry::Event;
 use scene::Scene;
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -89,6 +91,32 @@ async fn a_portal_refusal_echoes_the_call() {
     for (id, status) in portal::with_ids(&scene).await {
         let info = status.get_error_details().error_info().cloned().unwrap();
         assert_eq!(info.metadata.get("request_id"), Some(&id), "{}", info.reason);
+    }
+}
+
+/// An id that one call has used up is refused by every call that is recorded, and the entry of each has its call's id.
+#[tokio::test]
+async fn a_used_id_is_refused_by_every_call_that_is_recorded() {
+    let scene = Scene::new(Language::Japanese).await;
+    let (refused, done) = portal::with_used_ids(&scene).await;
+    assert_eq!(refused.len(), 4);
+    for status in refused {
+        check(Reason::RequestIdUsed, &status, Language::Japanese);
+    }
+    let names: Vec<_> = done.iter().map(|(act, _)| *act).collect();
+    assert_eq!(
+        names,
+        ["LOGIN", "LOGIN", "GRANT_CONSENT", "WITHDRAW_CONSENT", "LOGOUT"]
+    );
+    let bundles = log::bundles(&scene.pair.deployment.gateway_database()).await;
+    for (act, id) in done {
+        let mut entries = bundles.iter().flat_map(|bundle| &bundle.entries);
+        let recorded = entries.any(|entry| match &entry.event {
+            Some(Event::OrdinaryAct(entry)) => entry.act == act && entry.request_id == id,
+            Some(Event::GuardAct(entry)) => entry.act == act && entry.request_id == id,
+            _ => false,
+        });
+        assert!(recorded, "{act}");
     }
 }
 

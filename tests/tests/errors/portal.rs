@@ -35,13 +35,24 @@ async fn log_in(
     card: &VirtualCard,
     sign: impl FnOnce(&[u8]) -> Vec<u8>,
 ) -> Result<Vec<u8>, Status> {
+    log_in_as(scene, portal, card, scene.id(), sign).await
+}
+
+/// The login is completed under this id.
+async fn log_in_as(
+    scene: &Scene,
+    portal: &mut PortalClient<Line>,
+    card: &VirtualCard,
+    id: String,
+    sign: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Result<Vec<u8>, Status> {
     let begin = BeginLoginRequest {
         request_id: scene.id(),
         web_origin: "https://portal.example".to_owned(),
     };
     let begun = portal.begin_login(begin).await.unwrap().into_inner();
     let complete = CompleteLoginRequest {
-        request_id: scene.id(),
+        request_id: id,
         challenge_id: begun.challenge_id,
         certificate: card.certificate_der.clone(),
         signature: sign(&begun.text),
@@ -281,4 +292,66 @@ pub(crate) async fn unreadable(scene: &Scene) -> Vec<Status> {
     let codec: ProstCodec<KindStatus, ()> = ProstCodec::default();
     let other: Result<Response<()>, Status> = grpc.unary(Request::new(other), path, codec).await;
     vec![too_long, other.unwrap_err()]
+}
+
+/// What each call that is recorded says to an id that was used, and the ids under which it was done after that.
+pub(crate) async fn with_used_ids(scene: &Scene) -> (Vec<Status>, Vec<(&'static str, String)>) {
+    let mut portal = scene.portal();
+    let used = scene.id();
+    let (mut refused, mut done) = (Vec::new(), Vec::new());
+    let (_, card) = scene.cast.person(Scenario::Ordinary).unwrap();
+    let mut session = Vec::new();
+    for id in [used.clone(), used.clone(), scene.id()] {
+        let login = log_in_as(scene, &mut portal, &card, id.clone(), |text| {
+            card.sign(text).unwrap()
+        });
+        match login.await {
+            Ok(token) => {
+                session = token;
+                done.push(("LOGIN", id));
+            }
+            Err(status) => refused.push(status),
+        }
+    }
+    let text = scene.cast.frontend.consent_text(KIND).await.unwrap().text_sha256;
+    let mut consent_id = String::new();
+    for id in [used.clone(), scene.id()] {
+        let grant = GrantConsentRequest {
+            request_id: id.clone(),
+            session_token: session.clone(),
+            kind: KIND.to_proto().into(),
+            text_sha256: text.clone(),
+            term: Some(Term::OneTime(true)),
+            capacity: Capacity::Self_.into(),
+        };
+        match portal.grant_consent(grant).await {
+            Ok(granted) => {
+                consent_id = granted.into_inner().consent_id;
+                done.push(("GRANT_CONSENT", id));
+            }
+            Err(status) => refused.push(status),
+        }
+    }
+    for id in [used.clone(), scene.id()] {
+        let withdraw = WithdrawConsentRequest {
+            request_id: id.clone(),
+            session_token: session.clone(),
+            consent_id: consent_id.clone(),
+        };
+        match portal.withdraw_consent(withdraw).await {
+            Ok(_) => done.push(("WITHDRAW_CONSENT", id)),
+            Err(status) => refused.push(status),
+        }
+    }
+    for id in [used, scene.id()] {
+        let logout = LogoutRequest {
+            request_id: id.clone(),
+            session_token: session.clone(),
+        };
+        match portal.logout(logout).await {
+            Ok(_) => done.push(("LOGOUT", id)),
+            Err(status) => refused.push(status),
+        }
+    }
+    (refused, done)
 }

@@ -8,7 +8,7 @@ use common::{
     card::Card,
     cards::Cards,
     clock::Timestamp,
-    evidence::{Epoch, GuardActEntry, ordinary_act},
+    evidence::{Epoch, GuardActEntry, of_call, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
     login_proof,
@@ -22,7 +22,7 @@ use super::{
     Block, NewConsent, NotOpened, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups,
     lookups::{proof_place, serial_place},
 };
-use crate::conditions::ConsentFacts;
+use crate::{call::PortalCall, conditions::ConsentFacts};
 
 pub(super) fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
     keys.pseudonym.pseudonym("account", &account.to_be_bytes())
@@ -33,10 +33,13 @@ pub(super) async fn open_session(
     token_sha256: [u8; 32],
     (card, cards): (&Card, &Cards),
     proof: &LoginProof,
-    frontend: &PeerIdentity,
+    call: &PortalCall,
     now: Timestamp,
 ) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
+    if !is_new(&mut tx, call, now).await? {
+        return Err(NotOpened::RequestIdUsed);
+    }
     // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
     // that list.
     let lists = cards.behind_gate(tx.list_numbers()?);
@@ -46,7 +49,7 @@ pub(super) async fn open_session(
     let params = [
         ("token", (&token_sha256).into()),
         ("account", account.into()),
-        ("frontend", frontend.name().into()),
+        ("frontend", call.frontend.name().into()),
         ("card_key", (&card_key).into()),
         ("issuer", card.issuer.as_slice().into()),
         (
@@ -83,13 +86,18 @@ pub(super) async fn open_session(
     end_oldest_sessions(&mut tx, account).await?;
     let entry = ordinary_act(
         "LOGIN",
-        frontend,
+        &call.frontend,
         0,
         Some(account_pseudonym(&database.keys, account)),
         "",
     );
-    let _ = tx.commit(vec![entry], now).await?;
+    let _ = tx.commit(vec![of_call(entry, call.request_id)], now).await?;
     Ok(())
+}
+
+/// Uses up the id of a call; whether it was new.
+async fn is_new(tx: &mut WriteTx, call: &PortalCall, now: Timestamp) -> Result<bool, StoreError> {
+    Ok(!tx.use_request_ids(&[call.request_id], now).await?.is_empty())
 }
 
 /// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
@@ -150,43 +158,50 @@ pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<
 pub(super) async fn end_session(
     database: &Database,
     token_sha256: [u8; 32],
-    frontend: &PeerIdentity,
+    call: &PortalCall,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<(), RequesterError> {
     let open = async |connection: &mut Connection<'_>| {
         let row = connection
             .optional(
                 "SELECT account_id, ended FROM session WHERE token = {token} AND frontend = {frontend}",
                 &[
                     ("token", (&token_sha256).into()),
-                    ("frontend", frontend.name().into()),
+                    ("frontend", call.frontend.name().into()),
                 ],
             )
             .await?;
-        Ok::<_, StoreError>(match row {
-            None => ControlFlow::Break(false),
-            Some(row) if row.bool(1)? => ControlFlow::Break(true),
-            Some(row) => ControlFlow::Continue(row.int(0)?),
-        })
+        match row {
+            None => Err(RequesterError::Session),
+            Some(row) if row.bool(1)? => Ok(ControlFlow::Break(())),
+            Some(row) => Ok(ControlFlow::Continue(row.int(0)?)),
+        }
     };
     // Without the gate first: what ends nothing must not hold releases up, however often it comes.
-    if let ControlFlow::Break(ended) = open(&mut database.reader().await?.connection()).await? {
-        return Ok(ended);
+    if open(&mut database.reader().await?.connection()).await?.is_break() {
+        return Ok(());
     }
     let mut tx = database.begin(Access::RequestersGuard).await?;
-    let account = match open(&mut tx.connection()).await? {
-        ControlFlow::Break(ended) => return Ok(ended),
-        ControlFlow::Continue(account) => account,
+    let ControlFlow::Continue(account) = open(&mut tx.connection()).await? else {
+        return Ok(());
     };
+    if !is_new(&mut tx, call, now).await? {
+        return Err(RequesterError::RequestIdUsed);
+    }
     tx.execute(
         "UPDATE session SET ended = {yes} WHERE token = {token}",
         &[("yes", true.into()), ("token", (&token_sha256).into())],
     )
     .await?;
     tx.advance_epoch().await?;
-    let entry = requester_guard("LOGOUT", frontend, account_pseudonym(&database.keys, account));
-    let _ = tx.commit(vec![entry.to_entry()], now).await?;
-    Ok(true)
+    let entry = requester_guard(
+        "LOGOUT",
+        &call.frontend,
+        account_pseudonym(&database.keys, account),
+    );
+    let entry = of_call(entry.to_entry(), call.request_id);
+    let _ = tx.commit(vec![entry], now).await?;
+    Ok(())
 }
 
 /// Consents of one requester to one kind that hold at the same time.
@@ -197,11 +212,14 @@ pub(super) async fn grant_consent(
     token_sha256: [u8; 32],
     new: NewConsent,
     bounds: SessionBounds,
-    frontend: &PeerIdentity,
+    call: &PortalCall,
     now: Timestamp,
 ) -> Result<i64, RequesterError> {
     let mut tx = database.begin(Access::Ordinary).await?;
-    let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
+    let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
+    if !is_new(&mut tx, call, now).await? {
+        return Err(RequesterError::RequestIdUsed);
+    }
     let kind = i32::from(new.kind.to_proto());
     let params = [
         ("account", account.into()),
@@ -243,8 +261,14 @@ pub(super) async fn grant_consent(
     )
     .await?;
     let pseudonym = account_pseudonym(&database.keys, account);
-    let entry = ordinary_act("GRANT_CONSENT", frontend, 0, Some(pseudonym), &id.to_string());
-    let _ = tx.commit(vec![entry], now).await?;
+    let entry = ordinary_act(
+        "GRANT_CONSENT",
+        &call.frontend,
+        0,
+        Some(pseudonym),
+        &id.to_string(),
+    );
+    let _ = tx.commit(vec![of_call(entry, call.request_id)], now).await?;
     Ok(account)
 }
 
@@ -253,7 +277,7 @@ pub(super) async fn withdraw_consent(
     token_sha256: [u8; 32],
     consent: ActId,
     bounds: SessionBounds,
-    frontend: &PeerIdentity,
+    call: &PortalCall,
     now: Timestamp,
 ) -> Result<(), RequesterError> {
     let given = async |connection: &mut Connection<'_>, account: i64| {
@@ -270,7 +294,7 @@ pub(super) async fn withdraw_consent(
     // already: nothing is answered on it any more.
     let mut reader = database.reader().await?;
     let mut connection = reader.connection();
-    let session = session_params(&token_sha256, bounds, frontend, now);
+    let session = session_params(&token_sha256, bounds, &call.frontend, now);
     let account = connection.optional(OPEN_SESSION, &session).await?;
     let account = account.ok_or(RequesterError::Session)?.int(0)?;
     if !given(&mut connection, account).await? {
@@ -278,9 +302,12 @@ pub(super) async fn withdraw_consent(
     }
     drop(reader);
     let mut tx = database.begin(Access::RequestersGuard).await?;
-    let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
+    let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
     if !given(&mut tx.connection(), account).await? {
         return Ok(());
+    }
+    if !is_new(&mut tx, call, now).await? {
+        return Err(RequesterError::RequestIdUsed);
     }
     tx.execute(
         "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} WHERE id = {id}",
@@ -290,11 +317,12 @@ pub(super) async fn withdraw_consent(
     tx.advance_epoch().await?;
     let mut entry = requester_guard(
         "WITHDRAW_CONSENT",
-        frontend,
+        &call.frontend,
         account_pseudonym(&database.keys, account),
     );
     entry.act_id = Some(consent);
-    let _ = tx.commit(vec![entry.to_entry()], now).await?;
+    let entry = of_call(entry.to_entry(), call.request_id);
+    let _ = tx.commit(vec![entry], now).await?;
     Ok(())
 }
 

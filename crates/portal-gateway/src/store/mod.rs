@@ -35,6 +35,7 @@ use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
 pub use old_data::OldData;
 
 use crate::{
+    call::PortalCall,
     conditions::{ConsentFacts, Guards, SessionFacts},
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
@@ -92,6 +93,9 @@ pub struct UsedSession {
 /// Why a requester's own act was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RequesterError {
+    /// The call's id was used before.
+    #[error("the request id was used before")]
+    RequestIdUsed,
     /// No such session, or it has ended.
     #[error("no such session")]
     Session,
@@ -109,6 +113,9 @@ pub enum RequesterError {
 /// Why a session was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
+    /// The call's id was used before.
+    #[error("the request id was used before")]
+    RequestIdUsed,
     /// The card does not count, by the revocation lists that are recorded.
     #[error(transparent)]
     Card(#[from] CardFault),
@@ -153,17 +160,17 @@ pub trait GatewayStore: Send + Sync + 'static {
         card: &Card,
         cards: &Cards,
         proof: &LoginProof,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), NotOpened>;
 
-    /// Ends a session: in force when this returns. False when this frontend has no such session.
+    /// Ends a session: in force when this returns.
     async fn end_session(
         &self,
         token_sha256: [u8; 32],
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<(), RequesterError>;
 
     /// Who has this session and with which card; the session counts as used now.
     async fn use_session(
@@ -180,7 +187,7 @@ pub trait GatewayStore: Send + Sync + 'static {
         token_sha256: [u8; 32],
         consent: NewConsent,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<i64, RequesterError>;
 
@@ -213,7 +220,7 @@ pub trait GatewayStore: Send + Sync + 'static {
         token_sha256: [u8; 32],
         consent: ActId,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), RequesterError>;
 
@@ -407,19 +414,19 @@ impl GatewayStore for Store {
         card: &Card,
         cards: &Cards,
         proof: &LoginProof,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), NotOpened> {
-        acts::open_session(&self.database, token_sha256, (card, cards), proof, frontend, now).await
+        acts::open_session(&self.database, token_sha256, (card, cards), proof, call, now).await
     }
 
     async fn end_session(
         &self,
         token_sha256: [u8; 32],
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        acts::end_session(&self.database, token_sha256, frontend, now).await
+    ) -> Result<(), RequesterError> {
+        acts::end_session(&self.database, token_sha256, call, now).await
     }
 
     async fn use_session(
@@ -463,10 +470,10 @@ impl GatewayStore for Store {
         token_sha256: [u8; 32],
         consent: NewConsent,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<i64, RequesterError> {
-        acts::grant_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
+        acts::grant_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn withdraw_consent(
@@ -474,10 +481,10 @@ impl GatewayStore for Store {
         token_sha256: [u8; 32],
         consent: ActId,
         bounds: SessionBounds,
-        frontend: &PeerIdentity,
+        call: &PortalCall,
         now: Timestamp,
     ) -> Result<(), RequesterError> {
-        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
+        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn store_linkages(
