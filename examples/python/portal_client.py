@@ -77,11 +77,14 @@ def ask(stub, card):
             kind=KIND,
             text_sha256=text.text_sha256,
             one_time=True,
+            capacity=portal.CAPACITY_SELF,
         ),
         timeout=DEADLINE_S,
     )
     answer = stub.RequestCopyInfo(
-        portal.RequestCopyInfoRequest(request_id=request_id(), session_token=session.session_token, kind=KIND),
+        portal.RequestCopyInfoRequest(
+            request_id=request_id(), session_token=session.session_token, kind=KIND, capacity=portal.CAPACITY_SELF
+        ),
         timeout=DEADLINE_S,
     )
     return [

@@ -8,7 +8,8 @@ use std::{
 };
 
 use common::{
-    card::Card,
+    card::{Card, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -30,10 +31,15 @@ use koseki_provider::{
     store::{self as registry, ProviderStore},
 };
 use portal_gateway::{
-    conditions::Guards,
+    conditions::{Guards, SessionFacts},
+    consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
+    own_records::{Record, RecordPlace},
     provision::Asked,
-    store::{self as portal, Block, Challenge, GatewayStore, NewConsent, RequesterError, SessionBounds},
+    store::{
+        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
+        RequesterError, SessionBounds, UsedSession,
+    },
 };
 use tonic::async_trait;
 
@@ -49,6 +55,7 @@ struct Deeds {
     before_gate: Option<Deed>,
     behind_gate: Option<Deed>,
     commit_fails: bool,
+    indexing_fails: bool,
 }
 
 impl Places {
@@ -65,6 +72,11 @@ impl Places {
     /// Lets commits of releases fail, or work again.
     pub fn let_commits_fail(&self, fail: bool) {
         self.0.lock().unwrap().commit_fails = fail;
+    }
+
+    /// Lets the indexing of own records fail, or work again.
+    pub fn let_indexing_fail(&self, fail: bool) {
+        self.0.lock().unwrap().indexing_fails = fail;
     }
 
     /// Whether every deed was done.
@@ -107,6 +119,10 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.policy_holds(policy, now)
     }
 
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
+    }
+
     async fn use_request_ids(
         &mut self,
         asked: &[Asked],
@@ -127,6 +143,10 @@ impl portal::ReleaseTx for HookedPortalRelease {
 
     async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
         self.tx.touch(sessions, now).await
+    }
+
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        self.tx.end_sessions(sessions).await
     }
 
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
@@ -175,12 +195,13 @@ impl GatewayStore for HookedGateway {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NotOpened> {
         self.store
-            .open_session(token_sha256, card, proof, frontend, now)
+            .open_session(token_sha256, card, cards, proof, frontend, now)
             .await
     }
 
@@ -200,10 +221,49 @@ impl GatewayStore for HookedGateway {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
+    ) -> Result<i64, RequesterError> {
         self.store
             .grant_consent(token_sha256, consent, bounds, frontend, now)
             .await
+    }
+
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError> {
+        self.store.use_session(token_sha256, bounds, frontend, now).await
+    }
+
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError> {
+        self.store.list_consents(account, behind, limit).await
+    }
+
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError> {
+        self.store.consent(account, id).await
+    }
+
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.store.list_records(account, behind, limit).await
+    }
+
+    async fn index_records(&self) -> Result<bool, StoreError> {
+        if self.places.0.lock().unwrap().indexing_fails {
+            return Err(StoreError::Failed(sqlx::Error::PoolClosed));
+        }
+        self.store.index_records().await
     }
 
     async fn withdraw_consent(
@@ -238,8 +298,25 @@ impl GatewayStore for HookedGateway {
         self.store.set_block(block, operator, now).await
     }
 
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.store.forget_challenges(now).await
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError> {
+        self.store.session(token_sha256).await
+    }
+
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError> {
+        self.store.open_sessions(since, after).await
+    }
+
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.store.end_sessions(tokens_sha256, own, now).await
+    }
+
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
+        self.store.remove(old, before).await
     }
 }
 
@@ -260,6 +337,10 @@ struct HookedRegistryRelease {
 impl registry::ReleaseTx for HookedRegistryRelease {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {

@@ -59,11 +59,17 @@ impl TwoDeployments {
     pub async fn start(self, registry: &Places, portal: &Places) -> [Pair; 2] {
         let clock = Arc::new(ShiftedClock::default());
         let none = Places::default();
-        let first = Pair::start_in(self.directory.clone(), self.first, clock.clone(), [&none, &none])
-            .await
-            .load()
-            .await;
-        let second = Pair::start_in(self.directory, self.second, clock, [registry, portal]).await;
+        let first = Pair::start_in(
+            self.directory.clone(),
+            self.first,
+            clock.clone(),
+            [&none, &none],
+            None,
+        )
+        .await
+        .load()
+        .await;
+        let second = Pair::start_in(self.directory, self.second, clock, [registry, portal], None).await;
         [first, second]
     }
 }
@@ -73,7 +79,7 @@ impl Pair {
     pub async fn start_at(deployments: &TwoDeployments, clock: Arc<ShiftedClock>) -> Self {
         let none = Places::default();
         let (directory, first) = (deployments.directory.clone(), deployments.first.clone());
-        Self::start_in(directory, first, clock, [&none, &none]).await
+        Self::start_in(directory, first, clock, [&none, &none], None).await
     }
 
     /// Stops both, the gateway first.

@@ -8,11 +8,14 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod feed;
 pub mod forger;
 pub mod gate;
+pub mod history;
 pub mod hooks;
 pub mod instances;
 pub mod log;
+pub mod proxy;
 pub mod raw;
 pub mod soak;
 mod stored;
@@ -20,7 +23,7 @@ pub mod stores;
 
 pub use stored::stored;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use common::{
     authorisation::Listener,
@@ -37,6 +40,7 @@ use devkit::{
 use hooks::{HookedGateway, HookedProvider, Places};
 use koseki_provider::{Provider, store::ProviderStore};
 use portal_gateway::{Gateway, store::GatewayStore};
+use proxy::Proxy;
 use tempfile::TempDir;
 
 /// Seed of the tests' data set; a failure is repeated with it.
@@ -69,15 +73,11 @@ impl Pair {
 
     /// Starts both on an empty store, with places in the release transactions of the registry and the portal side.
     pub async fn start_hooked(registry: &Places, portal: &Places) -> Self {
-        Self::start_prepared(|_| {}, registry, portal).await
+        Self::start_prepared([registry, portal], |_| {}).await
     }
 
-    /// Starts both on an empty store and on files that were changed before.
-    pub async fn start_prepared(
-        prepare: impl FnOnce(&Deployment),
-        registry: &Places,
-        portal: &Places,
-    ) -> Self {
+    /// Starts both on an empty store, with the files as `prepare` leaves them.
+    pub async fn start_prepared(places: [&Places; 2], prepare: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -85,10 +85,25 @@ impl Pair {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
-        prepare(&deployment);
         stores::place(&deployment).await;
-        let places = [registry, portal];
-        Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), places).await
+        prepare(&deployment);
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, places, None).await
+    }
+
+    /// Starts both on an empty store, the gateway behind a proxy before the provider's linkage listener.
+    pub async fn start_behind(proxy: &Proxy) -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let plan = Plan {
+            seed: SEED,
+            registers: REGISTERS,
+            addresses: Addresses::loopback(),
+        };
+        let deployment = Deployment::create(directory.path(), &plan).unwrap();
+        stores::place(&deployment).await;
+        let none = Places::default();
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, [&none, &none], Some(proxy)).await
     }
 
     /// Starts both on what is stored, with places in the release transactions of the registry and the portal side.
@@ -97,6 +112,7 @@ impl Pair {
         deployment: Deployment,
         clock: Arc<ShiftedClock>,
         [registry, portal]: [&Places; 2],
+        proxy: Option<&Proxy>,
     ) -> Self {
         let config = common::config::load(&deployment.provider_config()).unwrap();
         let places = registry.clone();
@@ -106,9 +122,15 @@ impl Pair {
             Arc::new(HookedProvider { store, places }) as Arc<dyn ProviderStore>
         };
         let provider = Provider::start_on(config, clock.clone(), on).await.unwrap();
-        deployment
-            .point_gateway_at(&address(&provider, Listener::Linkage))
-            .unwrap();
+        let linkage = address(&provider, Listener::Linkage);
+        let there = match proxy {
+            Some(proxy) => {
+                proxy.point_at(&linkage);
+                proxy.address()
+            }
+            None => linkage,
+        };
+        deployment.point_gateway_at(&there).unwrap();
         let config = common::config::load(&deployment.gateway_config()).unwrap();
         let places = portal.clone();
         let mut portal_store = None;
@@ -126,6 +148,15 @@ impl Pair {
             portal_store: portal_store.unwrap(),
             _directory: directory,
         }
+    }
+
+    /// Stops both and starts them again on what is stored, after something was done between.
+    pub async fn again(self, places: [&Places; 2], between: impl FnOnce(&Deployment)) -> Self {
+        let (directory, deployment) = (self._directory.clone(), self.deployment.clone());
+        let clock = self.clock.clone();
+        self.stop().await;
+        between(&deployment);
+        Self::start_in(directory, deployment, clock, places, None).await
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.
@@ -177,6 +208,14 @@ impl Pair {
     pub fn offices(&self) -> Offices {
         Offices::new(&self.deployment, &self.access(), &self.reach()).unwrap()
     }
+}
+
+/// Sets a number in a section of a configuration file.
+pub fn set_number(config: &Path, section: &str, key: &str, value: i64) {
+    let mut table: toml::Table = std::fs::read_to_string(config).unwrap().parse().unwrap();
+    let old = table[section].as_table_mut().unwrap().get_mut(key).unwrap();
+    *old = toml::Value::Integer(value);
+    std::fs::write(config, table.to_string()).unwrap();
 }
 
 /// Starts the provider of a deployment in this process.

@@ -84,6 +84,11 @@ impl Caller {
         }
     }
 
+    /// Its channel, for a client of generated code.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// How often it has connected.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)

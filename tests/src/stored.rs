@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
 use crate::stores::Behind;
 
-/// The evidence of acts, and the number of starts, which are not what was sent.
-const EVIDENCE: [&str; 3] = ["bundle", "log_head", "gate"];
+/// The evidence of acts and what is derived from it, and the number of starts, which are not what was sent.
+const EVIDENCE: [&str; 5] = ["bundle", "log_head", "gate", "provision_record", "indexed_log"];
 
 /// Every row of every table but for the evidence, as SQL literals, by table. The service may run meanwhile.
 pub async fn stored(database: &Path) -> BTreeMap<String, Vec<String>> {

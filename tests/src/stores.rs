@@ -92,6 +92,22 @@ pub async fn all_bytes(sqlite: &Path) -> Vec<PathBuf> {
     vec![folder, cluster.data(), cluster.log()]
 }
 
+/// Runs statements on a side's database as its owner would, while its service is stopped.
+pub async fn change(sqlite: &Path, sql: &'static str) {
+    match fs::read_to_string(url_beside(sqlite)) {
+        Ok(url) => {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+        Err(_) => {
+            let options = SqliteConnectOptions::new().filename(sqlite);
+            let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
 /// A connection to a side's database, behind its service's back.
 pub enum Behind {
     /// SQLite.

@@ -390,3 +390,99 @@ async fn on_the_portal_side() {
     compare(&operator.load(file(&lines)).await, &lines);
     assert_eq!(stored(&pair.deployment.gateway_database()).await, before);
 }
+
+fn replace(number: u8, old: u8, new: u8) -> Value {
+    json!({"type": "replace_card", "linkage_code": code(number), "card_key_sha256": card(old),
+           "new_card_key_sha256": card(new)})
+}
+
+/// Linkages whose cards are replaced, or not; `linkage_of` makes a linkage's line as the side takes it.
+fn replacements(linkage_of: impl Fn(u8, u8, &str) -> Value) -> Vec<(Vec<u8>, Expected)> {
+    use LineOutcome::{Stored, Unchanged};
+    use LineReason::{Duplicate, InvalidField, NeedsTwoPersons, NotTheFormat, UnknownReference};
+    let hash = "64 lower-case hexadecimal digits";
+    let (old, new) = ("card_key_sha256", "new_card_key_sha256");
+    let set = |field: &'static str, value: Value| changed(replace(2, 2, 12), |line| line[field] = value);
+    let rotate = json!({"type": "rotate", "linkage_code": code(1), "new_linkage_code": code(10),
+                        "card_key_sha256": card(1)});
+    whole(vec![
+        (linkage_of(1, 1, "ACTIVE"), Ok(Stored)),
+        (linkage_of(2, 2, "ACTIVE"), Ok(Stored)),
+        (linkage_of(3, 3, "SUSPENDED"), Ok(Stored)),
+        (linkage_of(4, 4, "REVOKED"), Ok(Stored)),
+        (linkage_of(5, 5, "PENDING"), Ok(Stored)),
+        (
+            replace(9, 1, 12),
+            refused(UnknownReference, "linkage_code", "a code that is loaded"),
+        ),
+        (
+            replace(2, 9, 12),
+            refused(UnknownReference, old, "that the linkage is bound to"),
+        ),
+        (replace(2, 2, 3), refused(Duplicate, new, "linkage")),
+        (replace(2, 2, 2), refused(InvalidField, new, "another card")),
+        (
+            replace(3, 3, 12),
+            refused(NeedsTwoPersons, "linkage_code", "Propose and Approve"),
+        ),
+        (
+            replace(4, 4, 12),
+            refused(InvalidField, "linkage_code", "stays revoked"),
+        ),
+        (
+            set("linkage_code", PLANTED.into()),
+            refused(InvalidField, "linkage_code", "base64url"),
+        ),
+        (set(old, PLANTED.into()), refused(InvalidField, old, hash)),
+        (set(new, PLANTED.into()), refused(InvalidField, new, hash)),
+        (set(PLANTED, 1.into()), refused(NotTheFormat, "", "no field")),
+        (
+            without(replace(2, 2, 12), new),
+            refused(NotTheFormat, new, "required"),
+        ),
+        (replace(1, 1, 6), Ok(Stored)),
+        (replace(5, 5, 7), Ok(Stored)),
+        // A card that was replaced is not bound again, whatever line names it.
+        (linkage_of(1, 1, "ACTIVE"), Ok(Unchanged)),
+        (
+            linkage_of(1, 1, "SUSPENDED"),
+            refused(InvalidField, old, "not bound again"),
+        ),
+        (
+            linkage_of(8, 1, "ACTIVE"),
+            refused(InvalidField, old, "not bound again"),
+        ),
+        (rotate, refused(InvalidField, old, "not bound again")),
+        (replace(2, 2, 1), refused(InvalidField, new, "not bound again")),
+    ])
+}
+
+#[tokio::test]
+async fn of_cards_that_are_replaced_on_the_registry_side() {
+    let pair = Pair::start().await;
+    let [operator, _] = pair.offices().registry;
+    let persons = (1..=8).map(|number| (person(&format!("p-{number}"), &[]), Ok(LineOutcome::Stored)));
+    let mut lines = whole(persons.collect());
+    lines.extend(replacements(|number, of, state| {
+        linkage(number, Some(&format!("p-{number}")), &card(of), state)
+    }));
+    compare(&operator.load(file(&lines)).await, &lines);
+    let before = stored(&pair.deployment.provider_database()).await;
+    assert_eq!((before["linkage"].len(), before["replaced_card"].len()), (5, 2));
+    let lines = again(lines);
+    compare(&operator.load(file(&lines)).await, &lines);
+    assert_eq!(stored(&pair.deployment.provider_database()).await, before);
+}
+
+#[tokio::test]
+async fn of_cards_that_are_replaced_on_the_portal_side() {
+    let pair = Pair::start().await;
+    let [operator, _] = pair.offices().portal;
+    let lines = replacements(|number, of, state| linkage(number, None, &card(of), state));
+    compare(&operator.load(file(&lines)).await, &lines);
+    let before = stored(&pair.deployment.gateway_database()).await;
+    assert_eq!((before["linkage"].len(), before["replaced_card"].len()), (5, 2));
+    let lines = again(lines);
+    compare(&operator.load(file(&lines)).await, &lines);
+    assert_eq!(stored(&pair.deployment.gateway_database()).await, before);
+}

@@ -357,9 +357,11 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
         .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
         .await;
     let reload = "card.crl_reload_seconds: must be at least 1";
-    bench
-        .refused(Program::Gateway, &[reload], set("card.crl_reload_seconds", 0))
-        .await;
+    for program in Program::ALL {
+        bench
+            .refused(program, &[reload], set("card.crl_reload_seconds", 0))
+            .await;
+    }
 }
 
 /// Every key that names a file or folder that is read at start.
@@ -372,7 +374,7 @@ fn files(program: Program) -> Vec<&'static str> {
         "tls.peer_ca",
     ];
     files.extend(match program {
-        Program::Provider => &["eligibility_keys_dir"][..],
+        Program::Provider => &["eligibility_keys_dir", "card.roots_dir", "card.crl_dir"][..],
         Program::Gateway => &["eligibility.private_key", "card.roots_dir", "card.crl_dir"],
     });
     files
@@ -395,14 +397,18 @@ async fn a_file_that_is_missing_or_not_what_it_should_be_is_named() {
                     set(key, "/nowhere/at-all"),
                 )
                 .await;
-            // Revocation lists may come later: until then no card is believed.
+            // Revocation lists may come later, and a bad one keeps no service from starting: until then no card is believed,
+            // and blocks and withdrawals still work. Whoever asks is told.
             if key == "card.crl_dir" {
                 let list = empty_folder.join("broken.crl");
                 fs::write(&list, "").unwrap();
-                let folder = empty_folder.to_str().unwrap();
-                bench
-                    .refused(program, &[list.to_str().unwrap()], set(key, folder))
+                let path = bench.changed(program, set(key, empty_folder.to_str().unwrap()));
+                let ended = bench
+                    .run(program, &["--config", path.to_str().unwrap(), "--check-config"])
                     .await;
+                assert_eq!(ended.code, Some(1), "{}", ended.error);
+                assert!(ended.error.contains(list.to_str().unwrap()), "{}", ended.error);
+                fs::remove_file(list).unwrap();
                 continue;
             }
             let path = match key.ends_with("_dir") {

@@ -72,3 +72,32 @@ async fn it_is_to_one_kind_one_text_and_one_requester() {
     frontend.withdraw(&later, &consent).await.unwrap();
     frontend.withdraw(&later, &consent).await.unwrap();
 }
+
+/// A one-time consent gives one answer, also when several requests come at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_one_time_consent_gives_one_answer() {
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let session = cast.frontend.login(&card).await.unwrap();
+    let text = cast.frontend.consent_text(KIND).await.unwrap();
+    for _ in 0..8 {
+        cast.frontend
+            .consent(&session, &text, Term::OneTime)
+            .await
+            .unwrap();
+        // On connections of their own.
+        let asks = (0..4).map(|_| async {
+            let frontend = pair.cast().await.frontend;
+            frontend.copy_info(&session, KIND, "").await
+        });
+        let came = futures_util::future::join_all(asks).await;
+        let (answered, refused): (Vec<_>, Vec<_>) = came.into_iter().partition(Result::is_ok);
+        assert_eq!(answered.len(), 1, "{refused:?}");
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().reason(), Some("CONSENT_REQUIRED"));
+        }
+    }
+    let refused = cast.frontend.copy_info(&session, KIND, "").await.unwrap_err();
+    assert_eq!(refused.reason(), Some("CONSENT_REQUIRED"));
+}

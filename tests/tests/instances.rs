@@ -25,7 +25,7 @@ use std::{
 use common::{
     clock::{Clock, ShiftedClock},
     refusal::Reason,
-    terms::{ActId, RequestKind},
+    terms::{ActId, LinkageCode, RequestKind},
 };
 use devkit::{
     card::VirtualCard,
@@ -35,6 +35,7 @@ use devkit::{
 };
 use integration_tests::{
     Pair,
+    feed::Watcher,
     gate::both_wait_at_the_gate,
     hooks::Places,
     identity,
@@ -115,6 +116,42 @@ async fn asked(
         Err(CallError::Refused(refused)) => Err(refused.wire),
         Err(error) => panic!("{}: {error}", scenario.name()),
     }
+}
+
+/// What one instance writes down, both serve: each to its own gateways, under a key of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_serve_the_same_suppression_feed() {
+    let places = Places::default();
+    let pairs = TwoDeployments::create().await.start(&places, &places).await;
+    let (person, _) = pairs[0]
+        .cast()
+        .await
+        .person(Scenario::Ordinary)
+        .map(|(person, card)| (person.clone(), card))
+        .unwrap();
+    let persons = std::fs::read_to_string(pairs[0].deployment.persons()).unwrap();
+    let of_card = format!("\"card_key_sha256\":\"{}\"", person.card_key_sha256);
+    let line = persons.lines().find(|line| line.contains(&of_card)).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let handle = LinkageCode::parse_text(line["linkage_code"].as_str().unwrap())
+        .unwrap()
+        .handle();
+    let mut watchers = [
+        Watcher::start(&pairs[0], "watcher").await,
+        Watcher::start(&pairs[1], "watcher").await,
+    ];
+    assert!(watchers.iter().all(|watcher| !watcher.holds(&handle)));
+    let [operator, _] = pairs[0].offices().registry;
+    operator
+        .record_non_provision(&operator.ids().next(), Some(&person.person_id), None)
+        .await
+        .unwrap();
+    for watcher in &mut watchers {
+        watcher.until(1).await;
+        assert!(watcher.holds(&handle));
+        assert_eq!(watcher.sequence, 1);
+    }
+    assert_ne!(watchers[0].entries().as_slice(), watchers[1].entries().as_slice());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +339,51 @@ async fn acts_and_releases_of_two_instances_are_ordered_by_one_gate() {
             guard_act(&database, "WITHDRAW_CONSENT").await.unwrap().0
         };
         side.ordered(place, &asker, act).await;
+    }
+}
+
+/// A one-time consent gives one answer, also when two instances have read it before either has spent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_one_time_consent_gives_one_answer_through_two_instances() {
+    let portal = Places::default();
+    let pairs = TwoDeployments::create()
+        .await
+        .start(&Places::default(), &portal)
+        .await;
+    let casts = [pairs[0].cast().await, pairs[1].cast().await];
+    let (_, card) = casts[0].person(Scenario::Ordinary).unwrap();
+    let session = casts[0].frontend.login(&card).await.unwrap();
+    let text = casts[0].frontend.consent_text(KIND).await.unwrap();
+    for place in [Place::Before, Place::Behind] {
+        let one_time = casts[0].frontend.consent(&session, &text, Term::OneTime).await;
+        let consent = one_time.unwrap();
+        let (first, of_first) = (casts[0].frontend.clone(), session.clone());
+        let (told, came) = oneshot::channel();
+        let ask_first = async move { told.send(first.copy_info(&of_first, KIND, "").await).unwrap() };
+        match place {
+            Place::Before => portal.before_gate(ask_first),
+            // Both share the gate: this one has read that the consent is given, and has not spent it yet.
+            Place::At | Place::Behind => portal.behind_gate(ask_first),
+        }
+        let second = casts[1].frontend.copy_info(&session, KIND, "").await;
+        assert!(portal.all_done());
+        came.await.unwrap().unwrap();
+        let refused = second.unwrap_err();
+        assert_eq!(
+            refused.reason(),
+            Some(Reason::ConsentRequired.name()),
+            "{place:?}"
+        );
+        let gateway = logs(&pairs[0].deployment.gateway_database()).await;
+        let on_it = gateway.values().flatten().flat_map(|bundle| &bundle.entries);
+        let on_it = on_it.filter(|entry| match &entry.event {
+            Some(Event::Provision(provision)) => provision
+                .restricted
+                .as_ref()
+                .is_some_and(|detail| detail.consent_id == consent),
+            _ => false,
+        });
+        assert_eq!(on_it.count(), 1);
     }
 }
 

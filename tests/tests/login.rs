@@ -202,28 +202,6 @@ async fn cards_that_are_revoked_expired_or_not_cards_are_refused() {
     );
 }
 
-/// Without a fresh revocation list nobody logs in and nothing is provided (I4).
-#[tokio::test]
-async fn a_stale_revocation_list_stops_logins_and_provision() {
-    let mut door = Door::new().await;
-    let cast = door.pair.cast().await;
-    let card = door.card(Scenario::Ordinary).await;
-    let session = cast.frontend.login(&card).await.unwrap();
-    let text = cast.frontend.consent_text(KIND).await.unwrap();
-    cast.frontend
-        .consent(&session, &text, Term::For(Duration::from_secs(86_400 * 9)))
-        .await
-        .unwrap();
-    cast.frontend.copy_info(&session, KIND, "").await.unwrap();
-
-    door.pair.clock.advance(Duration::from_secs(86_400 * 8));
-    cast.frontend.wait_until_providing().await.unwrap();
-    let challenge = door.begin().await;
-    let signature = card.sign(&challenge.text).unwrap();
-    let refused = door.complete(&challenge, &card.certificate_der, signature).await;
-    assert_eq!(refused.unwrap_err(), "UNAVAILABLE");
-}
-
 #[tokio::test]
 async fn a_session_ends_by_idling_by_age_and_at_logout() {
     let door = Door::new().await;

@@ -35,12 +35,16 @@ use devkit::{
     registers::Scenario,
     story::{Cast, Offices, ask_once},
 };
-use integration_tests::{Pair, REGISTERS, SEED, address, start_gateway};
+use integration_tests::{
+    Pair, REGISTERS, SEED, address,
+    feed::{self, Feed},
+    start_gateway,
+};
 use koseki_proto::koseki::{
     common::v1::{ProvidedRegister, RegisterKind, RequesterCopyInfo, RequesterItems},
     linkage::v1::{
         GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, ProvideCopyInfoRequest,
-        ProvideCopyInfoResponse,
+        ProvideCopyInfoResponse, WatchSuppressionsRequest,
         item_result::Outcome,
         linkage_server::{Linkage, LinkageServer},
     },
@@ -202,6 +206,15 @@ fn answers() -> Vec<RequesterCopyInfo> {
 
 #[tonic::async_trait]
 impl Linkage for TooMuch {
+    type WatchSuppressionsStream = Feed;
+
+    async fn watch_suppressions(
+        &self,
+        _: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<Feed>, Status> {
+        Ok(Response::new(feed::of_nobody(self.clock.clone())))
+    }
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -247,6 +260,7 @@ async fn an_answer_outside_the_mask_is_withheld_and_alarms() {
         limits: config.limits,
         clock: clock.clone(),
         alarms: common::alarm::Alarms::default(),
+        metrics: common::metrics::Metrics::default(),
     };
     let mut registry = Server::start(base, config.listen.ops).await.unwrap();
     let answer = Arc::new(AtomicUsize::new(0));

@@ -126,7 +126,13 @@ fn removed_from(side: Side) -> &'static [&'static str] {
             "person_member",
             "several_current_registers",
         ],
-        Side::Gateway => &["suspension", "used_request_id", "challenge", "block"],
+        Side::Gateway => &[
+            "suspension",
+            "used_request_id",
+            "challenge",
+            "block",
+            "provision_record",
+        ],
     }
 }
 

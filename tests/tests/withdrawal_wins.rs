@@ -114,7 +114,7 @@ impl PortalAct {
     const ALL: [(Self, &str, &str); 5] = [
         (Self::Withdraw, "WITHDRAW_CONSENT", "CONSENT_REQUIRED"),
         (Self::Logout, "LOGOUT", "SESSION_INVALID"),
-        (Self::Block, "SET_BLOCK", "NOT_PROVIDED"),
+        (Self::Block, "SET_BLOCK", "SESSION_INVALID"),
         (Self::Suspend, "SUSPEND_PROVISION", "PROVISION_SUSPENDED"),
         (Self::SuspendAll, "SUSPEND_PROVISION", "PROVISION_SUSPENDED"),
     ];

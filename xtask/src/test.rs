@@ -17,24 +17,33 @@ const INTEGRATION: &str = "integration-tests";
 /// PostgreSQL. Its manifest says `test = false` for them, so that the general stage leaves them out.
 const COMPOSE: &str = "compose";
 const PYTHON: &str = "python";
+const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 15] = [
+const STORE_SUITE: [&str; 23] = [
+    "accounts",
     "approvals",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
     "consent",
+    "consent_receipts",
+    "errors",
     "four_conditions",
     "hostile_gateway",
+    "interleavings",
     "login",
     "login_proof",
     "next_policy",
     "nothing_personal",
+    "old_data",
     "one_refusal",
+    "own_records",
     "recorded_then_released",
     "register_side",
+    "revocation",
+    "sessions",
     "withdrawal_wins",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.
@@ -100,9 +109,14 @@ pub(crate) fn run() -> Result<()> {
     let postgres_ran = report.tests("PostgreSQL", run_on_postgres);
     report.stage("mutants", |_| run_mutants());
     let python_ran = report.tests("foreign client (Python)", run_python);
+    let openssl_ran = report.tests("certificates by another tool (OpenSSL)", run_openssl);
     let compose_ran = report.tests("containers", run_compose);
     report.stage("conformance", |results| {
-        let mut ran = vec![(PYTHON, python_ran), (COMPOSE, compose_ran)];
+        let mut ran = vec![
+            (PYTHON, python_ran),
+            (OPENSSL, openssl_ran),
+            (COMPOSE, compose_ran),
+        ];
         ran.extend(POSTGRES.map(|target| (target, postgres_ran)));
         let not_run_here: Vec<&str> = ran
             .iter()
@@ -257,7 +271,7 @@ fn lint() -> Result<()> {
     ]))?;
     // Targets with `test = false` are not among all targets.
     let workspace = Workspace::load()?;
-    for target in [COMPOSE, PYTHON]
+    for target in [COMPOSE, PYTHON, OPENSSL]
         .into_iter()
         .chain(POSTGRES)
         .filter(|target| workspace.has_target(INTEGRATION, "test", target))
@@ -375,6 +389,16 @@ fn run_python(results: &mut Results) -> Result<Outcome> {
         "",
         results,
     )
+}
+
+fn run_openssl(results: &mut Results) -> Result<Outcome> {
+    if !tools::is_there(Tool::Openssl) {
+        return Ok(Outcome::Skipped(format!(
+            "missing; `{}` installs it",
+            Tool::Openssl.installed_by()
+        )));
+    }
+    run_tests(&["-p", INTEGRATION, "--test", OPENSSL], &[], "", results)
 }
 
 fn run_compose(results: &mut Results) -> Result<Outcome> {

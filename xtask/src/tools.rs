@@ -17,9 +17,10 @@ pub(crate) enum Tool {
     Engine,
     Compose,
     Postgres,
+    Openssl,
 }
 
-const ALL: [Tool; 8] = [
+const ALL: [Tool; 9] = [
     Tool::Rustfmt,
     Tool::Clippy,
     Tool::CCompiler,
@@ -28,6 +29,7 @@ const ALL: [Tool; 8] = [
     Tool::Engine,
     Tool::Compose,
     Tool::Postgres,
+    Tool::Openssl,
 ];
 
 impl Tool {
@@ -41,6 +43,7 @@ impl Tool {
             Self::Engine => "container engine",
             Self::Compose => "docker compose or docker-compose",
             Self::Postgres => "PostgreSQL 15 or newer, the server's programs (nothing of it runs by itself)",
+            Self::Openssl => "OpenSSL 3, the command (for certificates by another tool)",
         }
     }
 
@@ -60,6 +63,7 @@ impl Tool {
                  && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf \
                  && apt-get update && apt-get install -y postgresql"
             }
+            Self::Openssl => "apt-get update && apt-get install -y openssl",
         }
     }
 }
@@ -79,6 +83,7 @@ pub(crate) fn is_there(tool: Tool) -> bool {
             answers("docker", &["compose", "version"]) || answers("docker-compose", &["version"])
         }
         Tool::Postgres => has_postgres(),
+        Tool::Openssl => answers("openssl", &["version"]),
     }
 }
 

@@ -23,6 +23,13 @@ pub enum Alarm {
     /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
     /// find out why.
     AnswerOutsideMask,
+    /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
+    /// taken before is held on.
+    RevocationListUnusable,
+    /// A root has no fresh revocation list: its cards can neither log in nor be provided to.
+    RevocationListStale,
+    /// The suppression feed is older than the policy's bound: nothing is provided.
+    SuppressionFeedStale,
 }
 
 impl Alarm {
@@ -35,6 +42,9 @@ impl Alarm {
             Self::ClosingUnconfirmed => "CLOSING_UNCONFIRMED",
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
+            Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
+            Self::RevocationListStale => "REVOCATION_LIST_STALE",
+            Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",
         }
     }
 }

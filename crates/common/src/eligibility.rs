@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use koseki_proto::koseki::linkage::v1::{Eligibility, Envelope};
 use prost::Message as _;
-use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, pem::PemObject as _};
-use x509_parser::{oid_registry::OID_SIG_ED25519, prelude::FromDer as _, x509::SubjectPublicKeyInfo};
 
 use crate::{
     digest,
+    dsse::{PublicKey, SigningKey},
     files::{self, FileError},
 };
 
@@ -19,37 +17,23 @@ const PAYLOAD_TYPE: &str = "application/vnd.koseki.eligibility.v1+protobuf";
 const MAX_PAYLOAD_BYTES: usize = 512 * 1024;
 
 /// Signs eligibilities. The signature binds the payload's exact bytes and its type.
-pub struct Signer {
-    key_id: String,
-    key: Ed25519KeyPair,
-}
+pub struct Signer(SigningKey);
 
 impl Signer {
     /// Reads an Ed25519 private key (PEM, PKCS#8), which only its owner may read.
     pub fn load(path: &Path, key_id: &str) -> Result<Self, FileError> {
-        let rule = || FileError::content(path, "must be an Ed25519 private key (PEM, PKCS#8)");
-        let pem = files::read_secret(path)?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| rule())?;
-        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| rule())?;
-        Ok(Self {
-            key_id: key_id.to_owned(),
-            key,
-        })
+        SigningKey::load(path, key_id).map(Self)
     }
 
     /// Signs an eligibility; the digest is that of the payload, for the log.
     pub fn sign(&self, eligibility: &Eligibility) -> (Envelope, [u8; 32]) {
         let payload = eligibility.encode_to_vec();
-        let signature = self
-            .key
-            .sign(&pre_authentication_encoding(&payload))
-            .as_ref()
-            .to_vec();
+        let signature = self.0.sign(PAYLOAD_TYPE, &payload);
         let sha256 = digest::sha256(&[&payload]);
         let envelope = Envelope {
             payload_type: PAYLOAD_TYPE.to_owned(),
             payload,
-            key_id: self.key_id.clone(),
+            key_id: self.0.id().to_owned(),
             signature,
         };
         (envelope, sha256)
@@ -65,7 +49,7 @@ pub struct Verified {
 }
 
 /// Verifies eligibilities: gateway instance → key id → public key.
-pub struct Verifier(BTreeMap<(String, String), Vec<u8>>);
+pub struct Verifier(BTreeMap<(String, String), PublicKey>);
 
 impl Verifier {
     /// Reads the public keys (PEM, SPKI) of a directory; a file is named `<gateway instance>.<key id>.pem`.
@@ -79,17 +63,7 @@ impl Verifier {
             let (instance, key_id) = stem
                 .split_once('.')
                 .ok_or_else(|| FileError::content(&path, "must be named <gateway instance>.<key id>.pem"))?;
-            let rule =
-                || FileError::content(&path, "must be an Ed25519 public key (PEM, SubjectPublicKeyInfo)");
-            let der = SubjectPublicKeyInfoDer::from_pem_slice(&files::read(&path)?).map_err(|_| rule())?;
-            let (_, spki) = SubjectPublicKeyInfo::from_der(&der).map_err(|_| rule())?;
-            if spki.algorithm.algorithm != OID_SIG_ED25519 {
-                return Err(rule());
-            }
-            keys.insert(
-                (instance.to_owned(), key_id.to_owned()),
-                spki.subject_public_key.data.to_vec(),
-            );
+            keys.insert((instance.to_owned(), key_id.to_owned()), PublicKey::load(&path)?);
         }
         if keys.is_empty() {
             return Err(FileError::content(
@@ -106,23 +80,13 @@ impl Verifier {
             return None;
         }
         let key = self.0.get(&(instance.to_owned(), envelope.key_id.clone()))?;
-        UnparsedPublicKey::new(&ED25519, key)
-            .verify(
-                &pre_authentication_encoding(&envelope.payload),
-                &envelope.signature,
-            )
-            .ok()?;
+        if !key.has_signed(PAYLOAD_TYPE, &envelope.payload, &envelope.signature) {
+            return None;
+        }
         let eligibility = Eligibility::decode(envelope.payload.as_slice()).ok()?;
         (eligibility.gateway_instance == instance).then(|| Verified {
             eligibility,
             sha256: digest::sha256(&[&envelope.payload]),
         })
     }
-}
-
-/// `PAE(type, body)` of DSSE: lengths before contents, so that nothing can be read in two ways.
-fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
-    let mut out = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
-    out.extend_from_slice(payload);
-    out
 }

@@ -1,9 +1,9 @@
 //! What is recorded before it is released (I2; DESIGN §5): entries of the audit log, and the proof of their commit.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use koseki_proto::koseki::{
-    common::v1::RequestKind as ProtoKind,
+    common::v1::{CopyInfoItem, RequestKind as ProtoKind},
     evidence::v1::{Entry, GuardAct, OrdinaryAct, Provision, ProvisionDetail, entry::Event},
 };
 
@@ -13,6 +13,8 @@ use crate::{
     clock::Clock,
     identity::PeerIdentity,
     keyring::Pseudonym,
+    policy::Item,
+    refusal::Reason,
     terms::{ActId, Procedure, RequestId, RequestKind},
 };
 
@@ -111,6 +113,10 @@ pub struct ProvisionEntry<'a> {
     pub procedure: &'a Procedure,
     /// Outcome towards the caller.
     pub outcome: Outcome,
+    /// The reason that the caller was given; `None` when the items were released.
+    pub reason: Option<Reason>,
+    /// The items that the policy lists; only what was released has some.
+    pub items: Option<&'a BTreeSet<Item>>,
     /// Stable name of the cause; restricted.
     pub cause: &'static str,
     /// Whom it is about; restricted.
@@ -132,6 +138,13 @@ impl ProvisionEntry<'_> {
                 kind: self.kind.to_proto().into(),
                 procedure: self.procedure.as_str().to_owned(),
                 outcome: self.outcome.into(),
+                reason: self.reason.map(Reason::name).unwrap_or_default().to_owned(),
+                items: self
+                    .items
+                    .into_iter()
+                    .flatten()
+                    .map(|item| CopyInfoItem::from(*item).into())
+                    .collect(),
                 restricted: Some(ProvisionDetail {
                     cause: self.cause.to_owned(),
                     subject_pseudonym: self.subject.map(Vec::from).unwrap_or_default(),

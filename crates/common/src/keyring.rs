@@ -1,6 +1,6 @@
 //! The secret keys of a side: each purpose its own, each with an id, the newest first (DESIGN §7).
 
-use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use serde::Deserialize;
@@ -9,12 +9,13 @@ use zeroize::Zeroizing;
 use crate::{
     clock::Timestamp,
     files::{self, FileError},
+    paging::PageTokens,
     sealing::Sealer,
 };
 
 /// The keys of a side, read from one TOML file that only its owner may read. Every purpose is a list of tables with `id`
-/// and `key` (64 hexadecimal digits). Of `sealing` and `beacon` the first is used, and what was made with the others is
-/// still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
+/// and `key` (64 hexadecimal digits). Of `sealing`, `page_token`, `beacon` and `feed` the first is used, and what was made with
+/// the other keys of the first three is still opened and known; of `lookup`, `pseudonym` and `handle` there is exactly one.
 pub struct Keyring {
     /// Seals what is stored.
     pub sealer: Sealer,
@@ -26,6 +27,10 @@ pub struct Keyring {
     pub beacon: Option<BeaconKeys>,
     /// Makes register handles; on the registry side only.
     pub handle: Option<HandleKey>,
+    /// Makes the keys of the suppression feed; on the registry side only.
+    pub feed: Option<FeedKey>,
+    /// Seals the places at which lists go on; on the portal side only.
+    pub page_tokens: Option<Arc<PageTokens>>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +43,10 @@ struct File {
     beacon: Vec<Entry>,
     #[serde(default)]
     handle: Vec<Entry>,
+    #[serde(default)]
+    feed: Vec<Entry>,
+    #[serde(default)]
+    page_token: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +72,7 @@ impl Keyring {
         let file: File = toml::from_str(text).map_err(|_| {
             FileError::content(
                 path,
-                "must be TOML with the lists sealing, lookup, pseudonym, beacon and handle of {id, key}",
+                "must be TOML with the lists sealing, lookup, pseudonym, beacon, handle, feed and page_token of {id, key}",
             )
         })?;
         let keys = |purpose: &'static str, entries: Vec<Entry>| {
@@ -113,6 +122,11 @@ impl Keyring {
                 entries => Some(BeaconKeys(entries.iter().map(|(_, key)| hmac_key(key)).collect())),
             },
             handle,
+            feed: keys("feed", file.feed)?
+                .first()
+                .map(|(_, key)| FeedKey(hmac_key(key))),
+            page_tokens: Sealer::new(keys("page_token", file.page_token)?)
+                .map(|sealer| Arc::new(PageTokens::new(sealer))),
         })
     }
 }
@@ -145,7 +159,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(LookupKey, PseudonymKey, BeaconKeys, HandleKey);
+redacted!(LookupKey, PseudonymKey, BeaconKeys, HandleKey, FeedKey);
 
 /// Makes the values by which sealed rows are found.
 #[derive(Clone)]
@@ -232,6 +246,23 @@ impl HandleKey {
     pub fn register(&self, municipality_code: &str, local_number: &str) -> RegisterHandle {
         let parts = [municipality_code.as_bytes(), local_number.as_bytes()];
         mac(&self.0, "koseki-register-handle-v1", &parts)
+    }
+}
+
+/// Makes the keys of the suppression feed. It never leaves the registry side: what a gateway gets is the key of one series,
+/// and what pads a series is made with this one, so that a gateway cannot tell padding from entries.
+#[derive(Clone)]
+pub struct FeedKey(hmac::Key);
+
+impl FeedKey {
+    /// The secret of the series of this id.
+    pub(crate) fn series(&self, id: &[u8; 16]) -> [u8; 32] {
+        mac(&self.0, "koseki-feed-series-v1", &[id])
+    }
+
+    /// The padding of this number in the series of this id: always the same, and never made again for another number.
+    pub(crate) fn padding(&self, id: &[u8; 16], number: u64) -> [u8; 16] {
+        mac(&self.0, "koseki-feed-padding-v1", &[id, &number.to_be_bytes()])
     }
 }
 

@@ -1,4 +1,5 @@
-//! The plain-HTTP operations port: `GET /live` answers when the process runs, `GET /ready` when it can serve.
+//! The plain-HTTP operations port: `GET /live` answers when the process runs, `GET /ready` when it can serve, and
+//! `GET /metrics` tells what the service has counted.
 
 use std::{
     net::SocketAddr,
@@ -9,12 +10,21 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::metrics::Metrics;
+
+/// The text format of Prometheus.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4";
 
 /// Whether the service can serve; told to gRPC health and to the operations port alike. Not before it is said.
 #[derive(Clone)]
@@ -52,7 +62,7 @@ impl Readiness {
 }
 
 /// Serves the operations port until the process ends.
-pub(crate) async fn serve(socket: TcpListener, readiness: Readiness) {
+pub(crate) async fn serve(socket: TcpListener, readiness: Readiness, metrics: Metrics) {
     let ready = move || async move {
         if readiness.get() {
             (StatusCode::OK, "ready\n")
@@ -60,9 +70,11 @@ pub(crate) async fn serve(socket: TcpListener, readiness: Readiness) {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
     };
+    let told = move || async move { ([(CONTENT_TYPE, METRICS_TYPE)], metrics.render()) };
     let router = Router::new()
         .route("/live", get(|| async { "live\n" }))
-        .route("/ready", get(ready));
+        .route("/ready", get(ready))
+        .route("/metrics", get(told));
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "the operations port stopped");
     }

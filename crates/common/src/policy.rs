@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use koseki_proto::koseki::common::v1::CopyInfoItem;
 pub use policies::{Policies, Suits, Told};
 use serde::Deserialize;
 
@@ -71,6 +72,21 @@ impl Item {
     }
 }
 
+impl From<Item> for CopyInfoItem {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::RegisteredDomicile => Self::RegisteredDomicile,
+            Item::FirstEnteredPerson => Self::FirstEnteredPerson,
+            Item::MunicipalityCode => Self::MunicipalityCode,
+            Item::RegisterHandle => Self::RegisterHandle,
+            Item::RequesterName => Self::RequesterName,
+            Item::RequesterNameKana => Self::RequesterNameKana,
+            Item::RequesterNameKanaStatus => Self::RequesterNameKanaStatus,
+            Item::RequesterBirthDate => Self::RequesterBirthDate,
+        }
+    }
+}
+
 /// What a kind and procedure give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provision {
@@ -109,6 +125,13 @@ pub struct LoginPolicy {
     pub crl_max_age_hours: u64,
 }
 
+impl LoginPolicy {
+    /// See [`Self::crl_max_age_hours`].
+    pub fn crl_max_age(&self) -> Duration {
+        Duration::from_secs(self.crl_max_age_hours.saturating_mul(3_600))
+    }
+}
+
 /// Bounds of the exchange between the two sides.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +148,8 @@ pub struct ExchangePolicy {
     pub max_clock_skew_ms: u64,
     /// How long an eligibility is fresh, beyond the skew; milliseconds.
     pub eligibility_fresh_ms: u64,
+    /// A suppression feed that is older than this is not believed, and nothing is provided; milliseconds; at least 2,000.
+    pub suppression_max_age_ms: u64,
 }
 
 impl ExchangePolicy {
@@ -159,6 +184,16 @@ impl ExchangePolicy {
         Duration::from_millis(self.max_clock_skew_ms)
     }
 
+    /// See [`Self::suppression_max_age_ms`].
+    pub fn suppression_max_age(&self) -> Duration {
+        Duration::from_millis(self.suppression_max_age_ms)
+    }
+
+    /// How often the registry side says that nothing has changed: several may be lost before the feed is too old.
+    pub fn suppression_heartbeat(&self) -> Duration {
+        self.suppression_max_age() / 10
+    }
+
     /// How old an eligibility may be.
     pub fn eligibility_age(&self) -> Duration {
         Duration::from_millis(self.eligibility_fresh_ms + self.max_clock_skew_ms)
@@ -171,6 +206,27 @@ impl ExchangePolicy {
 pub struct RetentionPolicy {
     /// Years for which audit records are kept; 1 to 50.
     pub audit_years: u32,
+    /// Days for which a session is kept after its end; 1 to 400.
+    pub session_days: u32,
+    /// Years for which a consent is kept after the moment until which it was given; 1 to 50.
+    pub consent_years: u32,
+}
+
+impl RetentionPolicy {
+    /// See [`Self::audit_years`]: each year with its leap day, so that nothing goes early.
+    pub fn records(self) -> Duration {
+        Duration::from_secs(u64::from(self.audit_years) * 366 * 24 * 3_600)
+    }
+
+    /// See [`Self::session_days`].
+    pub fn sessions(self) -> Duration {
+        Duration::from_secs(u64::from(self.session_days) * 24 * 3_600)
+    }
+
+    /// See [`Self::consent_years`], counted as [`Self::records`].
+    pub fn consents(self) -> Duration {
+        Duration::from_secs(u64::from(self.consent_years) * 366 * 24 * 3_600)
+    }
 }
 
 /// How long what was once confirmed counts.

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     config::ListenerLimits,
     identity::TrustDomain,
+    metrics::Metrics,
     ops::{self, Readiness},
     tls::{Acceptor, TlsError, TlsMaterial},
 };
@@ -47,6 +48,8 @@ pub struct ServerBase {
     pub clock: Arc<dyn Clock>,
     /// The service's alarms.
     pub alarms: Alarms,
+    /// What the service counts.
+    pub metrics: Metrics,
 }
 
 /// A running service.
@@ -76,7 +79,9 @@ impl Server {
             addresses: BTreeMap::new(),
         };
         let socket = this.bind("ops", ops).await?;
-        this.ops.spawn(ops::serve(socket, this.readiness.clone()));
+        let metrics = this.base.metrics.clone();
+        this.ops
+            .spawn(ops::serve(socket, this.readiness.clone(), metrics));
         Ok(this)
     }
 

@@ -9,6 +9,7 @@ use koseki_proto::koseki::linkage::v1::PolicyRef;
 
 use crate::{
     alarm::Alarms,
+    cards::Cards,
     clock::{Clock, Timestamp},
     ops::Readiness,
     policy::Policies,
@@ -23,6 +24,7 @@ pub struct StatusBoard {
     policies: Arc<Policies>,
     alarms: Alarms,
     certificates: Vec<CertificateStatus>,
+    cards: Arc<Cards>,
 }
 
 impl StatusBoard {
@@ -33,6 +35,7 @@ impl StatusBoard {
         policies: Arc<Policies>,
         alarms: Alarms,
         certificates: Vec<(&'static str, Timestamp)>,
+        cards: Arc<Cards>,
     ) -> Self {
         let certificate = |(name, not_after): (&str, Timestamp)| CertificateStatus {
             r#use: name.to_owned(),
@@ -44,6 +47,7 @@ impl StatusBoard {
             readiness,
             policies,
             alarms,
+            cards,
             certificates: certificates.into_iter().map(certificate).collect(),
         }
     }
@@ -107,6 +111,7 @@ impl StatusBoard {
                 .collect(),
             pending_proposals: count(3)?,
             unconfirmed_closings: count(4)?,
+            revocation_lists: self.cards.status(),
         })
     }
 }

@@ -7,11 +7,13 @@
 mod der;
 mod extensions;
 mod profile;
+mod revocation_list;
 mod root;
 mod virtual_card;
 
 pub use profile::{CardKeyType, CardProfile, SIGNING_POLICY_OID, USER_AUTHENTICATION_POLICY_OID};
-pub use rcgen::KeyUsagePurpose;
+pub use rcgen::{CustomExtension, KeyUsagePurpose};
+pub use revocation_list::{ListExtension, ListProfile};
 pub use root::CardRoot;
 pub use virtual_card::VirtualCard;
 pub(crate) use virtual_card::{certificate_file, key_file};

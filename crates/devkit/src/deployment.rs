@@ -9,9 +9,10 @@
 //!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/, card-roots/,
 //!                             card-crls/
 //!   provider-state/           its database, a file
-//!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, tls/, policy/,
-//!                             card-roots/, card-crls/
+//!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, consent-receipt-key.pem,
+//!                             tls/, policy/, card-roots/, card-crls/
 //!   gateway-state/            its database, a file
+//!   consent-receipt-keys/     the public keys that anybody verifies consent receipts with
 //!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem
 //!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
 //!   logs/                     what the process harness captures
@@ -43,7 +44,7 @@ use std::{
 use common::{identity::Role, tls::TlsFiles};
 
 use crate::{
-    card::{CardError, CardRoot, VirtualCard},
+    card::{CardError, CardProfile, CardRoot, VirtualCard},
     files,
     pki::PkiError,
     postgres::Side,
@@ -67,6 +68,8 @@ pub const AUDITOR: &str = "carol";
 pub const OFFICER: &str = "desk-1";
 /// Id of the gateway's eligibility key.
 const ELIGIBILITY_KEY_ID: &str = "1";
+/// Id of the portal side's key for consent receipts.
+const CONSENT_RECEIPT_KEY_ID: &str = "1";
 
 /// Why a deployment could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -246,11 +249,11 @@ impl Deployment {
         }
         keyring::write(
             &this.provider().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym", "beacon", "handle"],
+            &["sealing", "lookup", "pseudonym", "beacon", "handle", "feed"],
         )?;
         keyring::write(
             &this.gateway().join("keyring.toml"),
-            &["sealing", "lookup", "pseudonym"],
+            &["sealing", "lookup", "pseudonym", "page_token"],
         )?;
         configuration::write_provider(&this, &plan.addresses)?;
         configuration::write_gateway(&this, &plan.addresses)?;
@@ -289,6 +292,43 @@ impl Deployment {
                 root.certificate_pem().as_bytes(),
             )?;
             write_public(&side.join("card-crls/card-root.crl"), &list)?;
+        }
+        Ok(())
+    }
+
+    /// The root that issued the scenario persons' cards.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn card_root(&self) -> Result<CardRoot, DeploymentError> {
+        Ok(CardRoot::read_from(&self.dir.join("authority"))?)
+    }
+
+    /// Issues another card of the deployment's card root.
+    ///
+    /// # Errors
+    /// When the root cannot be read, or the card cannot be made.
+    pub fn issue_card(&self, profile: &CardProfile) -> Result<VirtualCard, DeploymentError> {
+        Ok(self.card_root()?.issue(profile)?)
+    }
+
+    /// Publishes a newer revocation list for both sides, which names these serials and no others.
+    ///
+    /// # Errors
+    /// When the root cannot be read, or the list cannot be made or written.
+    pub fn publish_revocations(&self, revoked: &[Vec<u8>]) -> Result<(), DeploymentError> {
+        let now = wall_clock::now();
+        let number = u64::try_from(now.unix_timestamp())
+            .unwrap_or_default()
+            .saturating_add(1);
+        let list =
+            self.card_root()?
+                .crl(revoked, number, now, now.saturating_add(time::Duration::days(7)))?;
+        for side in [self.provider(), self.gateway()] {
+            // Whoever reads the folder meanwhile reads the list before it, or this one as a whole.
+            let (path, beside) = (side.join("card-crls/card-root.crl"), side.join("card-crls/next"));
+            write_public(&beside, &list)?;
+            fs::rename(&beside, &path).map_err(|source| DeploymentError::File { path, source })?;
         }
         Ok(())
     }
@@ -354,6 +394,16 @@ impl Deployment {
     fn eligibility_key(&self) -> PathBuf {
         self.gateway()
             .join(format!("{}.pem", self.file_name("eligibility-key")))
+    }
+
+    /// The private key of the portal side's consent receipts, which all its instances share.
+    fn consent_receipt_key(&self) -> PathBuf {
+        self.gateway().join("consent-receipt-key.pem")
+    }
+
+    /// The public keys that consent receipts are verified with.
+    pub fn consent_receipt_keys(&self) -> PathBuf {
+        self.dir.join("consent-receipt-keys")
     }
 
     /// The folder of the gateway's database.

@@ -9,11 +9,13 @@ pub mod config;
 pub mod gateways;
 pub mod guard_wait;
 pub mod ingest;
+pub mod metrics;
 pub mod non_provision;
 pub mod persons;
 pub mod provision;
 pub mod register;
 mod service;
 pub mod store;
+pub mod suppression;
 
 pub use service::Provider;

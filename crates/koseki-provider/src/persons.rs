@@ -52,6 +52,15 @@ pub enum PersonLine {
         /// SHA-256 of the card's public key.
         card_key_sha256: [u8; 32],
     },
+    /// Another card in the place of the one that a linkage is bound to.
+    ReplaceCard {
+        /// The code, which stays.
+        code: LinkageCode,
+        /// SHA-256 of the public key of the card that ends.
+        card_key_sha256: [u8; 32],
+        /// SHA-256 of the public key of the card that is bound from now on.
+        new_card_key_sha256: [u8; 32],
+    },
 }
 
 #[derive(Deserialize)]
@@ -61,6 +70,7 @@ enum LineType {
     Linkage,
     Confirm,
     Rotate,
+    ReplaceCard,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +114,16 @@ struct RotateRecord {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ReplaceCardRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    card_key_sha256: String,
+    new_card_key_sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MemberRef {
     municipality_code: String,
     reference: String,
@@ -134,7 +154,24 @@ pub fn parse_line(line: &[u8]) -> Result<PersonLine, LineFault> {
                     .map_err(|rule| invalid("card_key_sha256", rule.0))?,
             })
         }
+        LineType::ReplaceCard => replace_card(&json::parse(line)?),
     }
+}
+
+fn replace_card(record: &ReplaceCardRecord) -> Result<PersonLine, LineFault> {
+    let card =
+        |field, text: &str| common::terms::parse_sha256_text(text).map_err(|rule| invalid(field, rule.0));
+    let code = code("linkage_code", &record.linkage_code)?;
+    let card_key_sha256 = card("card_key_sha256", &record.card_key_sha256)?;
+    let new_card_key_sha256 = card("new_card_key_sha256", &record.new_card_key_sha256)?;
+    if new_card_key_sha256 == card_key_sha256 {
+        return Err(invalid("new_card_key_sha256", "another card than the old one"));
+    }
+    Ok(PersonLine::ReplaceCard {
+        code,
+        card_key_sha256,
+        new_card_key_sha256,
+    })
 }
 
 fn person(record: PersonRecord) -> Result<PersonLine, LineFault> {

@@ -13,6 +13,8 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    metrics::Metrics,
+    ops::Readiness,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -31,15 +33,19 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
+    metrics::{OldRows, removed_rows},
     persons,
     provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
+    suppression::{self, Suppressions},
 };
 
 /// Message limits of the linkage listener, in bytes. In: an eligibility of 512 KiB, and 256 items with login proofs of
 /// 5.5 KiB at most and 128 bytes of their own, which are 1.41 MiB.
 const MAX_BATCH_IN: usize = 2 * 1024 * 1024;
 const MAX_BATCH_OUT: usize = 4 * 1024 * 1024;
+/// How often it is looked whether the service can serve.
+const READINESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The registry side's service.
 pub struct Provider;
@@ -65,6 +71,9 @@ impl Parts {
         if keys.handle.is_none() {
             return Err(format!("{}: handle: exactly one key", config.keyring_file.display()).into());
         }
+        if keys.feed.is_none() {
+            return Err(format!("{}: feed: at least one key", config.keyring_file.display()).into());
+        }
         let tls = TlsMaterial::load(&config.tls)?;
         tls.server_config()?;
         let policy = Policy::load(&config.policy_file)?;
@@ -80,11 +89,11 @@ impl Parts {
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
             clock.clone(),
-            alarms,
+            alarms.clone(),
         )?);
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             keys,
             verifier: Verifier::load(&config.eligibility_keys_dir)?,
@@ -106,7 +115,9 @@ impl Service for Provider {
 
     fn check(config: &Config) -> Result<(), StartError> {
         let clock = Arc::new(common::clock::SystemClock::new());
-        Parts::load(config, clock, Alarms::default()).map(|_| ())
+        Ok(Parts::load(config, clock, Alarms::default())?
+            .cards
+            .check_files()?)
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -148,17 +159,21 @@ impl Provider {
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
+        let metrics = Metrics::default();
+        let removed = removed_rows(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            metrics,
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
         let beacon = keys.beacon.clone().ok_or("beacon: at least one key")?;
         let handles = keys.handle.clone().ok_or("handle: exactly one key")?;
+        let feed = keys.feed.clone().ok_or("feed: at least one key")?;
         let pseudonym = keys.pseudonym.clone();
         let cards = Arc::new(cards);
         let logins = Arc::new(Logins::new(
@@ -169,21 +184,23 @@ impl Provider {
         ));
         let keys = Arc::new(keys);
         server.background(policies.clone().watch());
-        server.background(cards.clone().keep_up(config.card.crl_reload()));
         let store = Store::open(&config.database, &config.instance, keys).await?;
         store.database().suspend_if_moved(&own, clock.now()).await?;
         let housekeeping = Housekeeping {
             policies: policies.clone(),
             alarms: alarms.clone(),
-            own,
+            own: own.clone(),
             clock: clock.clone(),
+            forgot: Arc::new(move |rows| removed.add(OldRows::UsedRequestId, rows)),
         };
         housekeeping.begin(store.database()).await?;
+        cards.look(store.database(), &own).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
             handles,
+            cards: cards.clone(),
             logins: logins.clone(),
             clock: clock.clone(),
         });
@@ -196,9 +213,17 @@ impl Provider {
             server.background(async move { housekeeping.keep(store.side().database()).await });
         }
         {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        server.background(keep_ready(cards.clone(), server.readiness()));
+        {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
         }
+
+        let (follower, newest) = suppression::follower(store.clone(), feed, clock.clone());
+        server.background(follower.keep_up());
 
         let gateways = GatewaysSeen::default();
         let guard_wait = GuardWait::new(clock.clone(), policies.clone());
@@ -208,8 +233,10 @@ impl Provider {
             verifier: Arc::new(verifier),
             policies: policies.clone(),
             logins,
+            cards: cards.clone(),
             clock: clock.clone(),
             gateways: gateways.clone(),
+            suppressions: Suppressions::new(newest, policies.clone(), clock.clone()),
         };
         let linkage = LinkageServer::new(linkage)
             .max_decoding_message_size(MAX_BATCH_IN)
@@ -228,6 +255,7 @@ impl Provider {
             policies.clone(),
             alarms,
             expiries,
+            cards,
         );
         let admin = AdminService {
             store,
@@ -254,7 +282,18 @@ impl Provider {
                 routes.add_service(admin)
             })
             .await?;
-        server.readiness().set(true).await;
         Ok(server)
+    }
+}
+
+/// The service is ready while there is a fresh list of what cards are revoked.
+async fn keep_ready(cards: Arc<Cards>, readiness: Readiness) {
+    loop {
+        let good = cards.all_fresh(&cards.lists());
+        if good != readiness.get() {
+            readiness.set(good).await;
+            tracing::info!(ready = good, "readiness changed");
+        }
+        tokio::time::sleep(READINESS_INTERVAL).await;
     }
 }

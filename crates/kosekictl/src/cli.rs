@@ -14,6 +14,7 @@ use crate::{
         non_provision::NonProvision,
         pending::Pending,
         policy::Policy,
+        receipt::Receipt,
         status::Status,
         suspension::{Resume, Suspend},
     },
@@ -26,7 +27,8 @@ use crate::{
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  the server refused, some lines were refused, or there is a finding (policies differ, nothing is provided, an alarm stands)
+  1  the server refused, some lines were refused, or there is a finding (policies differ, nothing is provided, an alarm stands,
+     a receipt is not good)
   2  it could not be done: wrong usage, unreadable file, no connection, not confirmed; or its outcome is not known
 
 Closing (suspend, block set, non-provision record) takes one person and acts at once. Opening (resume, block lift,
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Municipalities(Municipalities),
     #[command(subcommand)]
     Policy(Policy),
+    #[command(subcommand)]
+    Receipt(Receipt),
     Status(Status),
 }
 
@@ -86,6 +90,7 @@ impl Command {
             Self::Pending(command) => command.run(context).await,
             Self::Municipalities(command) => command.run(context).await,
             Self::Policy(Policy::Compare(command)) => command.run(context).await,
+            Self::Receipt(Receipt::Verify(command)) => command.run(),
             Self::Status(command) => command.run(context).await,
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod non_provision;
 pub(crate) mod pending;
 pub(crate) mod policy;
 mod propose;
+pub(crate) mod receipt;
 pub(crate) mod status;
 mod status_screen;
 pub(crate) mod suspension;

@@ -50,6 +50,7 @@ pub(crate) fn next_step(reason: Reason) -> &'static str {
         | Reason::ConsentUnknown
         | Reason::TooManyConsents
         | Reason::ConsentRequired
+        | Reason::RepresentedNotSupported
         | Reason::NotProvided
         | Reason::EligibilityRefused
         | Reason::SequenceUsed => {

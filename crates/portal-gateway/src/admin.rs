@@ -5,7 +5,6 @@ use std::sync::Arc;
 use common::{
     approval,
     authorisation::{Permit, permit},
-    cards::Cards,
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
     policy::Policies,
@@ -21,7 +20,7 @@ use koseki_proto::{
         SuspendProvisionResponse,
     },
     portal::admin::v1::{
-        GetStatusRequest, GetStatusResponse, RevocationListStatus, SetBlockRequest, SetBlockResponse,
+        GetStatusRequest, GetStatusResponse, SetBlockRequest, SetBlockResponse, SuppressionFeedStatus,
         portal_admin_server::PortalAdmin,
     },
 };
@@ -31,6 +30,7 @@ use crate::{
     linkage,
     provider_link::ProviderLink,
     store::{Block, GatewayStore},
+    suppression::Replica,
 };
 
 /// Serves `portal.admin.v1.PortalAdmin`.
@@ -48,8 +48,8 @@ pub struct AdminService {
     pub board: Arc<StatusBoard>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
-    /// The cards' revocation lists.
-    pub cards: Arc<Cards>,
+    /// The suppression feed.
+    pub suppressions: Arc<Replica>,
 }
 
 impl AdminService {
@@ -64,17 +64,16 @@ impl AdminService {
 
     async fn status(&self) -> Result<GetStatusResponse, Refusal> {
         let board = self.board.status(self.store.side().database()).await;
-        let list =
-            |(this_update, next_update): (common::clock::Timestamp, Option<common::clock::Timestamp>)| {
-                RevocationListStatus {
-                    this_update: Some(this_update.to_proto()),
-                    next_update: next_update.map(|next| next.to_proto()),
-                }
-            };
         Ok(GetStatusResponse {
             side: Some(board.map_err(Reason::from)?),
             provider: Some(self.provider.seen()),
-            revocation_lists: self.cards.updates().into_iter().map(list).collect(),
+            suppression_feed: self
+                .suppressions
+                .told()
+                .map(|(sequence, age)| SuppressionFeedStatus {
+                    sequence,
+                    age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                }),
         })
     }
 

@@ -12,6 +12,8 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::login_limits::LoginLimitsConfig;
+
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,8 +38,12 @@ pub struct Config {
     pub provider: ProviderConfig,
     /// How eligibilities are signed.
     pub eligibility: EligibilityConfig,
+    /// What consent receipts say and how they are signed.
+    pub consent_receipt: ConsentReceiptConfig,
     /// What logins are checked with.
     pub card: CardConfig,
+    /// Bounds of a frontend's logins.
+    pub login: LoginLimitsConfig,
     /// Certificate, key and CA.
     pub tls: TlsFiles,
     /// Bounds of the listeners.
@@ -82,6 +88,36 @@ pub struct EligibilityConfig {
     pub key_id: String,
 }
 
+/// What consent receipts say and how they are signed. All instances on one database have the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsentReceiptConfig {
+    /// Ed25519 private key.
+    pub private_key: PathBuf,
+    /// The key's id among the published public keys.
+    pub key_id: String,
+    /// How a requester withdraws a consent.
+    pub withdrawal_method: String,
+    /// Where the records of consents are kept.
+    pub storage_location: String,
+    /// Who is responsible for the portal.
+    pub controller: PartyConfig,
+    /// Who is responsible for the registry side.
+    pub recipient: PartyConfig,
+}
+
+/// A party, as receipts name it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartyConfig {
+    /// Its name.
+    pub name: String,
+    /// Its postal address.
+    pub address: String,
+    /// How to reach it.
+    pub contact: String,
+}
+
 impl ProviderConfig {
     /// See [`Self::status_interval_ms`].
     pub fn status_interval(&self) -> Duration {
@@ -108,6 +144,10 @@ impl Config {
             ));
         }
         self.card.check()?;
+        self.login
+            .check()
+            .map_err(|(key, rule)| ConfigError::value(key, rule))?;
+        self.consent_receipt.check()?;
         self.limits.check()?;
         self.provision
             .check()

@@ -36,26 +36,43 @@ pub enum LinkageLine {
         /// SHA-256 of the card's public key.
         card_key_sha256: [u8; 32],
     },
+    /// Another card in the place of the one that a linkage is bound to.
+    ReplaceCard {
+        /// The code, which stays.
+        code: LinkageCode,
+        /// SHA-256 of the public key of the card that ends.
+        card_key_sha256: [u8; 32],
+        /// SHA-256 of the public key of the card that is bound from now on.
+        new_card_key_sha256: [u8; 32],
+    },
 }
 
 impl LinkageLine {
     /// The codes that it names.
     pub fn codes(&self) -> impl Iterator<Item = &LinkageCode> {
         let (one, other) = match self {
-            Self::Linkage { code, .. } | Self::Confirm { code, .. } => (code, None),
+            Self::Linkage { code, .. } | Self::Confirm { code, .. } | Self::ReplaceCard { code, .. } => {
+                (code, None)
+            }
             Self::Rotate { code, new_code, .. } => (code, Some(new_code)),
         };
         std::iter::once(one).chain(other)
     }
 
-    /// The card that it names.
-    pub fn card_key_sha256(&self) -> Option<&[u8; 32]> {
-        match self {
+    /// The cards that it names.
+    pub fn cards(&self) -> impl Iterator<Item = &[u8; 32]> {
+        let (one, other) = match self {
             Self::Linkage { card_key_sha256, .. } | Self::Rotate { card_key_sha256, .. } => {
-                Some(card_key_sha256)
+                (Some(card_key_sha256), None)
             }
-            Self::Confirm { .. } => None,
-        }
+            Self::Confirm { .. } => (None, None),
+            Self::ReplaceCard {
+                card_key_sha256,
+                new_card_key_sha256,
+                ..
+            } => (Some(card_key_sha256), Some(new_card_key_sha256)),
+        };
+        one.into_iter().chain(other)
     }
 }
 
@@ -65,6 +82,7 @@ enum LineType {
     Linkage,
     Confirm,
     Rotate,
+    ReplaceCard,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +112,16 @@ struct RotateRecord {
     linkage_code: String,
     new_linkage_code: String,
     card_key_sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceCardRecord {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    linkage_code: String,
+    card_key_sha256: String,
+    new_card_key_sha256: String,
 }
 
 /// Parses and checks one line.
@@ -129,6 +157,24 @@ pub fn parse_line(line: &[u8]) -> Result<LinkageLine, LineFault> {
                     .map_err(invalid("new_linkage_code"))?,
                 card_key_sha256: parse_sha256_text(&record.card_key_sha256)
                     .map_err(invalid("card_key_sha256"))?,
+            }
+        }
+        LineType::ReplaceCard => {
+            let record: ReplaceCardRecord = json::parse(line)?;
+            let code = LinkageCode::parse_text(&record.linkage_code).map_err(invalid("linkage_code"))?;
+            let card_key_sha256 =
+                parse_sha256_text(&record.card_key_sha256).map_err(invalid("card_key_sha256"))?;
+            let new_card_key_sha256 =
+                parse_sha256_text(&record.new_card_key_sha256).map_err(invalid("new_card_key_sha256"))?;
+            if new_card_key_sha256 == card_key_sha256 {
+                return Err(invalid("new_card_key_sha256")(RuleBroken(
+                    "another card than the old one",
+                )));
+            }
+            LinkageLine::ReplaceCard {
+                code,
+                card_key_sha256,
+                new_card_key_sha256,
             }
         }
     })

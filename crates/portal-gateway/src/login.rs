@@ -17,8 +17,10 @@ use common::{
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use crate::{
+    login_limits::LoginLimits,
+    metrics::{GatewayMetrics, LoginFailure},
     provider_link::ProviderLink,
-    store::{Challenge, GatewayStore},
+    store::{Challenge, GatewayStore, NotOpened},
 };
 
 /// Logins and sessions.
@@ -31,6 +33,10 @@ pub struct Login {
     pub provider: Arc<ProviderLink>,
     /// Bounds.
     pub policies: Arc<Policies>,
+    /// What one frontend may begin and get wrong.
+    pub limits: LoginLimits,
+    /// What is counted.
+    pub metrics: GatewayMetrics,
     /// The trust domain that stands in the text.
     pub trust_domain: TrustDomain,
     /// The clock.
@@ -60,14 +66,21 @@ impl Login {
     pub async fn begin(&self, frontend: &PeerIdentity, web_origin: &str) -> Result<Begun, Refusal> {
         let web_origin =
             WebOrigin::parse(web_origin).map_err(|rule| Refusal::malformed("web_origin", rule))?;
+        let window = Duration::from_secs(self.policies.current().login.challenge_seconds);
+        let now = self.clock.monotonic();
+        if !self.limits.begin_challenge(frontend.name(), now, window) {
+            return Err(Reason::Overloaded.into());
+        }
+        // Nobody shows a card that could not be told from a revoked one (I4).
+        if !self.cards.can_tell() {
+            return Err(Reason::Unavailable.into());
+        }
         // Without the provider's beacon the age of a login could not be bounded by the provider's clock.
         let beacon = self.provider.state().ok_or(Reason::Unavailable)?.beacon;
         let id: [u8; 16] = digest::random().map_err(|_| Reason::Unavailable)?;
         let nonce: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
-        let expires_at = now.after(Duration::from_secs(
-            self.policies.current().login.challenge_seconds,
-        ));
+        let expires_at = now.after(window);
         let text = LoginText {
             trust_domain: self.trust_domain.clone(),
             frontend: frontend.name().to_owned(),
@@ -88,9 +101,45 @@ impl Login {
         Ok(Begun { id, text, expires_at })
     }
 
+    /// Completes a login, unless too many of the frontend's have failed lately: then nothing is looked at, and the challenge
+    /// can still be used. Failures are counted.
+    pub async fn complete(
+        &self,
+        frontend: &PeerIdentity,
+        challenge_id: &[u8],
+        certificate: &[u8],
+        signature: &[u8],
+    ) -> Result<Session, Refusal> {
+        let name = frontend.name();
+        let Some(one) = self.limits.begin_try(name, self.clock.monotonic()) else {
+            return Err(self.failed(Reason::Overloaded.into()).0);
+        };
+        let session = self
+            .check_and_open(frontend, challenge_id, certificate, signature)
+            .await
+            .map_err(|refusal| self.failed(refusal));
+        match session {
+            Err((refusal, true)) => Err(refusal),
+            Ok(_) | Err((_, false)) => {
+                self.limits.give_back(name, self.clock.monotonic(), one);
+                session.map_err(|(refusal, _)| refusal)
+            }
+        }
+    }
+
+    /// Counts a failure; whether it counts against the frontend.
+    fn failed(&self, refusal: Refusal) -> (Refusal, bool) {
+        let failure = LoginFailure::of(refusal.reason());
+        if let Some(failure) = failure {
+            self.metrics.login_failures.add(failure, 1);
+        }
+        let counts = failure.is_some_and(LoginFailure::counts_against_frontend);
+        (refusal, counts)
+    }
+
     /// Checks the card's signature over the challenge's text and opens a session. The challenge is used up first,
     /// whatever comes of it.
-    pub async fn complete(
+    async fn check_and_open(
         &self,
         frontend: &PeerIdentity,
         challenge_id: &[u8],
@@ -112,9 +161,6 @@ impl Login {
         if !card.has_signed(&text, signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        self.cards
-            .check(&card.issuer, &card.serial, card.not_after)
-            .map_err(not_accepted)?;
         // Kept with the session, so that the registry side can verify the login for itself.
         let proof = LoginProof {
             certificate: certificate.to_vec(),
@@ -125,9 +171,12 @@ impl Login {
         let now = self.clock.now();
         let token_sha256 = digest::sha256(&[&token]);
         self.store
-            .open_session(token_sha256, &card, &proof, frontend, now)
+            .open_session(token_sha256, &card, &self.cards, &proof, frontend, now)
             .await
-            .map_err(Reason::from)?;
+            .map_err(|not_opened| match not_opened {
+                NotOpened::Card(fault) => not_accepted(fault),
+                NotOpened::Store(error) => error.into(),
+            })?;
         Ok(Session {
             token,
             expires_at: now.after(Duration::from_secs(self.policies.current().login.session_seconds)),

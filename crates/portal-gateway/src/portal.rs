@@ -6,6 +6,7 @@ use common::{
     authorisation::{Permit, permit},
     batch::{BatchError, Batcher},
     clock::{Clock, Timestamp},
+    paging::PageSize,
     policy::{Policies, Policy},
     refusal::{Reason, Refusal},
     store::StoreError,
@@ -14,11 +15,13 @@ use common::{
 use koseki_proto::{
     koseki::common::v1::RequesterCopyInfo,
     portal::v1::{
-        BeginLoginRequest, BeginLoginResponse, CompleteLoginRequest, CompleteLoginResponse, ConsentText,
-        GetStatusRequest, GetStatusResponse, GrantConsentRequest, GrantConsentResponse, KindStatus,
-        ListConsentTextsRequest, ListConsentTextsResponse, LogoutRequest, LogoutResponse, ProvisionState,
-        RequestCopyInfoRequest, RequestCopyInfoResponse, WithdrawConsentRequest, WithdrawConsentResponse,
-        grant_consent_request, portal_server::Portal,
+        BeginLoginRequest, BeginLoginResponse, Capacity, CompleteLoginRequest, CompleteLoginResponse,
+        ConsentText, GetConsentReceiptRequest, GetConsentReceiptResponse, GetStatusRequest,
+        GetStatusResponse, GrantConsentRequest, GrantConsentResponse, KindStatus, ListConsentTextsRequest,
+        ListConsentTextsResponse, ListConsentsRequest, ListConsentsResponse, ListProvisionRecordsRequest,
+        ListProvisionRecordsResponse, LogoutRequest, LogoutResponse, ProvisionState, RequestCopyInfoRequest,
+        RequestCopyInfoResponse, WithdrawConsentRequest, WithdrawConsentResponse, grant_consent_request,
+        portal_server::Portal,
     },
 };
 use tonic::{Request, Response, Status};
@@ -26,9 +29,12 @@ use tonic::{Request, Response, Status};
 use crate::{
     consent::{Consents, Term},
     login::{Login, token_sha256},
+    own_records::{OwnRecords, RecordPage},
     provider_link::ProviderLink,
     provision::{Asked, Outcome, Verdict},
+    requester::Requesters,
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Serves `portal.v1.Portal`.
@@ -37,6 +43,10 @@ pub struct PortalService {
     pub login: Login,
     /// Consents.
     pub consents: Consents,
+    /// Who is logged in.
+    pub requesters: Requesters,
+    /// What became of requests.
+    pub own_records: OwnRecords,
     /// The queue into the life of a request.
     pub requests: Batcher<Asked, Outcome>,
     /// The policies that this side holds.
@@ -45,6 +55,8 @@ pub struct PortalService {
     pub store: Arc<dyn GatewayStore>,
     /// The line to the registry side, for the status.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped, for the status.
+    pub suppressions: Arc<Replica>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -83,17 +95,55 @@ impl PortalService {
             Ok(Verdict::Provided(info)) => Ok(info.into_message()),
             // One refusal for the register: it leaves at a fixed time after the request came in, whatever its cause.
             Ok(Verdict::Refused(Reason::NotProvided)) => {
-                let elapsed = self.clock.monotonic().saturating_sub(arrived);
-                tokio::time::sleep(exchange.refusal_after().saturating_sub(elapsed)).await;
+                self.wait_for_the_refusal(arrived, exchange.refusal_after()).await;
                 Err(Reason::NotProvided.into())
             }
             Ok(Verdict::Refused(reason)) | Err(reason) => Err(reason.into()),
         }
     }
 
+    /// A register refusal leaves at a fixed time after the request came in.
+    async fn wait_for_the_refusal(&self, arrived: Duration, after: Duration) {
+        let elapsed = self.clock.monotonic().saturating_sub(arrived);
+        tokio::time::sleep(after.saturating_sub(elapsed)).await;
+    }
+
+    /// What a block closes: with the register refusal, which leaves when all of them do (I6).
+    async fn closed_by_a_block<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let arrived = self.clock.monotonic();
+        let after = self.policies.current().exchange.refusal_after();
+        match tokio::time::timeout(after, work).await {
+            Err(_) => Err(Reason::Unavailable.into()),
+            Ok(Err(refusal)) if refusal.reason() == Reason::NotProvided => {
+                self.wait_for_the_refusal(arrived, after).await;
+                Err(refusal)
+            }
+            Ok(outcome) => outcome,
+        }
+    }
+
+    async fn own_records(
+        &self,
+        permit: &Permit,
+        request: &ListProvisionRecordsRequest,
+    ) -> Result<RecordPage, Refusal> {
+        let size = page_size(request.page_size)?;
+        let requester = self.requesters.of(permit.peer(), &request.session_token).await?;
+        self.own_records
+            .list(requester.unblocked()?, size, &request.page_token)
+            .await
+    }
+
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let here = self.store.side().database().suspensions().await?;
-        let provider = self.provider.state();
+        // Whoever cannot tell which cards are revoked, or who is suppressed, provides to nobody.
+        let provider = self
+            .provider
+            .state()
+            .filter(|_| self.login.cards.can_tell() && self.suppressions.current().is_some());
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,
@@ -196,6 +246,7 @@ impl Portal for PortalService {
             let request = request.get_ref();
             let kind = RequestKind::parse(request.kind).map_err(|rule| Refusal::malformed("kind", rule))?;
             let term = parse_term(request.term.as_ref())?;
+            acts_for_themself(request.capacity)?;
             self.consents
                 .grant(
                     permit.peer(),
@@ -206,11 +257,12 @@ impl Portal for PortalService {
                 )
                 .await
         };
-        let (consent, expires_at) = granted.await.map_err(refused(id))?;
+        let granted = granted.await.map_err(refused(id))?;
         Ok(Response::new(GrantConsentResponse {
             request_id: id.to_string(),
-            consent_id: consent.to_string(),
-            expires_at: Some(expires_at.to_proto()),
+            consent_id: granted.id.to_string(),
+            expires_at: Some(granted.expires_at.to_proto()),
+            receipt: granted.receipt,
         }))
     }
 
@@ -230,6 +282,63 @@ impl Portal for PortalService {
             .map_err(refused(id))?;
         Ok(Response::new(WithdrawConsentResponse {
             request_id: id.to_string(),
+        }))
+    }
+
+    async fn list_consents(
+        &self,
+        request: Request<ListConsentsRequest>,
+    ) -> Result<Response<ListConsentsResponse>, Status> {
+        let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
+        let listed = async {
+            let request = request.get_ref();
+            let size = page_size(request.page_size)?;
+            let requester = self.requesters.of(permit.peer(), &request.session_token).await?;
+            self.consents.list(requester, size, &request.page_token).await
+        };
+        let (consents, next_page_token) = listed.await.map_err(refused(id))?;
+        Ok(Response::new(ListConsentsResponse {
+            request_id: id.to_string(),
+            consents,
+            next_page_token,
+        }))
+    }
+
+    async fn get_consent_receipt(
+        &self,
+        request: Request<GetConsentReceiptRequest>,
+    ) -> Result<Response<GetConsentReceiptResponse>, Status> {
+        let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
+        let GetConsentReceiptRequest {
+            session_token,
+            consent_id,
+            ..
+        } = request.get_ref();
+        let given = async {
+            let requester = self.requesters.of(permit.peer(), session_token).await?;
+            self.consents.receipt(requester.unblocked()?, consent_id).await
+        };
+        let receipt = self.closed_by_a_block(given).await.map_err(refused(id))?;
+        Ok(Response::new(GetConsentReceiptResponse {
+            request_id: id.to_string(),
+            receipt,
+        }))
+    }
+
+    async fn list_provision_records(
+        &self,
+        request: Request<ListProvisionRecordsRequest>,
+    ) -> Result<Response<ListProvisionRecordsResponse>, Status> {
+        let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
+        let page = self
+            .closed_by_a_block(self.own_records(&permit, request.get_ref()))
+            .await
+            .map_err(refused(id))?;
+        Ok(Response::new(ListProvisionRecordsResponse {
+            request_id: id.to_string(),
+            records: page.records.into_iter().map(Into::into).collect(),
+            next_page_token: page.next,
+            complete_until: Some(page.complete_until.to_proto()),
         }))
     }
 
@@ -283,6 +392,7 @@ fn parse(
         ));
     }
     let session = token_sha256(&request.session_token)?;
+    acts_for_themself(request.capacity)?;
     Ok(Asked {
         request_id,
         peer: permit.peer().clone(),
@@ -291,6 +401,22 @@ fn parse(
         procedure,
         arrived,
     })
+}
+
+/// The requester is who uses the portal for themself (clause 2.4): representation is out of scope.
+fn acts_for_themself(capacity: i32) -> Result<(), Refusal> {
+    match Capacity::try_from(capacity) {
+        Ok(Capacity::Self_) => Ok(()),
+        Ok(Capacity::Representative | Capacity::Incapable) => Err(Reason::RepresentedNotSupported.into()),
+        Ok(Capacity::Unspecified) | Err(_) => Err(Refusal::malformed(
+            "capacity",
+            RuleBroken("for whom the person acts, as that person has stated it"),
+        )),
+    }
+}
+
+fn page_size(asked: u32) -> Result<PageSize, Refusal> {
+    PageSize::parse(asked).map_err(|rule| Refusal::malformed("page_size", rule))
 }
 
 fn parse_term(term: Option<&grant_consent_request::Term>) -> Result<Term, Refusal> {

@@ -205,6 +205,10 @@ impl ProviderLink {
             );
             return None;
         }
+        if !answer.card_lists_fresh {
+            tracing::error!("the registry side has no fresh revocation list of cards: provision is stopped");
+            return None;
+        }
         let mut suspensions = Suspensions::default();
         for kind in answer.suspended_kinds {
             // A kind that this program does not know stops everything (I4).

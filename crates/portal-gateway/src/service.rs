@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
-    alarm::Alarms,
+    alarm::{Alarm, Alarms},
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
@@ -13,7 +13,9 @@ use common::{
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
+    metrics::Metrics,
     ops::Readiness,
+    paging::PageTokens,
     policy::{Policies, Policy},
     process::{Service, StartError},
     server::{Server, ServerBase},
@@ -30,16 +32,23 @@ use crate::{
     config::Config,
     consent::Consents,
     login::Login,
+    login_limits::LoginLimits,
+    metrics::{GatewayMetrics, OldRows},
+    old_data::OldDataRemoval,
+    own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
     provision::Provision,
+    receipt::Receipts,
+    record_index::RecordIndex,
+    requester::Requesters,
+    sessions::Sessions,
     store::{GatewayStore, SCHEMA, Store},
+    suppression::{Follower, Replica},
 };
 
 /// Message limit of the portal listener, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// How often expired challenges are removed.
-const FORGET_CHALLENGES: Duration = Duration::from_secs(30);
 
 /// The portal side's service.
 pub struct Gateway;
@@ -49,7 +58,9 @@ struct Parts {
     trust_domain: TrustDomain,
     policies: Arc<Policies>,
     keys: Keyring,
+    tokens: Arc<PageTokens>,
     signer: Signer,
+    receipts: Receipts,
     cards: Cards,
     tls: TlsMaterial,
 }
@@ -73,13 +84,18 @@ impl Parts {
                 false => Err(format!("limits.max_call_ms {LIMIT_RULE}")),
             }),
             clock.clone(),
-            alarms,
+            alarms.clone(),
         )?);
+        let keys = Keyring::load(&config.keyring_file)?;
+        let tokens = keys.page_tokens.clone();
+        let missing = || format!("{}: page_token: at least one key", config.keyring_file.display());
         Ok(Self {
             trust_domain: config.trust_domain()?,
-            keys: Keyring::load(&config.keyring_file)?,
+            tokens: tokens.ok_or_else(missing)?,
+            receipts: Receipts::load(&config.consent_receipt, keys.pseudonym.clone())?,
+            keys,
             signer: Signer::load(&config.eligibility.private_key, &config.eligibility.key_id)?,
-            cards: Cards::load(&config.card, policies.clone(), clock)?,
+            cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             tls,
         })
@@ -99,7 +115,9 @@ impl Service for Gateway {
 
     fn check(config: &Config) -> Result<(), StartError> {
         let clock = Arc::new(common::clock::SystemClock::new());
-        Parts::load(config, clock, Alarms::default()).map(|_| ())
+        Ok(Parts::load(config, clock, Alarms::default())?
+            .cards
+            .check_files()?)
     }
 
     fn log(config: &Config) -> &LogConfig {
@@ -135,7 +153,9 @@ impl Gateway {
             trust_domain,
             policies,
             keys,
+            tokens,
             signer,
+            receipts,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -151,12 +171,15 @@ impl Gateway {
         )?;
         let expiries = tls.expiries();
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
+        let metrics = Metrics::default();
+        let counted = GatewayMetrics::new(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
             limits: config.limits,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            metrics: metrics.clone(),
         };
         let mut server = Server::start(base, config.listen.ops).await?;
 
@@ -165,19 +188,31 @@ impl Gateway {
         let housekeeping = Housekeeping {
             policies: policies.clone(),
             alarms: alarms.clone(),
-            own,
+            own: own.clone(),
             clock: clock.clone(),
+            forgot: {
+                let removed = counted.removed_rows.clone();
+                Arc::new(move |rows| removed.add(OldRows::UsedRequestId, rows))
+            },
         };
         housekeeping.begin(store.database()).await?;
+        cards.look(store.database(), &own).await?;
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
         let interval = there.status_interval();
         let provider = Arc::new(ProviderLink::new(
-            connector.channel(),
+            connector.clone().channel(),
             there.instance.clone(),
             policies.clone(),
             interval,
             clock.clone(),
         ));
+        let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
+        let feed = Follower::new(
+            connector.channel(),
+            suppressions.clone(),
+            policies.clone(),
+            clock.clone(),
+        );
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -185,6 +220,7 @@ impl Gateway {
             alarms: alarms.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             signer,
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
@@ -195,9 +231,36 @@ impl Gateway {
         });
 
         server.background(policies.clone().watch());
-        server.background(cards.clone().keep_up(config.card.crl_reload()));
-        server.background(keep_looking(provider.clone(), interval, server.readiness()));
-        server.background(forget_challenges(store.clone(), clock.clone()));
+        {
+            let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
+            let own = own.clone();
+            server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
+        }
+        server.background(feed.keep_up());
+        let watched = Watched {
+            provider: provider.clone(),
+            suppressions: suppressions.clone(),
+            cards: cards.clone(),
+            alarms: alarms.clone(),
+        };
+        server.background(watched.keep_looking(interval, server.readiness()));
+        let removal = OldDataRemoval {
+            store: store.clone(),
+            policies: policies.clone(),
+            removed: counted.removed_rows.clone(),
+            clock: clock.clone(),
+        };
+        server.background(removal.keep_on());
+        let sessions = Arc::new(Sessions {
+            store: store.clone(),
+            cards: cards.clone(),
+            policies: policies.clone(),
+            own,
+            clock: clock.clone(),
+        });
+        server.background(sessions.clone().keep_up());
+        let index = Arc::new(RecordIndex::new(store.clone(), clock.clone()));
+        server.background(index.clone().follow());
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -208,21 +271,40 @@ impl Gateway {
             cards: cards.clone(),
             provider: provider.clone(),
             policies: policies.clone(),
+            limits: LoginLimits::new(config.login),
+            metrics: counted,
             trust_domain,
             clock: clock.clone(),
         };
         let consents = Consents {
             store: store.clone(),
+            sessions: sessions.clone(),
+            policies: policies.clone(),
+            receipts,
+            tokens: tokens.clone(),
+            clock: clock.clone(),
+        };
+        let requesters = Requesters {
+            store: store.clone(),
+            sessions: sessions.clone(),
             policies: policies.clone(),
             clock: clock.clone(),
+        };
+        let own_records = OwnRecords {
+            store: store.clone(),
+            index,
+            tokens,
         };
         let portal = PortalService {
             login,
             consents,
+            requesters,
+            own_records,
             requests,
             policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),
+            suppressions: suppressions.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -232,6 +314,7 @@ impl Gateway {
             policies.clone(),
             server.alarms().clone(),
             expiries,
+            cards,
         );
         let admin = AdminService {
             store,
@@ -240,7 +323,7 @@ impl Gateway {
             policies,
             board: Arc::new(board),
             provider,
-            cards,
+            suppressions,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server
@@ -257,33 +340,33 @@ impl Gateway {
     }
 }
 
-/// Looks at the provider's state for as long as the service runs. The service is ready while that state is good.
-async fn keep_looking(provider: Arc<ProviderLink>, interval: Duration, readiness: Readiness) {
-    loop {
-        provider.look().await;
-        let good = provider.state().is_some();
-        if good != readiness.get() {
-            readiness.set(good).await;
-            tracing::info!(ready = good, "readiness changed");
-        }
-        tokio::time::sleep(interval).await;
-    }
+/// What the gateway needs to be ready.
+struct Watched {
+    provider: Arc<ProviderLink>,
+    suppressions: Arc<Replica>,
+    cards: Arc<Cards>,
+    alarms: Alarms,
 }
 
-/// Removes expired challenges for as long as the service runs.
-async fn forget_challenges(store: Arc<dyn GatewayStore>, clock: Arc<dyn Clock>) {
-    loop {
-        match store.forget_challenges(clock.now()).await {
-            // There may be more: go on at once.
-            Ok(forgotten) if forgotten > 0 => {}
-            Ok(_) => tokio::time::sleep(FORGET_CHALLENGES).await,
-            Err(error) => {
-                tracing::warn!(
-                    error = common::telemetry::chain(&error),
-                    "expired challenges could not be removed"
-                );
-                tokio::time::sleep(FORGET_CHALLENGES).await;
+impl Watched {
+    /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
+    /// suppression feed is fresh, and there is a fresh list of what cards are revoked.
+    async fn keep_looking(self, interval: Duration, readiness: Readiness) {
+        loop {
+            self.provider.look().await;
+            let good = self.provider.state().is_some()
+                && self.suppressions.current().is_some()
+                && self.cards.can_tell();
+            if good != readiness.get() {
+                readiness.set(good).await;
+                tracing::info!(ready = good, "readiness changed");
             }
+            self.alarms.set(
+                Alarm::SuppressionFeedStale,
+                self.provider.instance(),
+                self.suppressions.is_overdue(),
+            );
+            tokio::time::sleep(interval).await;
         }
     }
 }

@@ -171,8 +171,8 @@ impl Population {
         for sql in [
             "INSERT INTO person (person, content) SELECT person, person FROM {rows} ORDER BY at",
             "INSERT INTO person_member (reference, person_id) SELECT reference, id FROM {rows}",
-            "INSERT INTO linkage (handle, sealed_handle, person_id, card_key, state, confirmed_at) \
-             SELECT handle, handle, id, person, 'ACTIVE', 0 FROM {rows}",
+            "INSERT INTO linkage (handle, sealed_handle, person_id, person, card_key, state, confirmed_at) \
+             SELECT handle, handle, id, person, person, 'ACTIVE', 0 FROM {rows}",
         ] {
             connection.execute(sql, &[("rows", rows.clone())]).await.unwrap();
         }

@@ -33,12 +33,19 @@ pub(crate) struct Timed {
     store: Store,
     clock: SystemClock,
     ids: Ids,
-    in_calls: Duration,
-    in_releases: Duration,
+    by_clock: Taken,
     releases: u64,
-    before_ms: f64,
+    before: Taken,
     before_scans: (i64, i64),
     directory: TempDir,
+}
+
+/// Time in the database: of the one statement that looks up, and of all statements of the transaction that it stands in,
+/// from BEGIN to COMMIT.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) read_ms: f64,
+    pub(crate) release_ms: f64,
 }
 
 /// Where it is.
@@ -136,10 +143,9 @@ impl Timed {
             store,
             clock: SystemClock::new(),
             ids: Ids::new(Arc::new(SystemClock::new())),
-            in_calls: Duration::ZERO,
-            in_releases: Duration::ZERO,
+            by_clock: Taken::default(),
             releases: 0,
-            before_ms: 0.0,
+            before: Taken::default(),
             before_scans,
             directory,
         }
@@ -172,9 +178,9 @@ impl Timed {
         release.suspensions().await.unwrap();
         let began = self.clock.monotonic();
         let found = release.read(&handles, now).await.unwrap();
-        self.in_calls += self.clock.monotonic().saturating_sub(began);
+        self.by_clock.read_ms += ms_since(&self.clock, began);
         let _ = release.commit(entries, now).await.unwrap();
-        self.in_releases += self.clock.monotonic().saturating_sub(started);
+        self.by_clock.release_ms += ms_since(&self.clock, started);
         for (person, facts) in persons.iter().zip(found) {
             let linkage = facts.linkage.expect("a linkage");
             assert!(linkage.active && linkage.person == Population::person(&self.keys, *person));
@@ -192,22 +198,16 @@ impl Timed {
     }
 
     pub(crate) async fn begin_round(&mut self) {
-        self.in_calls = Duration::ZERO;
-        self.in_releases = Duration::ZERO;
-        self.before_ms = self.statement_ms().await.unwrap_or_default();
+        self.before = self.taken().await;
     }
 
     /// Time in the database since the round began.
-    pub(crate) async fn ms_in_round(&mut self) -> f64 {
-        match self.statement_ms().await {
-            Some(now) => now - self.before_ms,
-            None => self.in_calls.as_secs_f64() * 1000.0,
+    pub(crate) async fn in_round(&mut self) -> Taken {
+        let now = self.taken().await;
+        Taken {
+            read_ms: now.read_ms - self.before.read_ms,
+            release_ms: now.release_ms - self.before.release_ms,
         }
-    }
-
-    /// Time in whole releases since the round began.
-    pub(crate) fn ms_of_releases(&self) -> f64 {
-        self.in_releases.as_secs_f64() * 1000.0
     }
 
     /// Pages that the release's statement has found in the server's memory, and that it had to fetch, in all look-ups.
@@ -226,19 +226,24 @@ impl Timed {
         Some(pages)
     }
 
-    /// What the release's statement has taken so far, as the server counts.
-    async fn statement_ms(&mut self) -> Option<f64> {
+    /// What look-ups have taken so far: as the server counts their statements, or by the clock around SQLite's calls.
+    async fn taken(&mut self) -> Taken {
         let Place::Postgres(behind) = &mut self.place else {
-            return None;
+            return self.by_clock;
         };
-        let (ms,): (f64,) = sqlx::query_as(
-            "SELECT coalesce(sum(total_plan_time + total_exec_time), 0)::float8 FROM pg_stat_statements \
-             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND query LIKE 'WITH linked AS%'",
+        let (read_ms, release_ms) = sqlx::query_as(
+            "SELECT coalesce(sum(total_plan_time + total_exec_time) FILTER (WHERE query LIKE 'WITH linked AS%'), 0)::float8, \
+                    coalesce(sum(total_plan_time + total_exec_time), 0)::float8 \
+             FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)",
         )
         .fetch_one(behind)
         .await
         .unwrap();
-        Some(ms)
+        Taken { read_ms, release_ms }
     }
+}
+
+fn ms_since(clock: &SystemClock, moment: Duration) -> f64 {
+    clock.monotonic().saturating_sub(moment).as_secs_f64() * 1000.0
 }

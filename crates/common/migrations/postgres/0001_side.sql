@@ -39,6 +39,14 @@ CREATE TABLE suspension (
     since BIGINT  NOT NULL
 );
 
+-- The newest revocation list of each root of cards that was taken: an instance that holds an older one has none. issuer is
+-- the SHA-256 of the root's key; number is big-endian in 20 bytes, so that it compares as numbers compare.
+CREATE TABLE revocation_list (
+    issuer      BYTEA   PRIMARY KEY CHECK (length(issuer) = 32),
+    number      BYTEA   NOT NULL CHECK (length(number) = 20),
+    accepted_at BIGINT  NOT NULL
+);
+
 -- Acts that were done, so that one sent again changes nothing.
 CREATE TABLE act (
     id      BYTEA   PRIMARY KEY,
@@ -86,4 +94,10 @@ CREATE TABLE database_identity (
     one               BIGINT PRIMARY KEY CHECK (one = 1),
     system_identifier TEXT   NOT NULL,
     timeline          TEXT   NOT NULL
+);
+
+-- Cards that were replaced by another of the same person: one that stands here is never bound again.
+CREATE TABLE replaced_card (
+    card_key    BYTEA PRIMARY KEY,
+    replaced_by BYTEA NOT NULL
 );

@@ -39,6 +39,14 @@ CREATE TABLE suspension (
     since INTEGER NOT NULL
 ) STRICT;
 
+-- The newest revocation list of each root of cards that was taken: an instance that holds an older one has none. issuer is
+-- the SHA-256 of the root's key; number is big-endian in 20 bytes, so that it compares as numbers compare.
+CREATE TABLE revocation_list (
+    issuer      BLOB    PRIMARY KEY CHECK (length(issuer) = 32),
+    number      BLOB    NOT NULL CHECK (length(number) = 20),
+    accepted_at INTEGER NOT NULL
+) STRICT;
+
 -- Acts that were done, so that one sent again changes nothing.
 CREATE TABLE act (
     id      BLOB    PRIMARY KEY,
@@ -80,3 +88,9 @@ CREATE TABLE used_request_id (
     used_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX used_request_id_at ON used_request_id (used_at);
+
+-- Cards that were replaced by another of the same person: one that stands here is never bound again.
+CREATE TABLE replaced_card (
+    card_key    BLOB PRIMARY KEY,
+    replaced_by BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -4,15 +4,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::Either;
-use tonic::{Status, body::Body};
+use futures_util::{
+    TryFutureExt as _,
+    future::{Either, MapOk},
+};
+use tokio::task::futures::TaskLocalFuture;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::table::{self, Listener};
 use crate::{
     clock::Clock,
     identity::PeerIdentity,
+    language::Language,
     refusal::{Reason, Refusal},
+    terms::RuleBroken,
     tls::PeerCertificate,
 };
 
@@ -92,25 +98,49 @@ pub struct Authorised<S> {
     inner: S,
 }
 
+type ToOwnWords = fn(http::Response<Body>) -> http::Response<Body>;
+
+/// A message that the framework could not read never reached a handler, and it says so with words of its own: instead the
+/// caller gets the refusal that any other bad input gets.
+fn in_own_words(response: http::Response<Body>) -> http::Response<Body> {
+    let unread = Status::from_header_map(response.headers()).is_some_and(|status| {
+        status.details().is_empty() && matches!(status.code(), Code::Internal | Code::OutOfRange)
+    });
+    if unread {
+        Status::from(Refusal::malformed(
+            "message",
+            RuleBroken("the method's message, within the listener's limit of bytes"),
+        ))
+        .into_http()
+    } else {
+        response
+    }
+}
+
 impl<S, B> Service<http::Request<B>> for Authorised<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future =
+        Either<TaskLocalFuture<Language, MapOk<S::Future, ToOwnWords>>, Ready<Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let language = Language::preferred(request.headers());
         match self.authorise.decide(&request) {
             Ok(permit) => {
                 request.extensions_mut().insert(Arc::new(permit));
-                Either::Left(self.inner.call(request))
+                Either::Left(language.run(self.inner.call(request).map_ok(in_own_words as ToOwnWords)))
             }
-            Err(reason) => Either::Right(ready(Ok(Status::from(Refusal::new(reason)).into_http()))),
+            Err(reason) => {
+                let status = language.within(|| Status::from(Refusal::new(reason)));
+                Either::Right(ready(Ok(status.into_http())))
+            }
         }
     }
 }

@@ -62,7 +62,18 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     (&[Portal], "/portal.v1.Portal/ListConsentTexts", &[PortalFrontend]),
     (&[Portal], "/portal.v1.Portal/GrantConsent", &[PortalFrontend]),
     (&[Portal], "/portal.v1.Portal/WithdrawConsent", &[PortalFrontend]),
+    (&[Portal], "/portal.v1.Portal/ListConsents", &[PortalFrontend]),
+    (
+        &[Portal],
+        "/portal.v1.Portal/GetConsentReceipt",
+        &[PortalFrontend],
+    ),
     (&[Portal], "/portal.v1.Portal/RequestCopyInfo", &[PortalFrontend]),
+    (
+        &[Portal],
+        "/portal.v1.Portal/ListProvisionRecords",
+        &[PortalFrontend],
+    ),
     (&[Portal], "/portal.v1.Portal/GetStatus", &[PortalFrontend]),
     (
         &[PortalAdmin],
@@ -112,6 +123,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     (
         &[Linkage],
         "/koseki.linkage.v1.Linkage/GetLinkageStatus",
+        &[PortalGateway],
+    ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/WatchSuppressions",
         &[PortalGateway],
     ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),

@@ -127,6 +127,18 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
             "must be 1 to 50",
         ),
         (
+            "retention.session_days",
+            file.retention.session_days.into(),
+            400,
+            "must be 1 to 400",
+        ),
+        (
+            "retention.consent_years",
+            file.retention.consent_years.into(),
+            50,
+            "must be 1 to 50",
+        ),
+        (
             "freshness.linkage_confirmed_days",
             file.freshness.linkage_confirmed_days.into(),
             400,
@@ -156,6 +168,7 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
         ("forward_deadline_ms", exchange.forward_deadline_ms),
         ("max_clock_skew_ms", exchange.max_clock_skew_ms),
         ("eligibility_fresh_ms", exchange.eligibility_fresh_ms),
+        ("suppression_max_age_ms", exchange.suppression_max_age_ms),
     ] {
         if !(1..=60_000).contains(&value) {
             return Err(fault(format_args!("exchange.{key}"), "must be 1 to 60,000"));
@@ -169,6 +182,9 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
             let rule = "must be at least forward_deadline_ms";
             return Err(fault(format_args!("exchange.{key}"), rule));
         }
+    }
+    if exchange.suppression_max_age_ms < 2_000 {
+        return Err(fault("exchange.suppression_max_age_ms", "must be at least 2,000"));
     }
     let is_oid = |text: &String| {
         text.split('.').count() > 1

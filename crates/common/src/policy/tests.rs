@@ -72,6 +72,10 @@ fn the_sample_is_the_default_of_the_standard() {
     assert_eq!(policy.effective_at.to_rfc3339(), "2024-02-29T15:00:00Z");
     assert_eq!(policy.retention.audit_years, 7);
     assert_eq!(
+        (policy.retention.session_days, policy.retention.consent_years),
+        (30, 7)
+    );
+    assert_eq!(
         policy.freshness.linkage_confirmed(),
         Duration::from_secs(31 * 86_400)
     );
@@ -168,6 +172,26 @@ fn every_bound_is_checked_and_named_by_key_and_rule() {
             "audit_years = 7",
             "audit_years = 51",
             "retention.audit_years: must be 1 to 50",
+        ),
+        (
+            "session_days = 30",
+            "session_days = 0",
+            "retention.session_days: must be 1 to 400",
+        ),
+        (
+            "session_days = 30",
+            "session_days = 401",
+            "retention.session_days: must be 1 to 400",
+        ),
+        (
+            "consent_years = 7",
+            "consent_years = 0",
+            "retention.consent_years: must be 1 to 50",
+        ),
+        (
+            "consent_years = 7",
+            "consent_years = 51",
+            "retention.consent_years: must be 1 to 50",
         ),
         (
             "linkage_confirmed_days = 31",

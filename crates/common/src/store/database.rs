@@ -50,6 +50,10 @@ pub enum Access {
     Load,
     /// Persons and linkages that forbid something.
     GuardLoad,
+    /// What forbids nothing, is not recorded, and no release waits for: the index of own records, the last use of a session, the removal
+    /// of what is old.
+    /// It takes no gate, so that it holds nothing up, however much there is.
+    Ungated,
     /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
     Copies,
 }
@@ -255,7 +259,7 @@ impl Database {
         };
         // Whoever takes the gate late reads the log's head late, too.
         let head = match (&self.pools, access) {
-            (Pools::Postgres(_), Access::Copies) => None,
+            (Pools::Postgres(_), Access::Copies | Access::Ungated) => None,
             _ => Some(Head::read(&mut tx.connection(), &self.log, self.generation).await?),
         };
         Ok(WriteTx::new(tx, head, access, self.log.clone(), self.generation))
@@ -263,7 +267,7 @@ impl Database {
 
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
         let turn = match access {
-            Access::Ordinary | Access::Copies => {
+            Access::Ordinary | Access::Ungated | Access::Copies => {
                 let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
                 let turn = turn.await.ok().and_then(Result::ok);
                 Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
@@ -305,6 +309,7 @@ async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledT
         Access::RequestersGuard => (&pools.requesters_guards, postgres::BEGIN_GUARD),
         Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
         Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
+        Access::Ungated => (&pools.ordinary, postgres::BEGIN_UNGATED),
         Access::Load => (&pools.loads, postgres::BEGIN_SHARED_LOAD),
         Access::Copies => (&pools.loads, postgres::BEGIN_UNGATED),
     };

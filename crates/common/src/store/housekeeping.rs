@@ -29,6 +29,8 @@ pub struct Housekeeping {
     pub own: PeerIdentity,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Counts request ids that were forgotten.
+    pub forgot: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 impl Housekeeping {
@@ -76,10 +78,10 @@ impl Housekeeping {
     async fn forget_request_ids(&self, database: &Database) {
         loop {
             let forgotten = database.forget_request_ids(self.clock.now()).await;
+            let forgotten = worked(forgotten, "used request ids could not be forgotten").unwrap_or(0);
+            (self.forgot)(forgotten);
             // There may be more: go on at once.
-            if worked(forgotten, "used request ids could not be forgotten")
-                .is_none_or(|forgotten| forgotten == 0)
-            {
+            if forgotten == 0 {
                 tokio::time::sleep(RequestId::WINDOW / 10).await;
             }
         }

@@ -8,8 +8,10 @@ use super::{
     database::{Access, Tx},
     postgres,
     query::{Column, Connection, Params, Row, Value},
+    revocation::{self, gathered_on_postgres, gathered_on_sqlite},
 };
 use crate::{
+    card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     policy::Policy,
@@ -21,6 +23,7 @@ use crate::{
 pub(super) struct Head {
     epoch: i64,
     policy_effective_at: i64,
+    lists: ListNumbers,
     size: i64,
     bundles: i64,
 }
@@ -35,12 +38,20 @@ impl Head {
     ) -> Result<Self, StoreError> {
         let sql = match connection {
             Connection::Sqlite(_) => {
-                "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, log_head.bundles \
-                 FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
+                concat!(
+                    "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
+                            log_head.bundles, ",
+                    gathered_on_sqlite!(),
+                    " FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
+                )
             }
             Connection::Postgres(_) => {
-                "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, log_head.bundles \
-                 FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
+                concat!(
+                    "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
+                            log_head.bundles, ",
+                    gathered_on_postgres!(),
+                    " FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
+                )
             }
         };
         let row = connection.one(sql, &[("log", log.into())]).await?;
@@ -50,6 +61,7 @@ impl Head {
         Ok(Self {
             epoch: row.int(0)?,
             policy_effective_at: row.int(1)?,
+            lists: revocation::gathered(row.optional_text(5)?)?,
             size: row.int(3)?,
             bundles: row.int(4)?,
         })
@@ -131,6 +143,11 @@ impl WriteTx {
     pub fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         let newest = Timestamp::from_unix_ms(self.head()?.policy_effective_at);
         Ok(policy.effective_at >= newest || now <= newest.after(policy.exchange.max_clock_skew()))
+    }
+
+    /// The numbers of the revocation lists that this side has taken, read behind the gate.
+    pub fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        Ok(&self.head()?.lists)
     }
 
     /// Tells every instance that this policy is in force; false when that is known, or a newer one is.

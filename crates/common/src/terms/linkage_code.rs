@@ -53,6 +53,11 @@ impl fmt::Debug for LinkageCode {
 pub struct LinkageHandle([u8; 32]);
 
 impl LinkageHandle {
+    /// From the bytes, as the registry side has them sealed.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0

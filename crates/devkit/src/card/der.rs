@@ -1,5 +1,19 @@
 //! The little of DER (X.690) that rcgen has no words for.
 
+/// INTEGER.
+pub(super) const INTEGER: u8 = 0x02;
+/// BIT STRING.
+pub(super) const BIT_STRING: u8 = 0x03;
+/// OCTET STRING.
+pub(super) const OCTET_STRING: u8 = 0x04;
+/// GeneralizedTime.
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
+/// UTCTime.
+pub(super) const UTC_TIME: u8 = 0x17;
+/// TRUE.
+pub(super) const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
+/// NULL.
+pub(super) const NULL: [u8; 2] = [0x05, 0x00];
 /// SEQUENCE, constructed.
 pub(super) const SEQUENCE: u8 = 0x30;
 /// SET, constructed.

@@ -1,6 +1,9 @@
 //! What may differ from card to card.
 
-use rcgen::KeyUsagePurpose;
+use rcgen::{
+    CustomExtension, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_RSA_SHA256, RsaKeySize,
+};
 use time::macros::time;
 use time::{Duration, Month, OffsetDateTime};
 
@@ -14,13 +17,35 @@ pub const SIGNING_POLICY_OID: [u64; 9] = [1, 2, 392, 200_149, 8, 5, 1, 1, 20];
 /// Years from issue to expiry; a card's certificate lasts to a birthday at most so far away.
 const VALIDITY_YEARS: i32 = 5;
 
-/// The key in a card.
+/// The key of a card or a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardKeyType {
     /// RSA 2048, signing with SHA-256: the cards of today.
     Rsa2048,
+    /// ECDSA P-256, signing with SHA-256.
+    EcdsaP256,
     /// ECDSA P-384, signing with SHA-384: the next generation.
     EcdsaP384,
+}
+
+impl CardKeyType {
+    pub(super) fn of(key: &KeyPair) -> Self {
+        if key.is_compatible(&PKCS_ECDSA_P256_SHA256) {
+            Self::EcdsaP256
+        } else if key.is_compatible(&PKCS_ECDSA_P384_SHA384) {
+            Self::EcdsaP384
+        } else {
+            Self::Rsa2048
+        }
+    }
+
+    pub(super) fn new_key(self) -> Result<KeyPair, rcgen::Error> {
+        match self {
+            Self::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+            Self::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::EcdsaP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+        }
+    }
 }
 
 /// What a card's certificate says. Nothing is checked: tests need certificates that must be refused.
@@ -36,6 +61,8 @@ pub struct CardProfile {
     pub key_usages: Vec<KeyUsagePurpose>,
     /// Whether the certificate claims to be an authority's.
     pub is_ca: bool,
+    /// Further extensions, whatever they are.
+    pub more: Vec<CustomExtension>,
     /// Start of the validity.
     pub not_before: OffsetDateTime,
     /// End of the validity, itself included.
@@ -53,6 +80,7 @@ impl CardProfile {
             policy_oid: Some(USER_AUTHENTICATION_POLICY_OID.to_vec()),
             key_usages: vec![KeyUsagePurpose::DigitalSignature],
             is_ca: false,
+            more: Vec::new(),
             not_before: now.saturating_sub(Duration::DAY),
             not_after: end_of_day_in_japan(years_later(now, VALIDITY_YEARS)),
         }

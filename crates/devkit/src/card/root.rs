@@ -1,19 +1,21 @@
 //! The self-signed root that issues card certificates.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, fs};
 
 use rcgen::string::PrintableString;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize, SerialNumber,
+    KeyUsagePurpose, SerialNumber,
 };
 use time::OffsetDateTime;
 use time::macros::datetime;
+use x509_parser::pem::parse_x509_pem;
 
 use super::extensions::{certificate_policies, crl_distribution_point};
+use super::revocation_list::{self, ListProfile};
 use super::{CardError, CardKeyType, CardProfile, VirtualCard};
-use crate::{crl, files, pki};
+use crate::{files, pki};
 
 /// Organisation of the test hierarchy; the real one says `JPKI`.
 pub(super) const ORGANIZATION: &str = "JPKI-TEST";
@@ -22,37 +24,62 @@ pub(super) const UNIT: &str = "JPKI for user authentication";
 /// Second organisational unit.
 const AGENCY: &str = "Japan Agency for Local Authority Information Systems";
 
+/// Names of the root's files.
+const CERTIFICATE_FILE: &str = "card-root.pem";
+const KEY_FILE: &str = "card-root-key.pem";
+
 /// The root is valid at any time that a test's clock may show.
 const NOT_BEFORE: OffsetDateTime = datetime!(2015-09-27 15:00 UTC);
 const NOT_AFTER: OffsetDateTime = datetime!(2049-12-31 14:59:59 UTC);
 
-/// A root of the test hierarchy: one tier, self-signed, RSA 2048. Every root has the same name and another key, as the
-/// generations of the real one.
+/// A root of the test hierarchy: one tier, self-signed. Every root has the same name and another key, as the generations of
+/// the real one.
 pub struct CardRoot {
+    key_type: CardKeyType,
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
     certificate_der: Vec<u8>,
 }
 
 impl CardRoot {
-    /// A new root with a new key.
+    /// A new root with a new key: RSA 2048, as today's.
     ///
     /// # Errors
     /// When the key or the certificate cannot be made.
     pub fn new() -> Result<Self, CardError> {
-        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = root_name()?;
-        params.not_before = NOT_BEFORE;
-        params.not_after = NOT_AFTER;
+        Self::with_key(CardKeyType::Rsa2048)
+    }
+
+    /// A new root with a new key of this kind.
+    ///
+    /// # Errors
+    /// When the key or the certificate cannot be made.
+    pub fn with_key(key_type: CardKeyType) -> Result<Self, CardError> {
+        let key = key_type.new_key()?;
+        let mut params = root_params()?;
         params.serial_number = Some(SerialNumber::from_slice(&pki::random_serial()?));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
         Ok(Self {
+            key_type,
             certificate_pem: certificate.pem(),
             certificate_der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Reads what [`CardRoot::write_to`] wrote.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not what it should be.
+    pub fn read_from(directory: &Path) -> Result<Self, CardError> {
+        let certificate_pem = fs::read_to_string(directory.join(CERTIFICATE_FILE))?;
+        let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| CardError::NotACertificate)?;
+        let key = KeyPair::from_pem(&fs::read_to_string(directory.join(KEY_FILE))?)?;
+        Ok(Self {
+            key_type: CardKeyType::of(&key),
+            certificate_pem,
+            certificate_der: pem.contents,
+            issuer: Issuer::new(root_params()?, key),
         })
     }
 
@@ -71,10 +98,7 @@ impl CardRoot {
     /// # Errors
     /// When the subject's number is not printable ASCII, or the key or certificate cannot be made.
     pub fn issue(&self, profile: &CardProfile) -> Result<VirtualCard, CardError> {
-        let key = match profile.key_type {
-            CardKeyType::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?,
-            CardKeyType::EcdsaP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?,
-        };
+        let key = profile.key_type.new_key()?;
         let serial = pki::random_serial()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = card_name(&profile.subject_number)?;
@@ -92,6 +116,7 @@ impl CardRoot {
             .custom_extensions
             .extend(profile.policy_oid.as_deref().map(certificate_policies));
         params.custom_extensions.push(crl_distribution_point());
+        params.custom_extensions.extend(profile.more.iter().cloned());
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(VirtualCard::new(
             certificate.der().to_vec(),
@@ -104,7 +129,7 @@ impl CardRoot {
     /// A full revocation list in DER, numbered `number`, naming the serials of [`VirtualCard`].
     ///
     /// # Errors
-    /// When `next_update` is not after `this_update`, or the list cannot be signed.
+    /// When the list cannot be signed.
     pub fn crl(
         &self,
         revoked: &[Vec<u8>],
@@ -112,13 +137,20 @@ impl CardRoot {
         this_update: OffsetDateTime,
         next_update: OffsetDateTime,
     ) -> Result<Vec<u8>, CardError> {
-        Ok(crl::sign(
-            &self.issuer,
-            revoked,
+        self.list(&ListProfile::new(
+            revoked.to_vec(),
             number,
             this_update,
             next_update,
-        )?)
+        ))
+    }
+
+    /// A revocation list in DER, as it is described: right or wrong.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn list(&self, profile: &ListProfile) -> Result<Vec<u8>, CardError> {
+        revocation_list::sign(profile, &self.certificate_der, self.issuer.key(), self.key_type)
     }
 
     /// Writes `card-root.pem` and, mode 0600, `card-root-key.pem`.
@@ -126,9 +158,9 @@ impl CardRoot {
     /// # Errors
     /// When a file cannot be written.
     pub fn write_to(&self, directory: &Path) -> Result<(), CardError> {
-        files::write_public(&directory.join("card-root.pem"), self.certificate_pem.as_bytes())?;
+        files::write_public(&directory.join(CERTIFICATE_FILE), self.certificate_pem.as_bytes())?;
         let key_pem = self.issuer.key().serialize_pem();
-        files::write_secret(&directory.join("card-root-key.pem"), key_pem.as_bytes())?;
+        files::write_secret(&directory.join(KEY_FILE), key_pem.as_bytes())?;
         Ok(())
     }
 }
@@ -139,6 +171,16 @@ impl fmt::Debug for CardRoot {
             .field("certificate_pem", &self.certificate_pem)
             .finish_non_exhaustive()
     }
+}
+
+fn root_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = root_name()?;
+    params.not_before = NOT_BEFORE;
+    params.not_after = NOT_AFTER;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn root_name() -> Result<DistinguishedName, rcgen::Error> {

@@ -86,8 +86,8 @@ impl VirtualCard {
         Ok(())
     }
 
-    /// Signs the whole text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2), or ECDSA with SHA-384 in DER where the card
-    /// has such a key.
+    /// Signs the whole text: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2), or ECDSA in DER where the card has such a key,
+    /// with SHA-256 (P-256) or SHA-384 (P-384).
     ///
     /// # Errors
     /// When the key refuses.

@@ -4,9 +4,11 @@ use common::{identity::Role, terms::RequestKind};
 use koseki_proto::{
     koseki::common::v1::RequesterCopyInfo,
     portal::v1::{
-        BeginLoginRequest, CompleteLoginRequest, ConsentText, GetStatusRequest, GrantConsentRequest,
-        KindStatus, ListConsentTextsRequest, LogoutRequest, ProvisionState, RequestCopyInfoRequest,
-        WithdrawConsentRequest, grant_consent_request, portal_client::PortalClient,
+        BeginLoginRequest, Capacity, CompleteLoginRequest, ConsentText, GetConsentReceiptRequest,
+        GetStatusRequest, GrantConsentRequest, GrantConsentResponse, KindStatus, ListConsentTextsRequest,
+        ListConsentsRequest, ListConsentsResponse, ListProvisionRecordsRequest, ListProvisionRecordsResponse,
+        LogoutRequest, ProvisionState, RequestCopyInfoRequest, WithdrawConsentRequest, grant_consent_request,
+        portal_client::PortalClient,
     },
 };
 use tokio::time::{interval, timeout};
@@ -161,6 +163,21 @@ impl Frontend {
         text: &ConsentText,
         term: Term,
     ) -> Result<String, CallError> {
+        let granted = self.grant(session, text, term, Capacity::Self_).await?;
+        Ok(granted.consent_id)
+    }
+
+    /// Records the consent to a text that was shown; all that comes back.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn grant(
+        &self,
+        session: &Session,
+        text: &ConsentText,
+        term: Term,
+        capacity: Capacity,
+    ) -> Result<GrantConsentResponse, CallError> {
         let term = match term {
             Term::OneTime => grant_consent_request::Term::OneTime(true),
             Term::For(time) => {
@@ -173,14 +190,68 @@ impl Frontend {
             kind: text.kind,
             text_sha256: text.text_sha256.clone(),
             term: Some(term),
+            capacity: capacity.into(),
         };
-        Ok(self
+        let granted = self.client.clone().grant_consent(request(message)).await?;
+        Ok(granted.into_inner())
+    }
+
+    /// A page of the requester's consents.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn consents(
+        &self,
+        session: &Session,
+        page_size: u32,
+        page_token: &[u8],
+    ) -> Result<ListConsentsResponse, CallError> {
+        let message = ListConsentsRequest {
+            request_id: self.ids.next(),
+            session_token: session.token.clone(),
+            page_size,
+            page_token: page_token.to_vec(),
+        };
+        let page = self.client.clone().list_consents(request(message)).await?;
+        Ok(page.into_inner())
+    }
+
+    /// The receipt of a consent, given again.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn receipt(&self, session: &Session, consent_id: &str) -> Result<Vec<u8>, CallError> {
+        let message = GetConsentReceiptRequest {
+            request_id: self.ids.next(),
+            session_token: session.token.clone(),
+            consent_id: consent_id.to_owned(),
+        };
+        let given = self.client.clone().get_consent_receipt(request(message)).await?;
+        Ok(given.into_inner().receipt)
+    }
+
+    /// A page of what became of the requester's requests.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn own_records(
+        &self,
+        session: &Session,
+        page_size: u32,
+        page_token: &[u8],
+    ) -> Result<ListProvisionRecordsResponse, CallError> {
+        let message = ListProvisionRecordsRequest {
+            request_id: self.ids.next(),
+            session_token: session.token.clone(),
+            page_size,
+            page_token: page_token.to_vec(),
+        };
+        let page = self
             .client
             .clone()
-            .grant_consent(request(message))
-            .await?
-            .into_inner()
-            .consent_id)
+            .list_provision_records(request(message))
+            .await?;
+        Ok(page.into_inner())
     }
 
     /// Withdraws a consent.
@@ -222,11 +293,28 @@ impl Frontend {
         kind: RequestKind,
         procedure: &str,
     ) -> Result<RequesterCopyInfo, CallError> {
+        self.copy_info_in(Capacity::Self_, request_id, session, kind, procedure)
+            .await
+    }
+
+    /// Asks under an id of the caller's choice, for whomever the person says.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn copy_info_in(
+        &self,
+        capacity: Capacity,
+        request_id: &str,
+        session: &Session,
+        kind: RequestKind,
+        procedure: &str,
+    ) -> Result<RequesterCopyInfo, CallError> {
         let message = RequestCopyInfoRequest {
             request_id: request_id.to_owned(),
             session_token: session.token.clone(),
             kind: kind.to_proto().into(),
             procedure: procedure.to_owned(),
+            capacity: capacity.into(),
         };
         let answer = self
             .client

@@ -5,12 +5,13 @@ use std::{net::Ipv4Addr, path::Path};
 use common::identity::Role;
 
 use super::{
-    AUDITOR, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, FRONTEND, OFFICER, OPERATORS, TRUST_DOMAIN,
-    write_public, write_secret,
+    AUDITOR, CONSENT_RECEIPT_KEY_ID, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, FRONTEND, OFFICER,
+    OPERATORS, TRUST_DOMAIN, write_public, write_secret,
 };
 use crate::pki::{Ca, Subject, ed25519_key};
 
-/// Makes the authority, what it issues to services and callers, and the gateway's eligibility key.
+/// Makes the authority, what it issues to services and callers, the gateway's eligibility key, and the portal side's key for
+/// consent receipts.
 pub(super) fn write<'a>(
     deployment: &Deployment,
     municipalities: impl Iterator<Item = &'a String>,
@@ -18,6 +19,7 @@ pub(super) fn write<'a>(
     let ca = Ca::new("development CA")?;
     ca.write_to(&deployment.dir().join("authority"), "ca")?;
     write_services(deployment, &ca)?;
+    write_consent_receipt_key(deployment)?;
     let mut clients = vec![
         (Role::PortalFrontend, FRONTEND.to_owned()),
         (Role::Auditor, AUDITOR.to_owned()),
@@ -68,6 +70,15 @@ fn write_services(deployment: &Deployment, ca: &Ca) -> Result<(), DeploymentErro
     let instance = deployment.gateway_instance();
     let public = format!("eligibility-keys/{instance}.{ELIGIBILITY_KEY_ID}.pem");
     write_public(&deployment.provider().join(public), key.public_pem.as_bytes())
+}
+
+fn write_consent_receipt_key(deployment: &Deployment) -> Result<(), DeploymentError> {
+    let key = ed25519_key()?;
+    write_secret(&deployment.consent_receipt_key(), key.private_pem.as_bytes())?;
+    let public = deployment
+        .consent_receipt_keys()
+        .join(format!("{CONSENT_RECEIPT_KEY_ID}.pem"));
+    write_public(&public, key.public_pem.as_bytes())
 }
 
 fn identity(role: Role, name: &str) -> Subject {

@@ -9,7 +9,8 @@ use common::store::DatabaseConfig;
 use toml::{Table, Value};
 
 use super::{
-    Addresses, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, TRUST_DOMAIN, postgres, write_public,
+    Addresses, CONSENT_RECEIPT_KEY_ID, Deployment, DeploymentError, ELIGIBILITY_KEY_ID, TRUST_DOMAIN,
+    postgres, write_public,
 };
 use crate::postgres::Side;
 
@@ -41,6 +42,10 @@ impl Sample {
 
     /// Sets a dotted key. The sample has it: a key that it does not have would be refused by the service.
     fn set(&mut self, key: &str, value: &str) -> Result<(), DeploymentError> {
+        self.set_value(key, Value::String(value.to_owned()))
+    }
+
+    fn set_value(&mut self, key: &str, value: Value) -> Result<(), DeploymentError> {
         let fault = || DeploymentError::Sample {
             file: self.file,
             fault: format!("has no key {key}"),
@@ -50,7 +55,7 @@ impl Sample {
         for name in names {
             at = at.and_then(|value| value.get_mut(name));
         }
-        *at.ok_or_else(fault)? = Value::String(value.to_owned());
+        *at.ok_or_else(fault)? = value;
         Ok(())
     }
 
@@ -80,6 +85,8 @@ impl Sample {
     fn set_common(&mut self, folder: &Path) -> Result<(), DeploymentError> {
         self.set_path("card.roots_dir", &folder.join("card-roots"))?;
         self.set_path("card.crl_dir", &folder.join("card-crls"))?;
+        // A list that somebody puts there while trying things out is seen at once.
+        self.set_value("card.crl_reload_seconds", Value::Integer(1))?;
         self.set("trust_domain", TRUST_DOMAIN)?;
         self.set_path("policy_file", &folder.join("policy/provision-policy.toml"))?;
         let next = folder.join("next-policy/provision-policy.toml");
@@ -160,6 +167,8 @@ pub(super) fn write_gateway(deployment: &Deployment, addresses: &Addresses) -> R
     let file = deployment.gateway_database();
     sample.set_database(&database(deployment, addresses, Side::Gateway, file))?;
     sample.set("eligibility.key_id", ELIGIBILITY_KEY_ID)?;
+    sample.set_path("consent_receipt.private_key", &deployment.consent_receipt_key())?;
+    sample.set("consent_receipt.key_id", CONSENT_RECEIPT_KEY_ID)?;
     sample.set_gateway_instance(deployment, addresses)?;
     sample.write_to(&deployment.gateway_config())
 }

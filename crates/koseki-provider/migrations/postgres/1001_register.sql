@@ -18,8 +18,8 @@ ALTER TABLE register_copy SET (toast_tuple_target = 8160);
 
 CREATE INDEX register_copy_age ON register_copy (municipality_code, received_at);
 
--- position: the member's place in the copy, from 0. What a release reads of members and persons stands in the indexes by
--- which it finds them, here and below: each page that it does not visit counts when the tables are larger than caches.
+-- position: the member's place in the copy, from 0. What a release reads of members stands in the indexes by which it
+-- finds them, here and below: each page that it does not visit counts when the tables are larger than caches.
 CREATE TABLE member (
     register_id BIGINT  NOT NULL REFERENCES register_copy (id) ON DELETE CASCADE,
     reference   BYTEA   NOT NULL,
@@ -30,10 +30,9 @@ CREATE TABLE member (
 CREATE INDEX member_register ON member (register_id);
 
 CREATE TABLE person (
-    id      BIGINT  GENERATED ALWAYS AS IDENTITY,
+    id      BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     person  BYTEA   NOT NULL UNIQUE,
-    content BYTEA   NOT NULL,
-    PRIMARY KEY (id) INCLUDE (person)
+    content BYTEA   NOT NULL
 );
 
 -- A reference belongs to one person at most.
@@ -49,16 +48,19 @@ CREATE TABLE several_current_registers (
     since  BIGINT NOT NULL
 );
 
+-- person: that of person_id, which never changes, so that a release need not look it up.
 CREATE TABLE linkage (
     handle        BYTEA   PRIMARY KEY,
     sealed_handle BYTEA   NOT NULL,
     person_id     BIGINT  NOT NULL REFERENCES person (id),
+    person        BYTEA   NOT NULL,
     card_key      BYTEA   NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
     confirmed_at  BIGINT  NOT NULL
 );
 CREATE INDEX linkage_card_key ON linkage (card_key);
-CREATE INDEX linkage_suspended ON linkage (person_id) WHERE state = 'SUSPENDED';
+CREATE INDEX linkage_person ON linkage (person_id);
+CREATE INDEX linkage_suspended ON linkage (person) WHERE state = 'SUSPENDED';
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
 -- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.
@@ -78,6 +80,27 @@ CREATE TABLE non_provision (
 );
 CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
 CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
+CREATE INDEX non_provision_begins ON non_provision (valid_from) WHERE valid_from IS NOT NULL AND released_at IS NULL;
+CREATE INDEX non_provision_ends ON non_provision (valid_until) WHERE valid_until IS NOT NULL AND released_at IS NULL;
+
+-- Linkages that a record stops altogether, and those that one has stopped, for the suppression feed. register: whose record it
+-- is; empty for one about the person. sequence: of the last change.
+CREATE TABLE suppression (
+    handle   BYTEA   PRIMARY KEY REFERENCES linkage (handle),
+    register BYTEA   NOT NULL,
+    standing BOOLEAN NOT NULL,
+    sequence BIGINT  NOT NULL
+);
+CREATE INDEX suppression_register ON suppression (register) WHERE standing;
+CREATE INDEX suppression_sequence ON suppression (sequence);
+
+-- How far the feed has come; until when records that begin or end by their time were taken in.
+CREATE TABLE suppression_head (
+    one          BIGINT  PRIMARY KEY CHECK (one = 1),
+    sequence     BIGINT  NOT NULL,
+    looked_until BIGINT  NOT NULL
+);
+INSERT INTO suppression_head (one, sequence, looked_until) VALUES (1, 0, 0);
 
 -- Which sequence numbers of a gateway have been used at a log: the highest, and a bit for each of the 62 below it.
 CREATE TABLE eligibility_window (
@@ -92,9 +115,11 @@ CREATE TABLE eligibility_window (
 GRANT SELECT ON _sqlx_migrations TO koseki_provider_service;
 GRANT SELECT, UPDATE ON gate TO koseki_provider_service;
 GRANT SELECT, INSERT ON bundle, act TO koseki_provider_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO koseki_provider_service;
+GRANT SELECT, INSERT ON replaced_card TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO koseki_provider_service;
-GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window
+GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window, suppression
     TO koseki_provider_service;
+GRANT SELECT, UPDATE ON suppression_head TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member, several_current_registers TO koseki_provider_service;
 GRANT SELECT ON gate, log_head, bundle TO koseki_provider_auditor;

@@ -45,16 +45,19 @@ CREATE TABLE several_current_registers (
     since  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- person: that of person_id, which never changes, so that a release need not look it up.
 CREATE TABLE linkage (
     handle        BLOB    PRIMARY KEY,
     sealed_handle BLOB    NOT NULL,
     person_id     INTEGER NOT NULL REFERENCES person (id),
+    person        BLOB    NOT NULL,
     card_key      BLOB    NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'REVOKED')),
     confirmed_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX linkage_card_key ON linkage (card_key);
-CREATE INDEX linkage_suspended ON linkage (person_id) WHERE state = 'SUSPENDED';
+CREATE INDEX linkage_person ON linkage (person_id);
+CREATE INDEX linkage_suspended ON linkage (person) WHERE state = 'SUSPENDED';
 
 -- A person, a register, or (both) one requester against a register. No valid_from means at once: in force by the order
 -- of the gate, whatever two clocks say. A released record stays, for those who ask what there was.
@@ -74,6 +77,27 @@ CREATE TABLE non_provision (
 ) STRICT;
 CREATE INDEX non_provision_person ON non_provision (person) WHERE person IS NOT NULL;
 CREATE INDEX non_provision_register ON non_provision (register) WHERE register IS NOT NULL;
+CREATE INDEX non_provision_begins ON non_provision (valid_from) WHERE valid_from IS NOT NULL AND released_at IS NULL;
+CREATE INDEX non_provision_ends ON non_provision (valid_until) WHERE valid_until IS NOT NULL AND released_at IS NULL;
+
+-- Linkages that a record stops altogether, and those that one has stopped, for the suppression feed. register: whose record it
+-- is; empty for one about the person. sequence: of the last change.
+CREATE TABLE suppression (
+    handle   BLOB    PRIMARY KEY REFERENCES linkage (handle),
+    register BLOB    NOT NULL,
+    standing INTEGER NOT NULL,
+    sequence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX suppression_register ON suppression (register) WHERE standing;
+CREATE INDEX suppression_sequence ON suppression (sequence);
+
+-- How far the feed has come; until when records that begin or end by their time were taken in.
+CREATE TABLE suppression_head (
+    one          INTEGER PRIMARY KEY CHECK (one = 1),
+    sequence     INTEGER NOT NULL,
+    looked_until INTEGER NOT NULL
+) STRICT;
+INSERT INTO suppression_head (one, sequence, looked_until) VALUES (1, 0, 0);
 
 -- Which sequence numbers of a gateway have been used at a log: the highest, and a bit for each of the 62 below it.
 CREATE TABLE eligibility_window (

@@ -1,11 +1,13 @@
 //! The decision about one item, from what the release transaction read. Pure: it awaits nothing.
 
 use common::{
+    card::RevocationLists,
     clock::Timestamp,
     evidence::Outcome,
     keyring::{HandleKey, Lookup},
     policy::Policy,
     projection::Projected,
+    refusal::Reason,
     suspension::Suspensions,
 };
 
@@ -33,8 +35,8 @@ pub(super) struct Context<'a> {
     pub(super) handles: &'a HandleKey,
     /// Whether logins still count.
     pub(super) logins: &'a Logins,
-    /// Whether the cards' revocation lists can be believed.
-    pub(super) lists_are_fresh: bool,
+    /// The cards' revocation lists that are recorded behind the gate.
+    pub(super) lists: &'a RevocationLists,
     /// The moment, read behind the gate.
     pub(super) now: Timestamp,
 }
@@ -61,6 +63,25 @@ impl Decision {
             Self::NotProvided(_) => Outcome::NotProvided,
             Self::Login(LoginFault::RevocationUnknown) => Outcome::Unavailable,
             Self::Suspended | Self::RequestIdUsed | Self::Login(_) => Outcome::Refused,
+        }
+    }
+
+    /// Whether the items are provided.
+    pub(super) fn is_provided(&self) -> bool {
+        matches!(self, Self::Provided(_))
+    }
+
+    /// The reason that the requester is given for it; `None` when the items are provided.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Provided(_) => None,
+            Self::NotProvided(_) => Some(Reason::NotProvided),
+            Self::Suspended => Some(Reason::ProvisionSuspended),
+            Self::RequestIdUsed => Some(Reason::RequestIdUsed),
+            Self::Login(LoginFault::CardExpired) => Some(Reason::CardExpired),
+            Self::Login(LoginFault::CardRevoked) => Some(Reason::CardRevoked),
+            Self::Login(LoginFault::RevocationUnknown) => Some(Reason::Unavailable),
+            Self::Login(_) => Some(Reason::SessionInvalid),
         }
     }
 
@@ -137,9 +158,6 @@ pub(super) fn decide(
     if context.suspensions.covers(item.kind) {
         return (Decision::Suspended, person);
     }
-    if !context.lists_are_fresh {
-        return (Decision::Login(LoginFault::RevocationUnknown), person);
-    }
     let provided = match logged_in(item, context) {
         Ok(Some(login)) => provide(item, login, facts, context),
         Ok(None) => Err(Cause::Cover),
@@ -157,7 +175,9 @@ fn logged_in<'a>(item: &'a Item, context: &Context<'_>) -> Result<Option<&'a Pro
         Login::Cover => Ok(None),
         Login::Refused(fault) => Err(*fault),
         Login::Proven(login) => {
-            context.logins.stands(login, context.policy, context.now)?;
+            context
+                .logins
+                .stands(login, context.lists, context.policy, context.now)?;
             Ok(Some(login))
         }
     }

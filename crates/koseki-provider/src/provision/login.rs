@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    card::CardFault,
+    card::{CardFault, RevocationLists},
     cards::Cards,
     clock::Timestamp,
     identity::TrustDomain,
@@ -287,9 +287,20 @@ impl Logins {
     }
 
     /// That a login which was verified once still counts: by the newest list, and by the provider's own clock.
-    pub(super) fn stands(&self, proven: &Proven, policy: &Policy, now: Timestamp) -> Result<(), LoginFault> {
-        self.cards
-            .check(&proven.card_issuer, &proven.card_serial, proven.card_expires)?;
+    pub(super) fn stands(
+        &self,
+        proven: &Proven,
+        lists: &RevocationLists,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<(), LoginFault> {
+        lists.check(
+            &proven.card_issuer,
+            &proven.card_serial,
+            proven.card_expires,
+            now,
+            policy.login.crl_max_age(),
+        )?;
         // The text was signed after its beacon was published, and the session began while the text could be signed.
         let ends = proven.beacon_published_at.after(
             BeaconKeys::IN_USE
@@ -301,17 +312,6 @@ impl Logins {
             return Err(LoginFault::TooOld);
         }
         Ok(())
-    }
-
-    /// Whether every revocation list is fresh. When one is not, nobody is answered, so that cover items, whose cards this
-    /// side does not know, are as all others (I4, I6).
-    pub(super) fn lists_are_fresh(&self, policy: &Policy, now: Timestamp) -> bool {
-        let max_age = Duration::from_secs(policy.login.crl_max_age_hours.saturating_mul(3_600));
-        let lists = self.cards.updates();
-        !lists.is_empty()
-            && lists.iter().all(|(issued_at, next)| {
-                now <= issued_at.after(max_age) && next.is_some_and(|next| now <= next)
-            })
     }
 
     // A poisoned lock means that a thread panicked with it: then nothing is remembered, and proofs come again.

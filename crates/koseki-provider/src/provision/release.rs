@@ -4,6 +4,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use common::{
+    cards::Cards,
     clock::Clock,
     evidence::{ProvisionEntry, Released},
     identity::PeerIdentity,
@@ -69,6 +70,8 @@ pub struct Releaser {
     pub pseudonym: PseudonymKey,
     /// Handles of registers.
     pub handles: HandleKey,
+    /// Roots and revocation lists of cards.
+    pub cards: Arc<Cards>,
     /// The logins behind the requests.
     pub logins: Arc<Logins>,
     /// The clock.
@@ -94,12 +97,18 @@ impl Releaser {
         let now = self.clock.now();
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
+        // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
+        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6).
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let can_tell = self.cards.all_fresh(&lists);
         let mut refused = Vec::with_capacity(calls.len());
         for (call, fresh) in calls.iter().zip(used_once) {
             refused.push(if !fresh {
                 Some(Reason::SequenceUsed)
             } else if !gate.policy_holds(&call.policy, now)? {
                 Some(Reason::PolicyMismatch)
+            } else if !can_tell {
+                Some(Reason::Unavailable)
             } else {
                 None
             });
@@ -138,7 +147,7 @@ impl Releaser {
                 suspensions: &suspensions,
                 handles: &self.handles,
                 logins: &self.logins,
-                lists_are_fresh: self.logins.lists_are_fresh(&call.policy, now),
+                lists: &lists,
                 now,
             };
             std::iter::repeat_n(context, call.items.len())
@@ -153,6 +162,8 @@ impl Releaser {
                     kind: item.kind,
                     procedure: &item.procedure,
                     outcome: decision.outcome(),
+                    reason: decision.reason(),
+                    items: decision.is_provided().then_some(&item.provision.items),
                     cause: decision.cause(),
                     subject,
                     peer: &call.peer,

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use common::{
     authorisation::{Permit, permit},
     batch::{BatchError, Batcher},
+    cards::Cards,
     clock::Clock,
     eligibility::Verifier,
     evidence::Released,
@@ -14,8 +15,8 @@ use common::{
 };
 use koseki_proto::koseki::linkage::v1::{
     GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
-    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, item_result::Outcome,
-    linkage_server::Linkage,
+    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest,
+    item_result::Outcome, linkage_server::Linkage,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,7 +26,11 @@ use super::{
     login::{LoginFault, Logins},
     release::{Answer, Call, CallOutcome},
 };
-use crate::{gateways::GatewaysSeen, store::ProviderStore};
+use crate::{
+    gateways::GatewaysSeen,
+    store::ProviderStore,
+    suppression::{Suppressions, SuppressionsStream},
+};
 
 /// Serves `koseki.linkage.v1.Linkage`.
 pub struct LinkageService {
@@ -39,10 +44,14 @@ pub struct LinkageService {
     pub policies: Arc<Policies>,
     /// Verifies logins, and makes their beacons.
     pub logins: Arc<Logins>,
+    /// Roots and revocation lists of cards, for the status.
+    pub cards: Arc<Cards>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The gateways that were here.
     pub gateways: GatewaysSeen,
+    /// The suppression feed.
+    pub suppressions: Suppressions,
 }
 
 impl LinkageService {
@@ -144,6 +153,7 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
+            card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))
@@ -172,6 +182,8 @@ fn not_looked_up(reason: NotLookedUpReason) -> Outcome {
 
 #[tonic::async_trait]
 impl Linkage for LinkageService {
+    type WatchSuppressionsStream = SuppressionsStream;
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -186,5 +198,13 @@ impl Linkage for LinkageService {
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
         Ok(Response::new(self.status(&permit, request.get_ref()).await?))
+    }
+
+    async fn watch_suppressions(
+        &self,
+        request: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<SuppressionsStream>, Status> {
+        let permit = permit(&request)?;
+        Ok(Response::new(self.suppressions.open(permit.peer().name())?))
     }
 }

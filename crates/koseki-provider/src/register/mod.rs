@@ -6,7 +6,7 @@ mod extraction;
 mod record;
 mod specification;
 
-pub use copy::{Medium, RegisterCopy, RegisterKey};
+pub use copy::{Medium, Member, RegisterCopy, RegisterKey};
 pub use extraction::extract;
 pub use record::parse_line;
 pub use specification::{NotSpecified, RegisterFacts, Specified, specify};

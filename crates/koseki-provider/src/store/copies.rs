@@ -13,7 +13,7 @@ use common::{
 };
 use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
 
-use super::{current_registers, lookups};
+use super::{current_registers, lookups, suppression};
 use crate::register::{Medium, RegisterCopy};
 
 /// A copy with what its rows are found by.
@@ -74,6 +74,8 @@ pub(super) async fn store(
         // From here on in the order of the gate, as loads of persons do it: two that touch one person wait for each other.
         tx.take_gate().await?;
         entries.extend(current_registers::check(&mut tx, keys, current.collect(), sender, now).await?);
+        let written: Vec<Lookup> = newest.iter().map(|keyed| keyed.key).collect();
+        suppression::copies_stored(&mut tx, &written, now).await?;
         let _ = tx.commit(entries, now).await?;
         return Ok(outcomes);
     }

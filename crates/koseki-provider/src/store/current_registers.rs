@@ -10,9 +10,16 @@ use common::{
 };
 use koseki_proto::koseki::evidence::v1::Entry;
 
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7236837468)";
+
 /// Two that touch one person at the same time would each not see the other's register. Behind the gate and the log's head, as
 /// everybody takes it; on SQLite there is one writer.
-const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7236837468)";
+pub(super) async fn one_at_a_time(tx: &mut WriteTx) -> Result<(), StoreError> {
+    if matches!(tx.connection(), Connection::Postgres(_)) {
+        tx.all(ONE_AT_A_TIME, &[]).await?;
+    }
+    Ok(())
+}
 
 /// Looks at the persons of these references again; entries for those who are in a second current register since now.
 pub(super) async fn check(
@@ -25,9 +32,7 @@ pub(super) async fn check(
     if references.is_empty() {
         return Ok(Vec::new());
     }
-    if matches!(tx.connection(), Connection::Postgres(_)) {
-        tx.all(ONE_AT_A_TIME, &[]).await?;
-    }
+    one_at_a_time(tx).await?;
     let rows = tx
         .all(
             "SELECT person.person, count(register_copy.id) > 1 AS several, \

@@ -9,12 +9,14 @@ mod persons;
 mod read;
 mod reports;
 mod sequences;
+pub(crate) mod suppression;
 
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -152,6 +154,9 @@ pub trait ReleaseTx: Send {
     /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
     /// clocks may differ.
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The numbers of the revocation lists that are recorded.
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses sequence numbers up; for each whether it had not been used.
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
@@ -293,6 +298,10 @@ struct Release {
 impl ReleaseTx for Release {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError> {

@@ -11,7 +11,7 @@ use common::{
 };
 use koseki_proto::koseki::admin::v1::{NonProvisionRecord as RecordMessage, NonProvisionScope};
 
-use super::lookups;
+use super::{lookups, suppression};
 use crate::non_provision::{Named, NonProvisionRecord, Scope};
 
 fn place<'a>(column: &'static str, act_id: &'a [u8; 16]) -> Place<'a> {
@@ -124,6 +124,7 @@ pub(super) async fn record(
         &params,
     )
     .await?;
+    concerned(&mut tx, person, register, now).await?;
     tx.remember_act(id, &content).await?;
     tx.note_closing(record.act_id, "RECORD_NON_PROVISION", actor, now)
         .await?;
@@ -136,6 +137,17 @@ pub(super) async fn record(
         reason: "",
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
+}
+
+/// Looks at those again whom a record concerns: towards one requester it concerns nobody else.
+async fn concerned(
+    tx: &mut WriteTx,
+    person: Option<Lookup>,
+    register: Option<Lookup>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let register = register.filter(|_| person.is_none());
+    suppression::look_again(tx, person.as_slice(), register.as_slice(), now).await
 }
 
 /// Whether a record has neither been released nor ended by its time.
@@ -203,7 +215,9 @@ pub(super) async fn end(
             .await?;
         }
     }
-    Ok(pseudonym(keys, row.optional_array(0)?, row.optional_array(1)?))
+    let (person, register) = (row.optional_array(0)?, row.optional_array(1)?);
+    concerned(tx, person, register, now).await?;
+    Ok(pseudonym(keys, person, register))
 }
 
 pub(super) async fn list(

@@ -3,7 +3,7 @@
 
 mod write;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::{
     approval::Opening,
@@ -14,13 +14,14 @@ use common::{
     lines::{LineFault, LoadStart},
     sealing::Place,
     store::{
-        ActError, Change, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_changes, check_rotates,
+        ActError, Change, Database, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx, check_changes,
+        check_rotates,
     },
     terms::{LinkageCode, LinkageHandle, LinkageState},
 };
 use koseki_proto::koseki::common::v1::LineReason;
 
-use super::{Loaded, current_registers, lookups};
+use super::{Loaded, current_registers, lookups, suppression};
 use crate::persons::PersonLine;
 
 pub(super) async fn store(
@@ -42,6 +43,7 @@ pub(super) async fn store(
             batch.write(&mut tx).await?;
             let references = batch.written_references();
             load.add(current_registers::check(&mut tx, keys, references, operator, now).await?);
+            suppression::look_again(&mut tx, &batch.written_persons(), &[], now).await?;
         }
         if let LoadEnd::Stored { forbids, epoch } = load.commit(tx, now).await? {
             return Ok(Loaded {
@@ -79,6 +81,8 @@ struct Batch<'a> {
     /// Whose a reference is.
     owners: HashMap<Lookup, Lookup>,
     linkages: BTreeMap<Lookup, Linkage>,
+    /// Cards that were replaced by others.
+    replaced: ReplacedCards,
     /// Persons whom a non-provision record names.
     recorded: HashSet<Lookup>,
     /// Persons one of whose linkages is suspended.
@@ -94,37 +98,60 @@ impl<'a> Batch<'a> {
         lines: &[PersonLine],
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let mut batch = Self {
-            keys,
-            now,
-            persons: BTreeMap::new(),
-            owners: HashMap::new(),
-            linkages: BTreeMap::new(),
-            recorded: HashSet::new(),
-            suspended: HashSet::new(),
-            closed: Vec::new(),
-        };
         let (mut persons, mut references, mut handles) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut cards, mut new_cards) = (HashSet::new(), HashSet::new());
         for line in lines {
             match line {
                 PersonLine::Person { person_id, members } => {
                     persons.insert(lookups::person(keys, person_id));
                     references.extend(member_lookups(keys, members));
                 }
-                PersonLine::Linkage { code, person_id, .. } => {
+                PersonLine::Linkage {
+                    code,
+                    person_id,
+                    card_key_sha256,
+                    ..
+                } => {
                     persons.insert(lookups::person(keys, person_id));
                     handles.insert(lookups::handle(keys, &code.handle()));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
                 }
                 PersonLine::Confirm { code, .. } => {
                     handles.insert(lookups::handle(keys, &code.handle()));
                 }
-                PersonLine::Rotate { code, new_code, .. } => {
+                PersonLine::Rotate {
+                    code,
+                    new_code,
+                    card_key_sha256,
+                } => {
                     handles.insert(lookups::handle(keys, &code.handle()));
                     handles.insert(lookups::handle(keys, &new_code.handle()));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
+                }
+                PersonLine::ReplaceCard {
+                    code,
+                    card_key_sha256,
+                    new_card_key_sha256,
+                } => {
+                    handles.insert(lookups::handle(keys, &code.handle()));
+                    cards.insert(lookups::card_key(&keys.lookup, card_key_sha256));
+                    new_cards.insert(lookups::card_key(&keys.lookup, new_card_key_sha256));
                 }
             }
         }
-        batch.read_linkages(tx, &handles).await?;
+        cards.extend(&new_cards);
+        let mut batch = Self {
+            keys,
+            now,
+            persons: BTreeMap::new(),
+            owners: HashMap::new(),
+            linkages: BTreeMap::new(),
+            replaced: ReplacedCards::read(tx, &cards).await?,
+            recorded: HashSet::new(),
+            suspended: HashSet::new(),
+            closed: Vec::new(),
+        };
+        batch.read_linkages(tx, &handles, &new_cards).await?;
         batch.read_persons(tx, &persons, &references).await?;
         batch.read_closings(tx).await?;
         Ok(batch)
@@ -146,8 +173,8 @@ impl<'a> Batch<'a> {
                 "SELECT person, {yes} AS recorded FROM non_provision \
                  WHERE released_at IS NULL AND (valid_until IS NULL OR valid_until > {now}) \
                    AND person IN (SELECT value FROM {persons}) \
-                 UNION SELECT person.person, {no} FROM linkage JOIN person ON person.id = linkage.person_id \
-                 WHERE linkage.state = 'SUSPENDED' AND person.person IN (SELECT value FROM {persons})",
+                 UNION SELECT person, {no} FROM linkage \
+                 WHERE state = 'SUSPENDED' AND person IN (SELECT value FROM {persons})",
                 &params,
             )
             .await?;
@@ -162,16 +189,26 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    async fn read_linkages(&mut self, tx: &mut WriteTx, handles: &HashSet<Lookup>) -> Result<(), StoreError> {
+    /// The linkages of the lines, and those that the cards are bound to which are to replace others.
+    async fn read_linkages(
+        &mut self,
+        tx: &mut WriteTx,
+        handles: &HashSet<Lookup>,
+        new_cards: &HashSet<Lookup>,
+    ) -> Result<(), StoreError> {
         if handles.is_empty() {
             return Ok(());
         }
         let rows = tx
             .all(
-                "SELECT handle, sealed_handle, person.person, card_key, state, confirmed_at \
-                 FROM linkage JOIN person ON person.id = linkage.person_id \
-                 WHERE handle IN (SELECT value FROM {handles})",
-                &[("handles", Value::keys(handles.iter().map(Lookup::as_slice)))],
+                "SELECT handle, sealed_handle, person, card_key, state, confirmed_at FROM linkage \
+                 WHERE handle IN ( \
+                    SELECT value FROM {handles} UNION \
+                    SELECT handle FROM linkage WHERE state <> 'REVOKED' AND card_key IN (SELECT value FROM {cards}))",
+                &[
+                    ("handles", Value::keys(handles.iter().map(Lookup::as_slice))),
+                    ("cards", Value::keys(new_cards.iter().map(Lookup::as_slice))),
+                ],
             )
             .await?;
         for row in rows {
@@ -244,6 +281,11 @@ impl<'a> Batch<'a> {
                 new_code,
                 card_key_sha256,
             } => self.rotate(code, new_code, card_key_sha256),
+            PersonLine::ReplaceCard {
+                code,
+                card_key_sha256,
+                new_card_key_sha256,
+            } => self.replace_card(code, card_key_sha256, new_card_key_sha256),
         }
     }
 
@@ -318,6 +360,7 @@ impl<'a> Batch<'a> {
                 let rule = "no other linkage while one of the person's is suspended";
                 return Err(LineFault::new(LineReason::NeedsTwoPersons, "state", rule));
             }
+            self.replaced.check_binds(&card_key, "card_key_sha256")?;
             self.add_linkage(&handle, person, card_key, state)?;
             self.closes(state, person, card_key_sha256);
             return Ok(Change::Added);
@@ -326,10 +369,12 @@ impl<'a> Batch<'a> {
             let rule = "one person for a code, for ever";
             return Err(LineFault::new(LineReason::Duplicate, "linkage_code", rule));
         }
-        if known.state == state && known.card_key == card_key {
+        // A line of before a replacement is stored already.
+        if known.state == state && known.card_key == self.replaced.current(card_key) {
             return Ok(Change::Nothing);
         }
         check_changes(known.state, state)?;
+        self.replaced.check_binds(&card_key, "card_key_sha256")?;
         known.state = state;
         known.card_key = card_key;
         known.confirmed_at = self.now;
@@ -408,8 +453,9 @@ impl<'a> Batch<'a> {
             .cloned()
             .ok_or_else(unknown_code)?;
         if let Some(new) = self.linkages.get(&lookups::handle(self.keys, &new_code.handle())) {
-            let done =
-                new.person == old.person && new.card_key == card_key && old.state == LinkageState::Revoked;
+            let done = new.person == old.person
+                && new.card_key == self.replaced.current(card_key)
+                && old.state == LinkageState::Revoked;
             let rule = "a code that was never used";
             return match done {
                 true => Ok(Change::Nothing),
@@ -417,12 +463,42 @@ impl<'a> Batch<'a> {
             };
         }
         check_rotates(old.state)?;
+        self.replaced.check_binds(&card_key, "card_key_sha256")?;
         self.add_linkage(&new_code.handle(), old.person, card_key, LinkageState::Active)?;
         if let Some(old) = self.linkages.get_mut(&lookups::handle(self.keys, &code.handle())) {
             old.state = LinkageState::Revoked;
             old.written = true;
         }
         Ok(self.change(true, &old.person))
+    }
+
+    fn replace_card(
+        &mut self,
+        code: &LinkageCode,
+        card_key_sha256: &[u8; 32],
+        new_card_key_sha256: &[u8; 32],
+    ) -> Result<Change, LineFault> {
+        let lookup = lookups::handle(self.keys, &code.handle());
+        let old = lookups::card_key(&self.keys.lookup, card_key_sha256);
+        let new = lookups::card_key(&self.keys.lookup, new_card_key_sha256);
+        let known = self.linkages.get(&lookup).ok_or_else(unknown_code)?;
+        if !self.replaced.is_to_be_done(known.card_key, old, new)? {
+            return Ok(Change::Nothing);
+        }
+        check_rotates(known.state)?;
+        let bound = |other: &Linkage| other.card_key == new && other.state != LinkageState::Revoked;
+        if self.linkages.values().any(bound) {
+            let rule = "a card that no other linkage is bound to";
+            return Err(LineFault::new(LineReason::Duplicate, "new_card_key_sha256", rule));
+        }
+        let person = known.person;
+        if let Some(linkage) = self.linkages.get_mut(&lookup) {
+            linkage.card_key = new;
+            linkage.confirmed_at = self.now;
+            linkage.written = true;
+        }
+        self.replaced.replace(old, new);
+        Ok(self.change(true, &person))
     }
 
     /// What a change about a person means: what was known before may have allowed more.
@@ -451,7 +527,18 @@ impl<'a> Batch<'a> {
         if !linkages.is_empty() {
             write::linkages(tx, &linkages).await?;
         }
-        Ok(())
+        self.replaced.write(tx).await
+    }
+
+    /// Persons who were written, and those of linkages that were.
+    fn written_persons(&self) -> Vec<Lookup> {
+        let persons = self.persons.iter().filter(|(_, person)| person.written);
+        let linkages = self.linkages.values().filter(|linkage| linkage.written);
+        let all: BTreeSet<Lookup> = persons
+            .map(|(person, _)| *person)
+            .chain(linkages.map(|linkage| linkage.person))
+            .collect();
+        all.into_iter().collect()
     }
 
     fn written_references(&self) -> Vec<Lookup> {
@@ -488,8 +575,7 @@ pub(super) async fn reactivate(
     let card_key = lookups::card_key(&keys.lookup, card_key_sha256);
     let rows = tx
         .all(
-            "SELECT person.person FROM linkage JOIN person ON person.id = linkage.person_id \
-             WHERE card_key = {card_key} AND state = 'SUSPENDED'",
+            "SELECT person FROM linkage WHERE card_key = {card_key} AND state = 'SUSPENDED'",
             &[("card_key", (&card_key).into())],
         )
         .await?;

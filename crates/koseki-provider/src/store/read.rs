@@ -17,8 +17,8 @@ use crate::{
 pub const READ: &str = "\
     WITH linked AS ( \
         SELECT asked.at AS at, linkage.state AS state, linkage.confirmed_at AS confirmed_at, \
-               linkage.card_key AS card_key, person.id AS person_id, person.person AS person \
-        FROM {asked} JOIN linkage ON linkage.handle = asked.value JOIN person ON person.id = linkage.person_id \
+               linkage.card_key AS card_key, linkage.person_id AS person_id, linkage.person AS person \
+        FROM {asked} JOIN linkage ON linkage.handle = asked.value \
     ), entered AS ( \
         SELECT linked.at AS at, register_copy.key AS key, register_copy.body AS body, kind, medium, \
                municipality_code, revision, received_at, member.position AS position, in_motion, removed \

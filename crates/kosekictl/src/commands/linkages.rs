@@ -85,7 +85,7 @@ fn closes(state: LinkageState) -> bool {
 fn judge_registry(line: &[u8]) -> std::result::Result<bool, LineFault> {
     Ok(match persons::parse_line(line)? {
         PersonLine::Linkage { state, .. } => closes(state),
-        PersonLine::Rotate { .. } => true,
+        PersonLine::Rotate { .. } | PersonLine::ReplaceCard { .. } => true,
         PersonLine::Person { .. } | PersonLine::Confirm { .. } => false,
     })
 }
@@ -93,7 +93,7 @@ fn judge_registry(line: &[u8]) -> std::result::Result<bool, LineFault> {
 fn judge_portal(line: &[u8]) -> std::result::Result<bool, LineFault> {
     Ok(match linkage::parse_line(line)? {
         LinkageLine::Linkage { state, .. } => closes(state),
-        LinkageLine::Rotate { .. } => true,
+        LinkageLine::Rotate { .. } | LinkageLine::ReplaceCard { .. } => true,
         LinkageLine::Confirm { .. } => false,
     })
 }

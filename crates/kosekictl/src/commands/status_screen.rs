@@ -5,9 +5,9 @@ use data_encoding::HEXLOWER;
 use koseki_proto::{
     koseki::{
         admin::v1::{GatewaySeen, GetStatusResponse as RegistryStatus},
-        common::v1::{CertificateStatus, PolicyStatus, SideStatus},
+        common::v1::{CertificateStatus, PolicyStatus, RevocationListStatus, SideStatus},
     },
-    portal::admin::v1::{GetStatusResponse as PortalStatus, ProviderSeen, RevocationListStatus},
+    portal::admin::v1::{GetStatusResponse as PortalStatus, ProviderSeen, SuppressionFeedStatus},
 };
 use serde_json::{Map, Value, json};
 
@@ -99,7 +99,7 @@ pub(super) fn portal(told: &PortalStatus, now: Timestamp) -> Screen {
         ),
     };
     layout.add("registry side", provider, "provider", seen.map(document).into());
-    layout.revocation_lists(&told.revocation_lists);
+    layout.suppression_feed(told.suppression_feed.as_ref());
     layout.screen("portal", &side)
 }
 
@@ -148,6 +148,7 @@ impl Layout {
             "log",
             json!({"size": log.size, "bundles": log.bundles}),
         );
+        layout.revocation_lists(&side.revocation_lists);
         layout.alarms(side);
         layout.add(
             "waiting",
@@ -251,6 +252,18 @@ impl Layout {
         self.add("alarms", text, "alarms", documents.collect());
     }
 
+    fn suppression_feed(&mut self, feed: Option<&SuppressionFeedStatus>) {
+        let text = match feed {
+            None => {
+                self.findings.push("there is no suppression feed".to_owned());
+                "NONE".to_owned()
+            }
+            Some(feed) => format!("{} ms old, sequence {}", feed.age_ms, feed.sequence),
+        };
+        let value = feed.map(|feed| json!({"sequence": feed.sequence, "age_ms": feed.age_ms}));
+        self.add("suppression feed", text, "suppression_feed", value.into());
+    }
+
     fn revocation_lists(&mut self, lists: &[RevocationListStatus]) {
         let mut texts = Vec::new();
         let mut documents = Vec::new();
@@ -259,15 +272,25 @@ impl Layout {
             let age = issued.map_or("-".to_owned(), |at| moment::age(self.now.since(at)));
             let next = moment::read(list.next_update.as_ref());
             let overdue = next.is_some_and(|next| next < self.now);
-            if overdue {
-                self.findings.push("a revocation list is out of date".to_owned());
+            if !list.fresh {
+                let finding = format!("the revocation list {} is out of date", list.number);
+                self.findings.push(finding);
             }
             let due = if overdue { "was due" } else { "next" };
             let next = moment::text(list.next_update.as_ref());
-            texts.push(format!("{age} old, {due} {next}"));
+            texts.push(format!(
+                "{} of root {}: {} revoked, {age} old, {due} {next}",
+                list.number,
+                short(&list.issuer_key_sha256),
+                list.revoked
+            ));
             documents.push(json!({
                 "this_update": moment::json(list.this_update.as_ref()),
                 "next_update": moment::json(list.next_update.as_ref()),
+                "issuer_key_sha256": HEXLOWER.encode(&list.issuer_key_sha256),
+                "number": list.number,
+                "revoked": list.revoked,
+                "fresh": list.fresh,
                 "overdue": overdue,
             }));
         }

@@ -14,9 +14,10 @@ CREATE TABLE account (
     made_at    BIGINT  NOT NULL
 );
 
--- A certificate leads to an account; its serial number changes with every reissue.
+-- A card leads to an account, by the key of its certificate, to which linkages and blocks are bound as well. A reissued card
+-- has another certificate and another key: an operator binds it to the account of the card that it replaces.
 CREATE TABLE card (
-    card       BYTEA   PRIMARY KEY,
+    card_key   BYTEA   PRIMARY KEY,
     account_id BIGINT  NOT NULL REFERENCES account (id)
 );
 
@@ -34,19 +35,26 @@ CREATE TABLE session (
     last_used_at  BIGINT  NOT NULL,
     ended         BOOLEAN NOT NULL
 );
-CREATE INDEX session_logged_in_at ON session (logged_in_at);
+CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
+CREATE INDEX session_card_key ON session (card_key);
+CREATE INDEX session_account ON session (account_id) WHERE NOT ended;
 
 CREATE TABLE consent (
     id          BYTEA   PRIMARY KEY,
     account_id  BIGINT  NOT NULL REFERENCES account (id),
     kind        BIGINT  NOT NULL,
     text_sha256 BYTEA   NOT NULL,
+    language    TEXT    NOT NULL,
     given_at    BIGINT  NOT NULL,
     expires_at  BIGINT  NOT NULL,
     one_time    BOOLEAN NOT NULL,
-    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
+    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN')),
+    -- When it was withdrawn.
+    withdrawn_at BIGINT
 );
 CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+CREATE INDEX consent_expires_at ON consent (expires_at);
+CREATE INDEX consent_of ON consent (account_id, given_at, id);
 
 CREATE TABLE linkage (
     code         BYTEA   PRIMARY KEY,
@@ -63,13 +71,39 @@ CREATE TABLE block (
     since    BIGINT  NOT NULL
 );
 
+-- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
+-- account is the pseudonym that stands in the entries; items has bit n for the item of that number.
+CREATE TABLE provision_record (
+    log         TEXT    NOT NULL,
+    entry_index BIGINT  NOT NULL,
+    account     BYTEA   NOT NULL,
+    at          BIGINT  NOT NULL,
+    request_id  TEXT    NOT NULL,
+    kind        BIGINT  NOT NULL,
+    procedure   TEXT    NOT NULL,
+    outcome     BIGINT  NOT NULL,
+    reason      TEXT    NOT NULL,
+    items       BIGINT  NOT NULL,
+    frontend    TEXT    NOT NULL,
+    PRIMARY KEY (log, entry_index)
+);
+CREATE INDEX provision_record_of ON provision_record (account, at, log, entry_index);
+CREATE INDEX provision_record_at ON provision_record (at);
+
+-- How many bundles of each log are in it.
+CREATE TABLE indexed_log (
+    log     TEXT    PRIMARY KEY,
+    bundles BIGINT  NOT NULL
+);
+
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, log_head, closing, proposal TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
-GRANT SELECT, INSERT ON account, card TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON session, consent, linkage TO portal_gateway_service;
-GRANT SELECT, INSERT, DELETE ON challenge, block TO portal_gateway_service;
+GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge TO portal_gateway_service;
+GRANT SELECT, INSERT, DELETE ON block, provision_record TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;

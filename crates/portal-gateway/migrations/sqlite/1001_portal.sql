@@ -14,9 +14,10 @@ CREATE TABLE account (
     made_at    INTEGER NOT NULL
 ) STRICT;
 
--- A certificate leads to an account; its serial number changes with every reissue.
+-- A card leads to an account, by the key of its certificate, to which linkages and blocks are bound as well. A reissued card
+-- has another certificate and another key: an operator binds it to the account of the card that it replaces.
 CREATE TABLE card (
-    card       BLOB    PRIMARY KEY,
+    card_key   BLOB    PRIMARY KEY,
     account_id INTEGER NOT NULL REFERENCES account (id)
 ) STRICT, WITHOUT ROWID;
 
@@ -34,19 +35,26 @@ CREATE TABLE session (
     last_used_at  INTEGER NOT NULL,
     ended         INTEGER NOT NULL CHECK (ended IN (0, 1))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX session_logged_in_at ON session (logged_in_at);
+CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
+CREATE INDEX session_card_key ON session (card_key);
+CREATE INDEX session_account ON session (account_id) WHERE NOT ended;
 
 CREATE TABLE consent (
     id          BLOB    PRIMARY KEY,
     account_id  INTEGER NOT NULL REFERENCES account (id),
     kind        INTEGER NOT NULL,
     text_sha256 BLOB    NOT NULL,
+    language    TEXT    NOT NULL,
     given_at    INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL,
     one_time    INTEGER NOT NULL CHECK (one_time IN (0, 1)),
-    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN'))
+    state       TEXT    NOT NULL CHECK (state IN ('GIVEN', 'SPENT', 'WITHDRAWN')),
+    -- When it was withdrawn.
+    withdrawn_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX consent_given ON consent (account_id, kind) WHERE state = 'GIVEN';
+CREATE INDEX consent_expires_at ON consent (expires_at);
+CREATE INDEX consent_of ON consent (account_id, given_at, id);
 
 CREATE TABLE linkage (
     code         BLOB    PRIMARY KEY,
@@ -61,4 +69,29 @@ CREATE UNIQUE INDEX linkage_card_key ON linkage (card_key) WHERE state <> 'REVOK
 CREATE TABLE block (
     card_key BLOB    PRIMARY KEY,
     since    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
+-- account is the pseudonym that stands in the entries; items has bit n for the item of that number.
+CREATE TABLE provision_record (
+    log         TEXT    NOT NULL,
+    entry_index INTEGER NOT NULL,
+    account     BLOB    NOT NULL,
+    at          INTEGER NOT NULL,
+    request_id  TEXT    NOT NULL,
+    kind        INTEGER NOT NULL,
+    procedure   TEXT    NOT NULL,
+    outcome     INTEGER NOT NULL,
+    reason      TEXT    NOT NULL,
+    items       INTEGER NOT NULL,
+    frontend    TEXT    NOT NULL,
+    PRIMARY KEY (log, entry_index)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX provision_record_of ON provision_record (account, at, log, entry_index);
+CREATE INDEX provision_record_at ON provision_record (at);
+
+-- How many bundles of each log are in it.
+CREATE TABLE indexed_log (
+    log     TEXT    PRIMARY KEY,
+    bundles INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,5 +1,5 @@
 use common::{
-    cards::Cards,
+    card::RevocationLists,
     clock::Timestamp,
     policy::Policy,
     refusal::Reason,
@@ -8,7 +8,7 @@ use common::{
 };
 
 use super::{ConsentFacts, Consented, LinkageFacts, Linked, LoggedIn, NotSuppressed, SessionFacts};
-use crate::provision::Asked;
+use crate::{provision::Asked, suppression::Suppressions};
 
 /// Everything in the store that could forbid one request.
 #[derive(Default)]
@@ -27,10 +27,12 @@ pub struct Guards {
 pub struct Conditions<'a> {
     /// The policy in force.
     pub policy: &'a Policy,
-    /// Roots and revocation lists.
-    pub cards: &'a Cards,
+    /// The cards' revocation lists that count.
+    pub lists: RevocationLists,
     /// Kinds that are suspended at this side.
     pub suspensions: Suspensions,
+    /// What the registry side has stopped altogether; `None` when that is not known for certain.
+    pub suppressions: Option<Suppressions>,
     /// This moment.
     pub now: Timestamp,
 }
@@ -116,8 +118,13 @@ pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cle
     match for_the_caller(asked, guards, conditions) {
         Err(reason) => Cleared::Refused(reason),
         Ok((logged_in, consented)) => {
+            // Who is stopped is not known: nobody is provided for, linked or not (I4, I6).
+            let Some(suppressions) = &conditions.suppressions else {
+                return Cleared::Refused(Reason::Unavailable);
+            };
             let linked = Linked::check(guards.linkage.as_ref(), conditions);
-            match (NotSuppressed::check(guards.blocked), linked) {
+            let code = linked.as_ref().ok().map(|linked| &linked.0);
+            match (NotSuppressed::check(guards.blocked, code, suppressions), linked) {
                 (Ok(not_suppressed), Ok(linked)) => {
                     Cleared::Clear(Clearance::new(logged_in, consented, linked, not_suppressed))
                 }

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use common::{clock::Timestamp, refusal::Reason};
+use common::{
+    card::RevocationLists, clock::Timestamp, identity::PeerIdentity, policy::LoginPolicy, refusal::Reason,
+};
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use super::Conditions;
@@ -45,15 +47,31 @@ pub enum KeptProof {
 impl SessionFacts {
     /// Whether the session is open, for the frontend that asks, at this moment.
     pub fn is_open(&self, asked: &Asked, conditions: &Conditions<'_>) -> bool {
-        let login = &conditions.policy.login;
+        self.is_open_for(&asked.peer, &conditions.policy.login, conditions.now)
+    }
+
+    /// Whether the session is open for a frontend.
+    pub fn is_open_for(&self, frontend: &PeerIdentity, login: &LoginPolicy, now: Timestamp) -> bool {
         let (absolute, idle) = (
             Duration::from_secs(login.session_seconds),
             Duration::from_secs(login.session_idle_seconds),
         );
         !self.ended
-            && self.frontend == asked.peer.name()
-            && conditions.now <= self.logged_in_at.after(absolute)
-            && conditions.now <= self.last_used_at.after(idle)
+            && self.frontend == frontend.name()
+            && now <= self.logged_in_at.after(absolute)
+            && now <= self.last_used_at.after(idle)
+    }
+
+    /// Whether the certificate of the session's card is valid and not revoked by these lists.
+    pub fn check_card(
+        &self,
+        lists: &RevocationLists,
+        login: &LoginPolicy,
+        now: Timestamp,
+    ) -> Result<(), Reason> {
+        let serial = self.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        let max_age = login.crl_max_age();
+        Ok(lists.check(&self.card_issuer, serial, self.card_expires, now, max_age)?)
     }
 }
 
@@ -75,13 +93,10 @@ impl LoggedIn {
         let session = session
             .filter(|session| session.is_open(asked, conditions))
             .ok_or(Reason::SessionInvalid)?;
-        let serial = session.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        session.check_card(&conditions.lists, &conditions.policy.login, conditions.now)?;
         if matches!(session.proof, KeptProof::Unreadable) {
             return Err(Reason::Unavailable);
         }
-        conditions
-            .cards
-            .check(&session.card_issuer, serial, session.card_expires)?;
         Ok(Self {
             at: session.logged_in_at,
             proof_sha256: session.proof_sha256,

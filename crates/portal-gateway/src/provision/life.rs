@@ -4,12 +4,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    card::RevocationLists,
     cards::Cards,
     clock::Clock,
     eligibility::Signer,
     keyring::PseudonymKey,
     policy::{Policies, Policy},
     refusal::Reason,
+    suspension::Suspensions,
 };
 use koseki_proto::koseki::linkage::v1::ProvideCopyInfoResponse;
 use tonic::Status;
@@ -23,6 +25,7 @@ use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
     store::GatewayStore,
+    suppression::Replica,
 };
 
 /// Provides copy information.
@@ -39,6 +42,8 @@ pub struct Provision {
     pub cards: Arc<Cards>,
     /// The line to the registry side.
     pub provider: Arc<ProviderLink>,
+    /// What the registry side has stopped altogether.
+    pub suppressions: Arc<Replica>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
@@ -70,7 +75,7 @@ impl Provision {
             None => Vec::new(),
         };
         let (suspensions, mut guards) = self.store.read(asked, &unproven).await?;
-        let conditions = self.conditions(policy, suspensions);
+        let conditions = self.conditions(policy, suspensions, self.cards.lists());
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &mut Guards)| {
@@ -164,12 +169,14 @@ impl Provision {
     pub(super) fn conditions<'a>(
         &'a self,
         policy: &'a Policy,
-        suspensions: common::suspension::Suspensions,
+        suspensions: Suspensions,
+        lists: RevocationLists,
     ) -> Conditions<'a> {
         Conditions {
             policy,
-            cards: &self.cards,
+            lists,
             suspensions,
+            suppressions: self.suppressions.current(),
             now: self.clock.now(),
         }
     }

@@ -14,7 +14,7 @@ use super::{
     Asked, Outcome, Provision, Verdict,
     forward::{Answer, Answered},
 };
-use crate::conditions::{Clearance, Cleared, Conditions, Guards, clear};
+use crate::conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
@@ -49,7 +49,9 @@ impl Provision {
         }
         let mut fresh = gate.use_request_ids(asked, now).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
-        let conditions = self.conditions(policy, suspensions);
+        // By the lists that are recorded here, not by those that this instance happens to hold.
+        let lists = self.cards.behind_gate(gate.list_numbers()?);
+        let conditions = self.conditions(policy, suspensions, lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
@@ -71,7 +73,10 @@ impl Provision {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
-                Decision::refused(Reason::RequestIdUsed)
+                Decision {
+                    account: guards.session.as_ref().map(|session| session.account),
+                    ..Decision::refused(Reason::RequestIdUsed)
+                }
             };
             decided.push(decision);
         }
@@ -79,6 +84,13 @@ impl Provision {
         let spent = gate.spend(one_time).await?;
         spend(&mut decided, spent);
         gate.touch(used, now).await?;
+        let ended = asked
+            .iter()
+            .zip(&decided)
+            .filter(|(_, decision)| decision.ends_session())
+            .map(|(asked, _)| asked.session)
+            .collect();
+        gate.end_sessions(ended).await?;
 
         let entry = |(asked, decision): (&Asked, &Decision)| {
             ProvisionEntry {
@@ -86,6 +98,11 @@ impl Provision {
                 kind: asked.kind,
                 procedure: &asked.procedure,
                 outcome: decision.recorded(),
+                reason: decision.reason(),
+                items: policy
+                    .provision(asked.kind, &asked.procedure)
+                    .filter(|_| decision.reason().is_none())
+                    .map(|provision| &provision.items),
                 cause: decision.cause,
                 subject: decision
                     .account
@@ -122,7 +139,7 @@ impl Provision {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
                 Cleared::Clear(_) | Cleared::Cover { .. } => {
-                    Decision::not_provided(cause.unwrap_or("REGISTRY_SIDE"))
+                    Decision::not_provided(cause.unwrap_or(NotSuppressed::OF_THE_REGISTRY_SIDE))
                 }
             },
             Answer::Provided(info, forwarded) => {
@@ -192,6 +209,19 @@ impl Decision {
     /// The one-time consent that releasing this uses up.
     fn spends(&self) -> Option<[u8; 16]> {
         self.clearance.as_ref()?.spends()
+    }
+
+    /// Whether the session ends with this: its card counts no more.
+    fn ends_session(&self) -> bool {
+        matches!(self.reason(), Some(Reason::CardRevoked | Reason::CardExpired))
+    }
+
+    /// The reason of a refusal.
+    fn reason(&self) -> Option<Reason> {
+        match self.verdict {
+            Verdict::Provided(_) => None,
+            Verdict::Refused(reason) => Some(reason),
+        }
     }
 
     fn recorded(&self) -> Recorded {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use common::{
     approval::Opening,
     card::Card,
+    cards::Cards,
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
@@ -18,41 +19,43 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
 use super::{
-    Block, NewConsent, RequesterError, SessionBounds, lookups,
+    Block, NewConsent, NotOpened, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups,
     lookups::{proof_place, serial_place},
 };
 use crate::conditions::ConsentFacts;
 
-fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
+pub(super) fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
     keys.pseudonym.pseudonym("account", &account.to_be_bytes())
 }
 
 pub(super) async fn open_session(
     database: &Database,
     token_sha256: [u8; 32],
-    card: &Card,
+    (card, cards): (&Card, &Cards),
     proof: &LoginProof,
     frontend: &PeerIdentity,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
-    let certificate = database.keys.lookup.lookup("card", &[&card.id]);
-    let account = account_of_card(&mut tx, &certificate, now).await?;
+    // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
+    // that list.
+    let lists = cards.behind_gate(tx.list_numbers()?);
+    cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
+    let card_key = lookups::card_key(&database.keys, &card.public_key_sha256);
+    let account = bound_cards::account(&mut tx, &card_key, now).await?;
     let params = [
         ("token", (&token_sha256).into()),
         ("account", account.into()),
         ("frontend", frontend.name().into()),
-        (
-            "card_key",
-            (&lookups::card_key(&database.keys, &card.public_key_sha256)).into(),
-        ),
+        ("card_key", (&card_key).into()),
         ("issuer", card.issuer.as_slice().into()),
         (
             "serial",
             database
                 .keys
                 .sealer
-                .seal(serial_place(&token_sha256), &card.serial)?
+                .seal(serial_place(&token_sha256), &card.serial)
+                .map_err(StoreError::from)?
                 .into(),
         ),
         ("proof_sha256", (&login_proof::sha256(proof)).into()),
@@ -61,7 +64,8 @@ pub(super) async fn open_session(
             database
                 .keys
                 .sealer
-                .seal(proof_place(&token_sha256), &proof.encode_to_vec())?
+                .seal(proof_place(&token_sha256), &proof.encode_to_vec())
+                .map_err(StoreError::from)?
                 .into(),
         ),
         ("expires", card.not_after.unix_ms().into()),
@@ -76,6 +80,7 @@ pub(super) async fn open_session(
         &params,
     )
     .await?;
+    end_oldest_sessions(&mut tx, account).await?;
     let entry = ordinary_act(
         "LOGIN",
         frontend,
@@ -87,26 +92,59 @@ pub(super) async fn open_session(
     Ok(())
 }
 
-/// The account that a card leads to; an unknown card gets one.
-async fn account_of_card(tx: &mut WriteTx, card: &[u8; 32], now: Timestamp) -> Result<i64, StoreError> {
-    let find = "SELECT account_id FROM card WHERE card = {card}";
-    if let Some(row) = tx.optional(find, &[("card", card.into())]).await? {
-        return row.int(0);
-    }
-    let account = tx
-        .one(
-            "INSERT INTO account (made_at) VALUES ({now}) RETURNING id",
-            &[("now", now.unix_ms().into())],
+/// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
+/// not end a session whose token is lost.
+const MAX_SESSIONS: i64 = 16;
+
+/// Ends the oldest sessions of an account that has too many.
+async fn end_oldest_sessions(tx: &mut WriteTx, account: i64) -> Result<(), StoreError> {
+    let rows = tx
+        .all(
+            "SELECT token FROM session WHERE account_id = {account} AND NOT ended \
+             ORDER BY logged_in_at DESC, token LIMIT 1000 OFFSET {most}",
+            &[("account", account.into()), ("most", MAX_SESSIONS.into())],
         )
-        .await?
-        .int(0)?;
-    // Another instance may be giving it an account at the same time: the first one holds, and the other stays unused.
-    tx.execute(
-        "INSERT INTO card (card, account_id) VALUES ({card}, {account}) ON CONFLICT DO NOTHING",
-        &[("card", card.into()), ("account", account.into())],
-    )
-    .await?;
-    tx.one(find, &[("card", card.into())]).await?.int(0)
+        .await?;
+    if !rows.is_empty() {
+        let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
+        end_tokens(tx, &tokens).await?;
+    }
+    Ok(())
+}
+
+/// Ends sessions whose card does not count any more, which forbids nothing that was not forbidden before.
+pub(super) async fn end_sessions(
+    database: &Database,
+    tokens: &[[u8; 32]],
+    own: &PeerIdentity,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut tx = database.begin(Access::Ordinary).await?;
+    let ended = end_tokens(&mut tx, tokens).await?;
+    if ended > 0 {
+        let entry = ordinary_act("END_SESSIONS", own, ended, None, "");
+        let _ = tx.commit(vec![entry], now).await?;
+    }
+    Ok(ended)
+}
+
+/// Ends the sessions of these tokens; how many it were. Several instances write: each locks its rows in one order.
+pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<u64, StoreError> {
+    let params = [
+        ("yes", true.into()),
+        ("sessions", Value::keys(tokens.iter().map(<[u8; 32]>::as_slice))),
+    ];
+    let sql = match tx.connection() {
+        Connection::Sqlite(_) => {
+            "UPDATE session SET ended = {yes} WHERE NOT ended AND token IN (SELECT value FROM {sessions})"
+        }
+        Connection::Postgres(_) => {
+            "UPDATE session SET ended = {yes} WHERE NOT ended \
+             AND token IN (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
+                           ORDER BY token FOR NO KEY UPDATE)"
+        }
+    };
+    tx.execute(sql, &params).await
 }
 
 pub(super) async fn end_session(
@@ -161,7 +199,7 @@ pub(super) async fn grant_consent(
     bounds: SessionBounds,
     frontend: &PeerIdentity,
     now: Timestamp,
-) -> Result<(), RequesterError> {
+) -> Result<i64, RequesterError> {
     let mut tx = database.begin(Access::Ordinary).await?;
     let account = account_of(&mut tx, token_sha256, bounds, frontend, now).await?;
     let kind = i32::from(new.kind.to_proto());
@@ -193,20 +231,21 @@ pub(super) async fn grant_consent(
         ("account", account.into()),
         ("kind", kind.into()),
         ("text", (&text_sha256).into()),
+        ("language", new.language.into()),
         ("given", given_at.unix_ms().into()),
         ("expires", expires_at.unix_ms().into()),
         ("one_time", one_time.into()),
     ];
     tx.execute(
-        "INSERT INTO consent (id, account_id, kind, text_sha256, given_at, expires_at, one_time, state) \
-         VALUES ({id}, {account}, {kind}, {text}, {given}, {expires}, {one_time}, 'GIVEN')",
+        "INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state) \
+         VALUES ({id}, {account}, {kind}, {text}, {language}, {given}, {expires}, {one_time}, 'GIVEN')",
         &params,
     )
     .await?;
     let pseudonym = account_pseudonym(&database.keys, account);
     let entry = ordinary_act("GRANT_CONSENT", frontend, 0, Some(pseudonym), &id.to_string());
     let _ = tx.commit(vec![entry], now).await?;
-    Ok(())
+    Ok(account)
 }
 
 pub(super) async fn withdraw_consent(
@@ -244,8 +283,8 @@ pub(super) async fn withdraw_consent(
         return Ok(());
     }
     tx.execute(
-        "UPDATE consent SET state = 'WITHDRAWN' WHERE id = {id}",
-        &[("id", consent.as_bytes().into())],
+        "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} WHERE id = {id}",
+        &[("id", consent.as_bytes().into()), ("now", now.unix_ms().into())],
     )
     .await?;
     tx.advance_epoch().await?;
@@ -290,6 +329,13 @@ const USE_SESSION: &str = concat!(
     " RETURNING account_id"
 );
 
+/// The same, with the card that opened it.
+const USE_SESSION_OF_CARD: &str = concat!(
+    "UPDATE session SET last_used_at = {now} WHERE ",
+    is_open!(),
+    " RETURNING account_id, card_key"
+);
+
 fn session_params(
     token_sha256: &[u8; 32],
     bounds: SessionBounds,
@@ -317,6 +363,32 @@ async fn account_of(
     let params = session_params(&token_sha256, bounds, frontend, now);
     let row = tx.optional(USE_SESSION, &params).await?;
     Ok(row.ok_or(RequesterError::Session)?.int(0)?)
+}
+
+/// Who has an open session; it counts as used now.
+pub(super) async fn use_session(
+    database: &Database,
+    token_sha256: [u8; 32],
+    bounds: SessionBounds,
+    frontend: &PeerIdentity,
+    now: Timestamp,
+) -> Result<UsedSession, RequesterError> {
+    let mut tx = database.begin(Access::Ungated).await?;
+    let params = session_params(&token_sha256, bounds, frontend, now);
+    let row = tx.optional(USE_SESSION_OF_CARD, &params).await?;
+    let row = row.ok_or(RequesterError::Session)?;
+    let blocked = tx
+        .one(
+            "SELECT EXISTS (SELECT 1 FROM block WHERE card_key = {card})",
+            &[("card", row.bytes(1)?.into())],
+        )
+        .await?
+        .bool(0)?;
+    tx.commit_unrecorded().await?;
+    Ok(UsedSession {
+        account: row.int(0)?,
+        blocked,
+    })
 }
 
 pub(super) async fn set_block(
@@ -350,7 +422,7 @@ pub(super) async fn set_block(
     let known = tx
         .one(
             "SELECT EXISTS (SELECT 1 FROM linkage WHERE card_key = {card}) \
-                 OR EXISTS (SELECT 1 FROM session WHERE card_key = {card})",
+                 OR EXISTS (SELECT 1 FROM card WHERE card_key = {card})",
             &[("card", (&card_key).into())],
         )
         .await?
@@ -364,6 +436,7 @@ pub(super) async fn set_block(
         &[("card", (&card_key).into()), ("now", now.unix_ms().into())],
     )
     .await?;
+    bound_cards::end_sessions(&mut tx, &[&card_key]).await?;
     let target = Opening::LiftBlock(block.card_key_sha256).target(&database.keys.lookup);
     tx.void_proposals(&target).await?;
     tx.note_closing(block.act_id, "SET_BLOCK", operator, now).await?;

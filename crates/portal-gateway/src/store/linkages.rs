@@ -10,14 +10,17 @@ use common::{
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart, Outcome},
     store::{
-        ActError, Change, Column, Database, Load, LoadEnd, StoreError, Value, WriteTx, check_changes,
-        check_rotates, table,
+        ActError, Change, Column, Database, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx,
+        check_changes, check_rotates, table,
     },
     terms::{LinkageCode, LinkageState},
 };
 use koseki_proto::koseki::common::v1::LineReason;
 
-use super::lookups;
+use super::{
+    cards::{self, CardMove},
+    lookups,
+};
 use crate::linkage::LinkageLine;
 
 pub(super) async fn store(
@@ -59,6 +62,10 @@ struct Batch<'a> {
     linkages: HashMap<Lookup, Linkage>,
     /// The linkage of a card that is not revoked.
     of_card: HashMap<Lookup, Lookup>,
+    /// Cards that were replaced by others.
+    replaced: ReplacedCards,
+    /// Cards from which a linkage went over to another, in order.
+    moved: Vec<CardMove>,
     /// What was changed, in order.
     changed: Vec<Lookup>,
     /// What a change closes: proposals to open it are void.
@@ -72,19 +79,21 @@ impl<'a> Batch<'a> {
         lines: &[LinkageLine],
         now: Timestamp,
     ) -> Result<Self, StoreError> {
+        let (mut codes, mut cards) = (HashSet::new(), HashSet::new());
+        for line in lines {
+            codes.extend(line.codes().map(|code| lookups::code(keys, code)));
+            cards.extend(line.cards().map(|card| lookups::card_key(keys, card)));
+        }
         let mut batch = Self {
             keys,
             now,
             linkages: HashMap::new(),
             of_card: HashMap::new(),
+            replaced: ReplacedCards::read(tx, &cards).await?,
+            moved: Vec::new(),
             changed: Vec::new(),
             closed: Vec::new(),
         };
-        let (mut codes, mut cards) = (HashSet::new(), HashSet::new());
-        for line in lines {
-            codes.extend(line.codes().map(|code| lookups::code(keys, code)));
-            cards.extend(line.card_key_sha256().map(|card| lookups::card_key(keys, card)));
-        }
         let params = [
             ("codes", Value::keys(codes.iter().map(Lookup::as_slice))),
             ("cards", Value::keys(cards.iter().map(Lookup::as_slice))),
@@ -126,6 +135,11 @@ impl<'a> Batch<'a> {
                 new_code,
                 card_key_sha256,
             } => self.rotate(code, new_code, card_key_sha256),
+            LinkageLine::ReplaceCard {
+                code,
+                card_key_sha256,
+                new_card_key_sha256,
+            } => self.replace_card(code, card_key_sha256, new_card_key_sha256),
         }
     }
 
@@ -138,22 +152,29 @@ impl<'a> Batch<'a> {
         let lookup = lookups::code(self.keys, code);
         let card_key = lookups::card_key(self.keys, card_key_sha256);
         let known = self.linkages.get(&lookup);
-        match known.map(|known| (known.state, known.card_key == card_key)) {
+        // A line of before a replacement is stored already.
+        let current = self.replaced.current(card_key);
+        match known.map(|known| (known.state, known.card_key == current)) {
             Some((known, true)) if known == state => return Ok(Change::Nothing),
             Some((known, _)) => check_changes(known, state)?,
             None => {}
         }
+        self.replaced.check_binds(&card_key, "card_key_sha256")?;
         let taken = self.of_card.get(&card_key).is_some_and(|other| *other != lookup);
         if taken && state != LinkageState::Revoked {
             let rule = "a card has one linkage that is not revoked at most";
             return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
         }
-        let change = match known {
+        let from = known.map(|known| known.card_key);
+        let change = match &from {
             // What is forbidden from now on is what the card so far led to.
-            Some(known) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &known.card_key)),
+            Some(from) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", from)),
             None => Change::Added,
         };
         self.put(code, lookup, card_key, state)?;
+        if let Some(from) = from {
+            self.goes_over(from, card_key_sha256, false);
+        }
         if state != LinkageState::Active {
             self.closed
                 .push(Opening::ReactivateLinkage(*card_key_sha256).target(&self.keys.lookup));
@@ -214,7 +235,7 @@ impl<'a> Batch<'a> {
         let card_key = lookups::card_key(self.keys, card_key_sha256);
         let old = self.linkages.get(&lookup).cloned().ok_or_else(unknown_code)?;
         if let Some(new) = self.linkages.get(&new_lookup) {
-            let done = new.card_key == card_key && old.state == LinkageState::Revoked;
+            let done = new.card_key == self.replaced.current(card_key) && old.state == LinkageState::Revoked;
             let rule = "a code that was never used";
             return match done {
                 true => Ok(Change::Nothing),
@@ -222,6 +243,7 @@ impl<'a> Batch<'a> {
             };
         }
         check_rotates(old.state)?;
+        self.replaced.check_binds(&card_key, "card_key_sha256")?;
         if self.of_card.get(&card_key).is_some_and(|other| *other != lookup) {
             let rule = "a card has one linkage that is not revoked at most";
             return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
@@ -231,11 +253,47 @@ impl<'a> Batch<'a> {
             state: LinkageState::Revoked,
             ..old
         };
-        let subject = self.keys.pseudonym.pseudonym("card-key", &revoked.card_key);
+        let from = revoked.card_key;
         self.linkages.insert(lookup, revoked);
         self.changed.push(lookup);
         self.put(new_code, new_lookup, card_key, LinkageState::Active)?;
-        Ok(Change::Forbids(subject))
+        self.goes_over(from, card_key_sha256, false);
+        Ok(Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &from)))
+    }
+
+    fn replace_card(
+        &mut self,
+        code: &LinkageCode,
+        card_key_sha256: &[u8; 32],
+        new_card_key_sha256: &[u8; 32],
+    ) -> Result<Change, LineFault> {
+        let lookup = lookups::code(self.keys, code);
+        let old = lookups::card_key(self.keys, card_key_sha256);
+        let new = lookups::card_key(self.keys, new_card_key_sha256);
+        let known = self.linkages.get(&lookup).ok_or_else(unknown_code)?;
+        if !self.replaced.is_to_be_done(known.card_key, old, new)? {
+            return Ok(Change::Nothing);
+        }
+        check_rotates(known.state)?;
+        if self.of_card.contains_key(&new) {
+            let rule = "a card has one linkage that is not revoked at most";
+            return Err(LineFault::new(LineReason::Duplicate, "new_card_key_sha256", rule));
+        }
+        let state = known.state;
+        self.put(code, lookup, new, state)?;
+        self.replaced.replace(old, new);
+        self.goes_over(old, new_card_key_sha256, true);
+        Ok(Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &old)))
+    }
+
+    /// A linkage goes over to another card, and a block with it: it takes two persons to lift, and no line leads around it.
+    fn goes_over(&mut self, from: Lookup, to_sha256: &[u8; 32], replaced: bool) {
+        let to = lookups::card_key(self.keys, to_sha256);
+        if from != to {
+            self.moved.push(CardMove { from, to, replaced });
+            self.closed
+                .push(Opening::LiftBlock(*to_sha256).target(&self.keys.lookup));
+        }
     }
 
     /// Those that are revoked first: their cards are free then.
@@ -258,7 +316,8 @@ impl<'a> Batch<'a> {
                 write(tx, &part).await?;
             }
         }
-        Ok(())
+        self.replaced.write(tx).await?;
+        cards::go_over(tx, &self.moved).await
     }
 }
 

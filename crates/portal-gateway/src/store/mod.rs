@@ -2,16 +2,21 @@
 //! gate, reads, and commits with its audit bundle (DESIGN §4).
 
 mod acts;
+mod cards;
+mod consents;
 mod linkages;
 mod lookups;
+mod old_data;
 mod read;
+mod records;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use common::{
     approval::Opening,
-    card::Card,
+    card::{Card, CardFault, ListNumbers},
+    cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch},
     identity::PeerIdentity,
@@ -27,9 +32,13 @@ use common::{
 };
 use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
 
+pub use old_data::OldData;
+
 use crate::{
-    conditions::{ConsentFacts, Guards},
+    conditions::{ConsentFacts, Guards, SessionFacts},
+    consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
+    own_records::{Record, RecordPlace},
     provision::Asked,
 };
 
@@ -68,6 +77,16 @@ pub struct NewConsent {
     pub consent: ConsentFacts,
     /// The kind that is consented to.
     pub kind: RequestKind,
+    /// Language of the text that was shown.
+    pub language: String,
+}
+
+/// Who has an open session.
+pub struct UsedSession {
+    /// The account.
+    pub account: i64,
+    /// Whether the card is blocked.
+    pub blocked: bool,
 }
 
 /// Why a requester's own act was not done.
@@ -82,6 +101,17 @@ pub enum RequesterError {
     /// The requester has as many consents to the kind as can hold at the same time.
     #[error("too many consents")]
     TooManyConsents,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The card does not count, by the revocation lists that are recorded.
+    #[error(transparent)]
+    Card(#[from] CardFault),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,15 +145,17 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Opens a session for a card; an unknown card gets an account.
+    /// Opens a session for a card that is not revoked by the lists that count behind the gate; an unknown card gets an
+    /// account.
     async fn open_session(
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), NotOpened>;
 
     /// Ends a session: in force when this returns. False when this frontend has no such session.
     async fn end_session(
@@ -133,7 +165,16 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Records a consent of the session's requester.
+    /// Who has this session and with which card; the session counts as used now.
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError>;
+
+    /// Records a consent of the session's requester; their account.
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -141,7 +182,30 @@ pub trait GatewayStore: Send + Sync + 'static {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<i64, RequesterError>;
+
+    /// Consents of an account, the newest first, behind a place.
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError>;
+
+    /// One consent of an account.
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError>;
+
+    /// What became of the requests of an account, by the index of the log, the newest first, behind a place.
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
+    /// were at the beginning.
+    async fn index_records(&self) -> Result<bool, StoreError>;
 
     /// Withdraws a consent of the session's requester: in force when this returns.
     async fn withdraw_consent(
@@ -170,8 +234,30 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Epoch, ActError>;
 
-    /// Removes challenges that have expired; some at a time, and how many it were.
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// A session, for what is looked at before something is done with it.
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError>;
+
+    /// Sessions that were not ended, of logins since then; some at a time, in an order in which they follow each other.
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError>;
+
+    /// Ends sessions whose card does not count any more; how many it were.
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
+
+    /// Removes rows that are older than this; some at a time, and how many it were.
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// A session among others.
+pub struct OpenSession {
+    /// SHA-256 of its token.
+    pub token_sha256: [u8; 32],
+    /// The session.
+    pub facts: SessionFacts,
 }
 
 /// A card to be blocked.
@@ -191,6 +277,9 @@ pub trait ReleaseTx: Send {
     /// clocks may differ.
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
 
+    /// The numbers of the revocation lists that are recorded.
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
+
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(
         &mut self,
@@ -206,6 +295,9 @@ pub trait ReleaseTx: Send {
 
     /// Marks open sessions, by the hashes of their tokens, as used now.
     async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Ends sessions whose card does not count any more.
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError>;
 
     /// Appends the bundle and commits: the release.
     async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
@@ -313,11 +405,12 @@ impl GatewayStore for Store {
         &self,
         token_sha256: [u8; 32],
         card: &Card,
+        cards: &Cards,
         proof: &LoginProof,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        acts::open_session(&self.database, token_sha256, card, proof, frontend, now).await
+    ) -> Result<(), NotOpened> {
+        acts::open_session(&self.database, token_sha256, (card, cards), proof, frontend, now).await
     }
 
     async fn end_session(
@@ -329,6 +422,42 @@ impl GatewayStore for Store {
         acts::end_session(&self.database, token_sha256, frontend, now).await
     }
 
+    async fn use_session(
+        &self,
+        token_sha256: [u8; 32],
+        bounds: SessionBounds,
+        frontend: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<UsedSession, RequesterError> {
+        acts::use_session(&self.database, token_sha256, bounds, frontend, now).await
+    }
+
+    async fn list_consents(
+        &self,
+        account: i64,
+        behind: Option<&ConsentPlace>,
+        limit: i64,
+    ) -> Result<Vec<Consent>, StoreError> {
+        consents::list(&self.database, account, behind, limit).await
+    }
+
+    async fn consent(&self, account: i64, id: ActId) -> Result<Option<Consent>, StoreError> {
+        consents::one(&self.database, account, id).await
+    }
+
+    async fn list_records(
+        &self,
+        account: i64,
+        behind: Option<&RecordPlace>,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        records::list(&self.database, account, behind, limit).await
+    }
+
+    async fn index_records(&self) -> Result<bool, StoreError> {
+        records::index(&self.database).await
+    }
+
     async fn grant_consent(
         &self,
         token_sha256: [u8; 32],
@@ -336,7 +465,7 @@ impl GatewayStore for Store {
         bounds: SessionBounds,
         frontend: &PeerIdentity,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
+    ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, frontend, now).await
     }
 
@@ -370,17 +499,27 @@ impl GatewayStore for Store {
         acts::set_block(&self.database, block, operator, now).await
     }
 
-    async fn forget_challenges(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.database.begin(Access::Ordinary).await?;
-        let forgotten = tx
-            .execute(
-                "DELETE FROM challenge WHERE id IN \
-                 (SELECT id FROM challenge WHERE expires_at < {now} ORDER BY expires_at LIMIT 1000)",
-                &[("now", now.unix_ms().into())],
-            )
-            .await?;
-        tx.commit_unrecorded().await?;
-        Ok(forgotten)
+    async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError> {
+        let mut reader = self.database.reader().await?;
+        read::session(&mut reader.connection(), &self.database.keys, token_sha256).await
+    }
+
+    async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError> {
+        let mut reader = self.database.reader().await?;
+        read::open_sessions(&mut reader.connection(), &self.database.keys, since, after).await
+    }
+
+    async fn end_sessions(
+        &self,
+        tokens_sha256: Vec<[u8; 32]>,
+        own: &PeerIdentity,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        acts::end_sessions(&self.database, &tokens_sha256, own, now).await
+    }
+
+    async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
+        old_data::remove(&self.database, old, before).await
     }
 }
 
@@ -393,6 +532,10 @@ struct Release {
 impl ReleaseTx for Release {
     fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
         self.tx.policy_holds(policy, now)
+    }
+
+    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
+        self.tx.list_numbers()
     }
 
     async fn use_request_ids(
@@ -452,6 +595,13 @@ impl ReleaseTx for Release {
             }
         };
         self.tx.execute(sql, &params).await?;
+        Ok(())
+    }
+
+    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        if !sessions.is_empty() {
+            acts::end_tokens(&mut self.tx, &sessions).await?;
+        }
         Ok(())
     }
 

@@ -12,7 +12,10 @@ use common::{
 use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
-use super::lookups::{code_place, proof_place, serial_place};
+use super::{
+    OpenSession,
+    lookups::{code_place, proof_place, serial_place},
+};
 use crate::{
     conditions::{ConsentFacts, Guards, KeptProof, LinkageFacts, SessionFacts},
     provision::Asked,
@@ -30,9 +33,10 @@ pub(super) async fn guards(
     let rows = connection
         .all(
             "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, \
-                    logged_in_at, last_used_at, ended, linkage.code, linkage.sealed_code, linkage.state, \
-                    linkage.confirmed_at, block.card_key IS NOT NULL, proof_sha256, \
-                    CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END \
+                    logged_in_at, last_used_at, ended, proof_sha256, \
+                    CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
+                    linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
+                    block.card_key IS NOT NULL \
              FROM {asked} JOIN session ON session.token = asked.value \
              LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
              LEFT JOIN block ON block.card_key = session.card_key",
@@ -49,13 +53,13 @@ pub(super) async fn guards(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        let session = session(row, keys)?;
+        let session = facts(row, keys)?;
         places.push(Some(row.int(0)?));
         accounts.push(Some(session.account));
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
         guard.session = Some(session);
         guard.linkage = linkage(row, keys)?;
-        guard.blocked = row.bool(14)?;
+        guard.blocked = row.bool(16)?;
     }
     let wanted = table([
         ("place", Column::Int(places)),
@@ -86,11 +90,51 @@ pub(super) async fn guards(
     Ok((suspensions, guards))
 }
 
+/// One session.
+pub(super) async fn session(
+    connection: &mut Connection<'_>,
+    keys: &Keyring,
+    token: [u8; 32],
+) -> Result<Option<SessionFacts>, StoreError> {
+    let row = connection
+        .optional(
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+                    last_used_at, ended, proof_sha256, CAST(NULL AS BYTEA) FROM session WHERE token = {token}",
+            &[("token", (&token).into())],
+        )
+        .await?;
+    row.map(|row| facts(&row, keys)).transpose()
+}
+
+/// Sessions that were not ended, of logins since then, behind one of them.
+pub(super) async fn open_sessions(
+    connection: &mut Connection<'_>,
+    keys: &Keyring,
+    since: Timestamp,
+    after: [u8; 32],
+) -> Result<Vec<OpenSession>, StoreError> {
+    let rows = connection
+        .all(
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+                    last_used_at, ended, proof_sha256, CAST(NULL AS BYTEA) FROM session \
+             WHERE NOT ended AND (logged_in_at, token) > ({since}, {after}) ORDER BY logged_in_at, token LIMIT 500",
+            &[("since", since.unix_ms().into()), ("after", (&after).into())],
+        )
+        .await?;
+    let open = rows.iter().map(|row| {
+        Ok(OpenSession {
+            token_sha256: row.array(1)?,
+            facts: facts(row, keys)?,
+        })
+    });
+    open.collect()
+}
+
 fn moment(row: &Row, at: usize) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_unix_ms(row.int(at)?))
 }
 
-fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
+fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
     let serial = keys.sealer.open(serial_place(row.bytes(1)?), row.bytes(5)?);
     Ok(SessionFacts {
         account: row.int(2)?,
@@ -101,8 +145,8 @@ fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
         logged_in_at: moment(row, 7)?,
         last_used_at: moment(row, 8)?,
         ended: row.bool(9)?,
-        proof_sha256: row.array(15)?,
-        proof: match row.optional_bytes(16)? {
+        proof_sha256: row.array(10)?,
+        proof: match row.optional_bytes(11)? {
             None => KeptProof::NotRead,
             Some(sealed) => keys
                 .sealer
@@ -115,14 +159,14 @@ fn session(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
 }
 
 fn linkage(row: &Row, keys: &Keyring) -> Result<Option<LinkageFacts>, StoreError> {
-    let Some(code) = row.optional_bytes(10)? else {
+    let Some(code) = row.optional_bytes(12)? else {
         return Ok(None);
     };
-    let opened = keys.sealer.open(code_place(code), row.bytes(11)?).ok();
+    let opened = keys.sealer.open(code_place(code), row.bytes(13)?).ok();
     let code = opened.and_then(|opened| LinkageCode::parse(&opened).ok());
     Ok(Some(LinkageFacts {
-        active: row.text(12)? == "ACTIVE",
-        confirmed_at: moment(row, 13)?,
+        active: row.text(14)? == "ACTIVE",
+        confirmed_at: moment(row, 15)?,
         code,
     }))
 }

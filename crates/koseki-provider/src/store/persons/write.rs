@@ -89,8 +89,9 @@ pub(super) async fn linkages(tx: &mut WriteTx, linkages: &[(&Lookup, &Linkage)])
         ),
     ]);
     tx.execute(
-        "INSERT INTO linkage (handle, sealed_handle, person_id, card_key, state, confirmed_at) \
-         SELECT batch.handle, batch.sealed_handle, person.id, batch.card_key, batch.state, batch.confirmed_at \
+        "INSERT INTO linkage (handle, sealed_handle, person_id, person, card_key, state, confirmed_at) \
+         SELECT batch.handle, batch.sealed_handle, person.id, person.person, batch.card_key, batch.state, \
+            batch.confirmed_at \
          FROM {batch} JOIN person ON person.person = batch.person WHERE true \
          ON CONFLICT (handle) DO UPDATE SET card_key = excluded.card_key, state = excluded.state, \
             confirmed_at = excluded.confirmed_at",

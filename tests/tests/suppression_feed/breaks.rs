@@ -1,0 +1,150 @@
+//! Breaks of the line, and a line on which nothing moves.
+
+use std::time::Duration;
+
+use common::{authorisation::Listener, terms::RequestKind};
+use devkit::{client::PortalOperator, registers::Scenario, story::Cast};
+use integration_tests::{
+    Pair, address,
+    feed::{self, Watcher},
+    proxy::{Line, Proxy},
+    start_provider,
+};
+use koseki_proto::portal::v1::ProvisionState;
+
+use crate::gateway::session;
+
+const KIND: RequestKind = RequestKind::CertificateRequest;
+
+/// Looks until something is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..400 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what}");
+}
+
+async fn feed_age_ms(operator: &PortalOperator) -> Option<u64> {
+    let status = operator.status().await.unwrap();
+    status.suppression_feed.map(|feed| feed.age_ms)
+}
+
+async fn reason(cast: &Cast, session: &devkit::client::Session) -> Option<String> {
+    let answer = cast.frontend.copy_info(session, KIND, "").await;
+    answer.err().map(|error| error.reason().unwrap().to_owned())
+}
+
+/// The line that looks at the provider's state stays good in the first case only by its own bound, which is shorter than the
+/// feed's; so what is looked at is the feed's own state, and that all are refused alike.
+#[tokio::test]
+async fn a_feed_that_is_cut_or_stalled_comes_back_with_a_snapshot() {
+    let proxy = Proxy::start().await;
+    let pair = Pair::start_behind(&proxy).await.load().await;
+    let cast = pair.cast().await;
+    let [operator, _] = pair.offices().portal;
+    let mut sessions = Vec::new();
+    for scenario in [Scenario::Ordinary, Scenario::NoLinkage, Scenario::ImageOnly] {
+        sessions.push(session(&cast, scenario).await);
+    }
+    for line in [Line::Cut, Line::Stalled] {
+        proxy.set(line);
+        pair.clock.advance(Duration::from_secs(11));
+        until("the alarm stands", async || {
+            let told = operator.status().await.unwrap().side.unwrap();
+            !told.ready
+                && told
+                    .alarms
+                    .iter()
+                    .any(|alarm| alarm.name == "SUPPRESSION_FEED_STALE")
+        })
+        .await;
+        assert!(feed_age_ms(&operator).await.unwrap() > 10_000, "{line:?}");
+        for session in &sessions {
+            assert_eq!(
+                reason(&cast, session).await.as_deref(),
+                Some("UNAVAILABLE"),
+                "{line:?}"
+            );
+        }
+        let states = cast.frontend.status().await.unwrap();
+        assert!(
+            states
+                .iter()
+                .all(|kind| kind.state() == ProvisionState::Unavailable)
+        );
+
+        proxy.set(Line::Open);
+        cast.frontend.wait_until_providing().await.unwrap();
+        assert!(feed_age_ms(&operator).await.unwrap() < 10_000, "{line:?}");
+        assert_eq!(reason(&cast, &sessions[0]).await, None, "{line:?}");
+        until("the alarm is over", async || {
+            operator.status().await.unwrap().side.unwrap().alarms.is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_starts_anew_serves_a_new_series_of_the_same() {
+    let proxy = Proxy::start().await;
+    let pair = Pair::start_behind(&proxy).await.load().await;
+    let cast = pair.cast().await;
+    let [alice, _] = pair.offices().registry;
+    let person = &cast.person(Scenario::Ordinary).unwrap().0.person_id;
+    alice
+        .record_non_provision(&alice.ids().next(), Some(person), None)
+        .await
+        .unwrap();
+    let session = session(&cast, Scenario::Ordinary).await;
+    let mut watcher = Watcher::start(&pair, "watcher").await;
+    let before = watcher.entries().as_slice().to_vec();
+
+    // What watches does not hold a stop up.
+    let Pair {
+        deployment,
+        clock,
+        provider,
+        gateway,
+        registry_store,
+        ..
+    } = pair;
+    // The file is one process's alone.
+    drop(registry_store);
+    let begun = tokio::time::Instant::now();
+    provider.drain(Duration::from_secs(20)).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    while watcher.take().await {}
+    let provider = start_provider(&deployment, clock.clone()).await;
+    proxy.point_at(&address(&provider, Listener::Linkage));
+    cast.frontend.wait_until_providing().await.unwrap();
+    until("the new series is there", async || {
+        reason(&cast, &session).await.as_deref() == Some("NOT_PROVIDED")
+    })
+    .await;
+    assert_eq!(before.len(), 1_024);
+    drop((provider, gateway));
+}
+
+#[tokio::test]
+async fn a_gateway_instance_has_one_stream_and_a_snapshot_is_the_same_for_all() {
+    let pair = Pair::start_loaded().await;
+    let mut first = Watcher::start(&pair, "watcher").await;
+    let second = Watcher::start(&pair, "watcher").await;
+    assert_eq!(
+        first.entries().as_slice(),
+        second.entries().as_slice(),
+        "padding, too"
+    );
+    while first.take().await {}
+    let mut other = Watcher::start(&pair, "other").await;
+    assert_eq!(other.entries().as_slice(), second.entries().as_slice());
+    assert!(other.take().await, "it goes on");
+    // The pair's own gateway was never disturbed.
+    let [operator, _] = pair.offices().portal;
+    pair.cast().await;
+    assert!(feed_age_ms(&operator).await.unwrap() < 5_000);
+    drop(feed::open(&pair, "another").await.unwrap());
+}
