@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A portal frontend over gRPC: login with a card, consent, request, for three scenario persons of the sandbox.
+"""A portal frontend over gRPC: login with a card, consent with its receipt, request, and the record of it, for three
+scenario persons of the sandbox.
 
 Exits with 0 only when each came out as scenarios.json expects.
 """
 
 import argparse
+import base64
 import json
 import os
 import pathlib
@@ -30,6 +32,7 @@ REGISTER_KINDS = {
     common.REGISTER_KIND_PRE_REVISION: "pre_revision",
 }
 DEADLINE_S = 15
+RECEIPT_TYPE = b"application/vnd.koseki.consent-receipt.v1+json"
 
 
 def request_id():
@@ -54,8 +57,18 @@ class Card:
         return self.key.sign(text, padding.PKCS1v15(), hashes.SHA256())
 
 
-def ask(stub, card):
-    """Login, consent for one answer, request: the provided registers."""
+def verified(receipt, keys):
+    """What a consent receipt says (docs/consent-receipt.md); raises an exception when none of the keys has signed it."""
+    envelope = json.loads(receipt)
+    [signature] = envelope["signatures"]
+    payload = base64.b64decode(envelope["payload"], validate=True)
+    signed = b"DSSEv1 %d %s %d %s" % (len(RECEIPT_TYPE), RECEIPT_TYPE, len(payload), payload)
+    keys[signature["keyid"]].verify(base64.b64decode(signature["sig"], validate=True), signed)
+    return json.loads(payload)
+
+
+def login(stub, card):
+    """The session's token."""
     challenge = stub.BeginLogin(
         portal.BeginLoginRequest(request_id=request_id(), web_origin="https://portal.example"), timeout=DEADLINE_S
     )
@@ -68,12 +81,17 @@ def ask(stub, card):
         ),
         timeout=DEADLINE_S,
     )
+    return session.session_token
+
+
+def consent(stub, session_token, keys):
+    """Consents for one answer; what the receipt says."""
     texts = stub.ListConsentTexts(portal.ListConsentTextsRequest(request_id=request_id()), timeout=DEADLINE_S).texts
     text = next(text for text in texts if text.kind == KIND and text.language == "ja")
-    stub.GrantConsent(
+    granted = stub.GrantConsent(
         portal.GrantConsentRequest(
             request_id=request_id(),
-            session_token=session.session_token,
+            session_token=session_token,
             kind=KIND,
             text_sha256=text.text_sha256,
             one_time=True,
@@ -81,9 +99,14 @@ def ask(stub, card):
         ),
         timeout=DEADLINE_S,
     )
+    return verified(granted.receipt, keys)
+
+
+def ask(stub, session_token, asked_id):
+    """The provided registers."""
     answer = stub.RequestCopyInfo(
         portal.RequestCopyInfoRequest(
-            request_id=request_id(), session_token=session.session_token, kind=KIND, capacity=portal.CAPACITY_SELF
+            request_id=asked_id, session_token=session_token, kind=KIND, capacity=portal.CAPACITY_SELF
         ),
         timeout=DEADLINE_S,
     )
@@ -99,12 +122,39 @@ def ask(stub, card):
     ]
 
 
-def play(stub, person, data):
+def record_of(stub, session_token, asked_id):
+    """The requester's own record of a request; it is there within a second."""
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        page = stub.ListProvisionRecords(
+            portal.ListProvisionRecordsRequest(request_id=request_id(), session_token=session_token, page_size=10),
+            timeout=DEADLINE_S,
+        )
+        for record in page.records:
+            if record.request_id == asked_id:
+                return record
+        time.sleep(0.2)
+    raise TimeoutError("the request is not in the requester's own records")
+
+
+def play(stub, person, data, keys):
     """Whether one person's request came out as expected; prints what came."""
-    card = Card(data / person["card_certificate_file"], data / person["card_key_file"])
+    session_token = login(stub, Card(data / person["card_certificate_file"], data / person["card_key_file"]))
+    receipt = consent(stub, session_token, keys)
+    print(f"{person['name']}: consent to {receipt['pii_processing']['purposes'][0]['purpose']}, with a good receipt")
+    asked_id = request_id()
+    as_expected = came_as_expected(stub, person, session_token, asked_id)
+    record = record_of(stub, session_token, asked_id)
+    outcome = portal.ProvisionOutcome.Name(record.outcome).removeprefix("PROVISION_OUTCOME_")
+    print(f"{person['name']}: own record: {outcome} through {record.frontend}")
+    return as_expected and outcome == person["expected"]["outcome"].upper()
+
+
+def came_as_expected(stub, person, session_token, asked_id):
+    """Whether the answer is what scenarios.json expects; prints it."""
     expected = person["expected"]
     try:
-        registers = ask(stub, card)
+        registers = ask(stub, session_token, asked_id)
     except grpc.RpcError as error:
         reason, japanese = wire.refusal(error)
         if not reason:
@@ -130,12 +180,14 @@ def main():
     frontend = options.dir / "clients" / "portal-frontend"
     credentials = wire.credentials(frontend / "demo.pem", frontend / "demo-key.pem", frontend / "ca.pem")
     data = options.dir / "data"
+    published = (options.dir / "consent-receipt-keys").glob("*.pem")
+    keys = {path.stem: serialization.load_pem_public_key(path.read_bytes()) for path in published}
     persons = {person["name"]: person for person in json.loads((data / "scenarios.json").read_text(encoding="utf-8"))}
     passed = True
     with grpc.secure_channel(options.gateway, credentials) as channel:
         stub = services.PortalStub(channel)
         for name in PERSONS:
-            if play(stub, persons[name], data):
+            if play(stub, persons[name], data, keys):
                 print(f"{name}: as expected")
             else:
                 print(f"{name}: NOT as expected: {persons[name]['expected']['outcome']}")

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 /// Keys of the closed set: algorithm and options of `openssl genpkey`.
-pub const KEYS: [&[&str]; 3] = [
+pub(crate) const KEYS: [&[&str]; 3] = [
     &["RSA", "rsa_keygen_bits:2048"],
     &["EC", "ec_paramgen_curve:P-256"],
     &["EC", "ec_paramgen_curve:P-384"],
@@ -20,26 +20,26 @@ pub const KEYS: [&[&str]; 3] = [
 
 /// What a card's certificate says.
 #[derive(Clone, Debug)]
-pub struct CardSpec {
+pub(crate) struct CardSpec {
     /// Algorithm and options of `openssl genpkey`.
-    pub key: &'static [&'static str],
+    pub(crate) key: &'static [&'static str],
     /// `keyUsage`.
-    pub key_usage: &'static str,
+    pub(crate) key_usage: &'static str,
     /// `certificatePolicies`.
-    pub policies: &'static str,
+    pub(crate) policies: &'static str,
     /// A further line.
-    pub more: &'static str,
+    pub(crate) more: &'static str,
     /// Days from now at which it begins and ends.
-    pub days: (i64, i64),
+    pub(crate) days: (i64, i64),
     /// Digest of the root's signature; empty for the one that counts of its key.
-    pub digest: &'static str,
+    pub(crate) digest: &'static str,
     /// Options of the root's signature.
-    pub options: &'static [&'static str],
+    pub(crate) options: &'static [&'static str],
 }
 
 impl CardSpec {
     /// As the real ones are.
-    pub fn real() -> Self {
+    pub(crate) fn real() -> Self {
         Self {
             key: KEYS[0],
             key_usage: "critical,digitalSignature",
@@ -53,7 +53,7 @@ impl CardSpec {
 }
 
 /// A certificate and its key.
-pub struct Made {
+pub(crate) struct Made {
     certificate: PathBuf,
     key: PathBuf,
     digest: &'static str,
@@ -62,13 +62,13 @@ pub struct Made {
 
 impl Made {
     /// The certificate, DER.
-    pub fn certificate_der(&self) -> Vec<u8> {
+    pub(crate) fn certificate_der(&self) -> Vec<u8> {
         let path = self.certificate.to_str().unwrap();
         openssl(&["x509", "-outform", "DER", "-in", path])
     }
 
     /// The key's signature over the text.
-    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, text: &[u8]) -> Vec<u8> {
         let file = self.key.with_extension("text");
         fs::write(&file, text).unwrap();
         let (key, file) = (self.key.to_str().unwrap(), file.to_str().unwrap());
@@ -76,7 +76,7 @@ impl Made {
     }
 
     /// The same card, which signs in another way.
-    pub fn signing_with(&self, digest: &'static str, options: &[&'static str]) -> Self {
+    pub(crate) fn signing_with(&self, digest: &'static str, options: &[&'static str]) -> Self {
         Self {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -95,7 +95,7 @@ fn digest(key: &[&str]) -> &'static str {
 }
 
 /// A root with the name of the real ones, in the test hierarchy.
-pub struct Authority {
+pub(crate) struct Authority {
     directory: TempDir,
     key: &'static [&'static str],
     made: Cell<u32>,
@@ -135,7 +135,7 @@ commonName = supplied
 
 impl Authority {
     /// With a new key.
-    pub fn new(key: &'static [&'static str]) -> Self {
+    pub(crate) fn new(key: &'static [&'static str]) -> Self {
         let this = Self {
             directory: TempDir::new().unwrap(),
             key,
@@ -177,12 +177,12 @@ impl Authority {
     }
 
     /// The root's certificate, PEM.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path("root.pem")
     }
 
     /// Makes a key, and a certificate for it.
-    pub fn issue(&self, spec: &CardSpec) -> Made {
+    pub(crate) fn issue(&self, spec: &CardSpec) -> Made {
         let number = self.made.get() + 1;
         self.made.set(number);
         let extensions = format!(
@@ -244,7 +244,7 @@ impl Authority {
     }
 
     /// Revokes a certificate: the next list names it.
-    pub fn revoke(&self, card: &Made) {
+    pub(crate) fn revoke(&self, card: &Made) {
         let certificate = card.certificate.to_str().unwrap();
         openssl(&[
             "ca",
@@ -258,7 +258,7 @@ impl Authority {
     }
 
     /// A revocation list, DER.
-    pub fn list(&self) -> Vec<u8> {
+    pub(crate) fn list(&self) -> Vec<u8> {
         let (config, list) = (self.text("config"), self.text("list.pem"));
         let digest = digest(self.key).trim_start_matches('-');
         openssl(&["ca", "-config", &config, "-md", digest, "-gencrl", "-out", &list]);

@@ -116,8 +116,11 @@ async fn a_foreign_client_plays_three_scenario_persons() {
     let played = run(&bench.python, "portal_client.py", &arguments).await;
     assert_eq!(played.code, 0);
     for line in [
+        "ordinary: consent to certificate_request, with a good receipt",
+        "ordinary: own record: PROVIDED through demo",
         "ordinary: as expected",
         "suppressed: FAILED_PRECONDITION NOT_PROVIDED",
+        "suppressed: own record: NOT_PROVIDED through demo",
         "suppressed: as expected",
         "plane-2: 筆頭に記載した者の氏名 \u{20bb7}川花子",
         "plane-2: as expected",

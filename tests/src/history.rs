@@ -113,7 +113,7 @@ impl History {
                     "RELEASE_NON_PROVISION" => turn(Opens, "no record", person.unwrap()),
                     "SUSPEND_PROVISION" => turn(Closes, "not suspended", of_kind(act.kind())),
                     "RESUME_PROVISION" => turn(Opens, "not suspended", of_kind(act.kind())),
-                    "TAKE_POLICY" => {}
+                    "TAKE_POLICY" | "TAKE_REVOCATION_LIST" => {}
                     other => panic!("{other} is not judged"),
                 }
                 *self.acts.entry(act.act.clone()).or_default() += 1;

@@ -56,6 +56,7 @@ struct Deeds {
     behind_gate: Option<Deed>,
     commit_fails: bool,
     indexing_fails: bool,
+    slow_finds: std::time::Duration,
 }
 
 impl Places {
@@ -77,6 +78,11 @@ impl Places {
     /// Lets the indexing of own records fail, or work again.
     pub fn let_indexing_fail(&self, fail: bool) {
         self.0.lock().unwrap().indexing_fails = fail;
+    }
+
+    /// Lets the registry side take so much longer whenever a linkage is found.
+    pub fn slow_finds_down(&self, by: std::time::Duration) {
+        self.0.lock().unwrap().slow_finds = by;
     }
 
     /// Whether every deed was done.
@@ -365,6 +371,10 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         now: Timestamp,
     ) -> Result<Vec<registry::ItemFacts>, StoreError> {
         let facts = self.tx.read(handles, now).await?;
+        let slow = self.places.0.lock().unwrap().slow_finds;
+        if !slow.is_zero() && facts.iter().any(|item| item.linkage.is_some()) {
+            tokio::time::sleep(slow).await;
+        }
         self.places.arrive(|deeds| deeds.behind_gate.take()).await;
         Ok(facts)
     }

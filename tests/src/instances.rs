@@ -6,7 +6,7 @@ use common::clock::ShiftedClock;
 use devkit::deployment::{Addresses, Deployment, Plan};
 use tempfile::TempDir;
 
-use crate::{Pair, REGISTERS, SEED, hooks::Places, stores};
+use crate::{Pair, REGISTERS, SEED, Setting, hooks::Places, stores};
 
 /// How long a stop waits for calls in flight.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -58,18 +58,17 @@ impl TwoDeployments {
     /// The places are those of the second instances, of the registry and the portal side.
     pub async fn start(self, registry: &Places, portal: &Places) -> [Pair; 2] {
         let clock = Arc::new(ShiftedClock::default());
-        let none = Places::default();
-        let first = Pair::start_in(
-            self.directory.clone(),
-            self.first,
-            clock.clone(),
-            [&none, &none],
-            None,
-        )
-        .await
-        .load()
-        .await;
-        let second = Pair::start_in(self.directory, self.second, clock, [registry, portal], None).await;
+        let plain = Setting::default();
+        let first = Pair::start_in(self.directory.clone(), self.first, clock.clone(), &plain)
+            .await
+            .load()
+            .await;
+        let hooked = Setting {
+            registry: registry.clone(),
+            portal: portal.clone(),
+            ..Setting::default()
+        };
+        let second = Pair::start_in(self.directory, self.second, clock, &hooked).await;
         [first, second]
     }
 }
@@ -77,9 +76,8 @@ impl TwoDeployments {
 impl Pair {
     /// Starts the first instances on what is stored, to be stopped and started again.
     pub async fn start_at(deployments: &TwoDeployments, clock: Arc<ShiftedClock>) -> Self {
-        let none = Places::default();
         let (directory, first) = (deployments.directory.clone(), deployments.first.clone());
-        Self::start_in(directory, first, clock, [&none, &none], None).await
+        Self::start_in(directory, first, clock, &Setting::default()).await
     }
 
     /// Stops both, the gateway first.

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod soak;
 mod stored;
 pub mod stores;
+pub mod timing;
 
 pub use stored::stored;
 
@@ -35,18 +36,46 @@ use common::{
 use devkit::{
     client::{Access, Reach},
     deployment::{Addresses, Deployment, Plan, TRUST_DOMAIN},
+    registers::ScenarioPerson,
     story::{self, Cast, Offices, Teller},
 };
 use hooks::{HookedGateway, HookedProvider, Places};
 use koseki_provider::{Provider, store::ProviderStore};
-use portal_gateway::{Gateway, store::GatewayStore};
+use portal_gateway::{Gateway, hold_back::HoldBack, store::GatewayStore};
 use proxy::Proxy;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Seed of the tests' data set; a failure is repeated with it.
 pub const SEED: u64 = 20_240_301;
 /// Registers in the tests' data set: the scenario persons' and some others.
 pub const REGISTERS: usize = 60;
+
+/// How a pair is started.
+pub struct Setting<'a> {
+    /// Places in the release transactions of the registry side.
+    pub registry: Places,
+    /// Places in those of the portal side.
+    pub portal: Places,
+    /// What stands before the provider's linkage listener.
+    pub proxy: Option<&'a Proxy>,
+    /// When the gateway lets a register refusal leave.
+    pub hold_back: HoldBack,
+    /// What is changed in the files before the start.
+    pub change: fn(&Deployment),
+}
+
+impl Default for Setting<'_> {
+    fn default() -> Self {
+        Self {
+            registry: Places::default(),
+            portal: Places::default(),
+            proxy: None,
+            hold_back: HoldBack::UntilDue,
+            change: |_| {},
+        }
+    }
+}
 
 /// Both services in this process, on a deployment of their own.
 pub struct Pair {
@@ -77,7 +106,30 @@ impl Pair {
     }
 
     /// Starts both on an empty store, with the files as `prepare` leaves them.
-    pub async fn start_prepared(places: [&Places; 2], prepare: impl FnOnce(&Deployment)) -> Self {
+    pub async fn start_prepared([registry, portal]: [&Places; 2], prepare: impl FnOnce(&Deployment)) -> Self {
+        let setting = Setting {
+            registry: registry.clone(),
+            portal: portal.clone(),
+            ..Setting::default()
+        };
+        Self::start_with(&setting, prepare).await
+    }
+
+    /// Starts both on an empty store, the gateway behind a proxy before the provider's linkage listener.
+    pub async fn start_behind(proxy: &Proxy) -> Self {
+        Self::start_set(&Setting {
+            proxy: Some(proxy),
+            ..Setting::default()
+        })
+        .await
+    }
+
+    /// Starts both on an empty store, as the test has set it.
+    pub async fn start_set(setting: &Setting<'_>) -> Self {
+        Self::start_with(setting, setting.change).await
+    }
+
+    async fn start_with(setting: &Setting<'_>, prepare: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -87,23 +139,7 @@ impl Pair {
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
         stores::place(&deployment).await;
         prepare(&deployment);
-        let clock = Arc::new(ShiftedClock::default());
-        Self::start_in(directory, deployment, clock, places, None).await
-    }
-
-    /// Starts both on an empty store, the gateway behind a proxy before the provider's linkage listener.
-    pub async fn start_behind(proxy: &Proxy) -> Self {
-        let directory = Arc::new(TempDir::new().unwrap());
-        let plan = Plan {
-            seed: SEED,
-            registers: REGISTERS,
-            addresses: Addresses::loopback(),
-        };
-        let deployment = Deployment::create(directory.path(), &plan).unwrap();
-        stores::place(&deployment).await;
-        let none = Places::default();
-        let clock = Arc::new(ShiftedClock::default());
-        Self::start_in(directory, deployment, clock, [&none, &none], Some(proxy)).await
+        Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), setting).await
     }
 
     /// Starts both on what is stored, with places in the release transactions of the registry and the portal side.
@@ -111,11 +147,10 @@ impl Pair {
         directory: Arc<TempDir>,
         deployment: Deployment,
         clock: Arc<ShiftedClock>,
-        [registry, portal]: [&Places; 2],
-        proxy: Option<&Proxy>,
+        setting: &Setting<'_>,
     ) -> Self {
         let config = common::config::load(&deployment.provider_config()).unwrap();
-        let places = registry.clone();
+        let places = setting.registry.clone();
         let mut registry_store = None;
         let on = |store: Arc<dyn ProviderStore>| {
             registry_store = Some(store.clone());
@@ -123,7 +158,7 @@ impl Pair {
         };
         let provider = Provider::start_on(config, clock.clone(), on).await.unwrap();
         let linkage = address(&provider, Listener::Linkage);
-        let there = match proxy {
+        let there = match setting.proxy {
             Some(proxy) => {
                 proxy.point_at(&linkage);
                 proxy.address()
@@ -132,13 +167,15 @@ impl Pair {
         };
         deployment.point_gateway_at(&there).unwrap();
         let config = common::config::load(&deployment.gateway_config()).unwrap();
-        let places = portal.clone();
+        let places = setting.portal.clone();
         let mut portal_store = None;
         let on = |store: Arc<dyn GatewayStore>| {
             portal_store = Some(store.clone());
             Arc::new(HookedGateway { store, places }) as Arc<dyn GatewayStore>
         };
-        let gateway = Gateway::start_on(config, clock.clone(), on).await.unwrap();
+        let gateway = Gateway::start_on(config, clock.clone(), setting.hold_back, on)
+            .await
+            .unwrap();
         Self {
             deployment,
             clock,
@@ -156,7 +193,13 @@ impl Pair {
         let clock = self.clock.clone();
         self.stop().await;
         between(&deployment);
-        Self::start_in(directory, deployment, clock, places, None).await
+        let [registry, portal] = places.map(Clone::clone);
+        let setting = Setting {
+            registry,
+            portal,
+            ..Setting::default()
+        };
+        Self::start_in(directory, deployment, clock, &setting).await
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.
@@ -174,6 +217,39 @@ impl Pair {
         let failed: Vec<_> = teller.failed().collect();
         assert!(failed.is_empty(), "{failed:?}");
         pair
+    }
+
+    /// Municipality and number of a removed register in which a person is entered.
+    pub fn closed_register(&self, person: &ScenarioPerson) -> (String, String) {
+        let lines = |path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let lines: Vec<Value> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            lines
+        };
+        let persons = lines(self.deployment.persons());
+        let of_person =
+            |line: &&Value| line["type"] == "person" && line["person_id"] == person.person_id.as_str();
+        let entries = persons.iter().find(of_person).unwrap()["members"]
+            .as_array()
+            .unwrap()
+            .clone();
+        for (code, file) in self.deployment.copies().unwrap() {
+            for copy in lines(file) {
+                let is_of = |member: &Value| {
+                    entries.iter().any(|entry| {
+                        entry["municipality_code"] == code.as_str()
+                            && entry["reference"] == member["reference"]
+                    })
+                };
+                if copy["kind"] == "removed" && copy["members"].as_array().unwrap().iter().any(is_of) {
+                    return (code, copy["local_number"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        panic!("the person is in no removed register")
     }
 
     /// The policy that both sides started with.

@@ -247,6 +247,7 @@ async fn check_config_prints_the_effective_values_and_secrets_as_paths() {
         });
         if program == Program::Gateway {
             secrets.push("eligibility-key.pem".to_owned());
+            secrets.push("consent-receipt-key.pem".to_owned());
         }
         for secret in secrets {
             assert!(ended.out.contains(&secret), "{secret} is named");
@@ -356,12 +357,32 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
     bench
         .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
         .await;
+    for key in ["login.challenges", "login.failures", "login.failures_per_second"] {
+        let rule = format!("{key}: must be 1 to 1,000,000");
+        bench.refused(Program::Gateway, &[&rule], set(key, 0)).await;
+    }
     let reload = "card.crl_reload_seconds: must be at least 1";
     for program in Program::ALL {
         bench
             .refused(program, &[reload], set("card.crl_reload_seconds", 0))
             .await;
     }
+    // A receipt without one of these would not say who is responsible, or how to withdraw.
+    let rule = "must have 1 to 512 bytes and no control characters";
+    for (key, value) in [
+        ("consent_receipt.withdrawal_method", String::new()),
+        ("consent_receipt.controller.name", "x".repeat(513)),
+        ("consent_receipt.recipient.contact", "a\nb".to_owned()),
+    ] {
+        let why = format!("{key}: {rule}");
+        bench.refused(Program::Gateway, &[&why], set(key, value)).await;
+    }
+    let keyring = bench.folder(Program::Gateway).join("keyring.toml");
+    let whole = fs::read_to_string(&keyring).unwrap();
+    let (others, _) = whole.split_once("[[page_token]]").unwrap();
+    fs::write(&keyring, others).unwrap();
+    let missing = "keyring.toml: page_token: at least one key";
+    bench.refused(Program::Gateway, &[missing], |_| {}).await;
 }
 
 /// Every key that names a file or folder that is read at start.
@@ -375,7 +396,12 @@ fn files(program: Program) -> Vec<&'static str> {
     ];
     files.extend(match program {
         Program::Provider => &["eligibility_keys_dir", "card.roots_dir", "card.crl_dir"][..],
-        Program::Gateway => &["eligibility.private_key", "card.roots_dir", "card.crl_dir"],
+        Program::Gateway => &[
+            "eligibility.private_key",
+            "consent_receipt.private_key",
+            "card.roots_dir",
+            "card.crl_dir",
+        ],
     });
     files
 }
@@ -436,6 +462,7 @@ async fn a_secret_that_others_can_read_is_refused_with_the_command_that_helps() 
         let mut secrets = vec![&file["keyring_file"], &file["tls"]["private_key"]];
         if program == Program::Gateway {
             secrets.push(&file["eligibility"]["private_key"]);
+            secrets.push(&file["consent_receipt"]["private_key"]);
         }
         for secret in secrets {
             let path = secret.as_str().unwrap();

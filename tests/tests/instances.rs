@@ -672,3 +672,38 @@ async fn a_record_made_through_one_instance_is_obeyed_by_the_other_under_load() 
     println!("{figures:#}");
     soak::write_figures(&figures);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_records_of_both_instances_are_one_list() {
+    let none = Places::default();
+    let [first, second] = TwoDeployments::create().await.start(&none, &none).await;
+    let casts = [first.cast().await, second.cast().await];
+    let (_, card) = casts[0].person(Scenario::Ordinary).unwrap();
+    let session = casts[0].frontend.login(&card).await.unwrap();
+    let text = casts[0].frontend.consent_text(KIND).await.unwrap();
+    let an_hour = Term::For(Duration::from_secs(3_600));
+    casts[0].frontend.consent(&session, &text, an_hour).await.unwrap();
+    // Both index while both write.
+    let mut asked = BTreeSet::new();
+    for _ in 0..20 {
+        let asks = casts.iter().map(|cast| {
+            let id = cast.frontend.ids().next();
+            asked.insert(id.clone());
+            let session = &session;
+            async move { cast.frontend.copy_info_as(&id, session, KIND, "").await }
+        });
+        for outcome in futures_util::future::join_all(asks.collect::<Vec<_>>()).await {
+            outcome.unwrap();
+        }
+    }
+    for cast in &casts {
+        until("every request is in the list, once", async || {
+            let page = cast.frontend.own_records(&session, 200, &[]).await.unwrap();
+            let ids: Vec<String> = page.records.into_iter().map(|record| record.request_id).collect();
+            let once: BTreeSet<String> = ids.iter().cloned().collect();
+            assert_eq!(ids.len(), once.len());
+            once == asked
+        })
+        .await;
+    }
+}

@@ -84,6 +84,15 @@ impl Recorder {
 
 #[tonic::async_trait]
 impl Linkage for Recorder {
+    type WatchSuppressionsStream = Streaming<WatchSuppressionsResponse>;
+
+    async fn watch_suppressions(
+        &self,
+        request: Request<WatchSuppressionsRequest>,
+    ) -> Result<Response<Self::WatchSuppressionsStream>, Status> {
+        self.behind().watch_suppressions(request.into_inner()).await
+    }
+
     async fn provide_copy_info(
         &self,
         request: Request<ProvideCopyInfoRequest>,
@@ -107,15 +116,6 @@ impl Linkage for Recorder {
         request: Request<GetLinkageStatusRequest>,
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         self.behind().get_linkage_status(request.into_inner()).await
-    }
-
-    type WatchSuppressionsStream = Streaming<WatchSuppressionsResponse>;
-
-    async fn watch_suppressions(
-        &self,
-        request: Request<WatchSuppressionsRequest>,
-    ) -> Result<Response<Self::WatchSuppressionsStream>, Status> {
-        self.behind().watch_suppressions(request.into_inner()).await
     }
 }
 

@@ -20,12 +20,18 @@ pub(crate) enum Name {
     Kills,
     /// Records made through one instance while the other answers.
     Instances,
+    /// Everything that requesters and operators do, interleaved at random.
+    Interleavings,
     /// An instance stopped in everybody's way, again and again.
     Stuck,
     /// A million copies taken in on both databases, beside raw loading.
     Ingest,
     /// Look-ups at ten thousand and at a million persons.
     Lookups,
+    /// A thousand refusals of each cause, and whether their latencies tell the causes apart.
+    Refusals,
+    /// A suppression feed of a million linkages.
+    Suppressions,
 }
 
 /// What a check found: the record's figures, its seed among them, and what it did not pass, if so.
@@ -55,10 +61,13 @@ pub(crate) fn run(name: Name) -> Result<()> {
             "obeyed_by_the_other_under_load",
             Profile::Dev,
         )?,
+        Name::Interleavings => run_test(&folder, "interleavings", "", Profile::Dev)?,
         Name::Stuck => run_test(&folder, "stuck_instance", "holds_the_others_up", Profile::Dev)?,
         // Speed is that of what one deploys.
         Name::Ingest => run_test(&folder, "ingest_load", "", Profile::Release)?,
         Name::Lookups => run_test(&folder, "lookup_growth", "", Profile::Release)?,
+        Name::Refusals => run_test(&folder, "refusal_timing", "no_cause_is_told", Profile::Dev)?,
+        Name::Suppressions => run_test(&folder, "suppression_feed", "of_many_linkages", Profile::Release)?,
     };
 
     let seconds = watch.elapsed().as_secs();

@@ -21,7 +21,7 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 23] = [
+const STORE_SUITE: [&str; 24] = [
     "accounts",
     "approvals",
     "bad_acts",
@@ -44,6 +44,7 @@ const STORE_SUITE: [&str; 23] = [
     "register_side",
     "revocation",
     "sessions",
+    "suppression_feed",
     "withdrawal_wins",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.

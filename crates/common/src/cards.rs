@@ -336,3 +336,54 @@ fn name(path: &std::path::Path) -> String {
         .unwrap_or_default()
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use devkit::card::{CardKeyType, CardRoot};
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::card::RevocationList;
+
+    /// What counts is decided by what is recorded, not by what lies in the folder.
+    #[test]
+    fn a_list_counts_from_the_commit_that_records_its_number() {
+        let root = CardRoot::with_key(CardKeyType::EcdsaP256).unwrap();
+        let directory = tempfile::TempDir::new().unwrap();
+        std::fs::write(directory.path().join("root.pem"), root.certificate_pem()).unwrap();
+        let roots = CardRoots::load(directory.path()).unwrap();
+        let list = |number: u64| -> Arc<RevocationList> {
+            let moment = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            let der = root.crl(&[], number, moment(0), moment(60)).unwrap();
+            Arc::new(roots.revocation_list(&der).unwrap())
+        };
+        let numbers = |list: &RevocationList| {
+            let text = [list.issuer.as_slice(), list.number.as_bytes()].concat();
+            ListNumbers::gathered(&data_encoding::HEXUPPER.encode(&text)).unwrap()
+        };
+        let held = Held {
+            taken: [list(5)].into_iter().collect(),
+            coming: [list(7)].into_iter().collect(),
+            numbers: ListNumbers::default(),
+        };
+        let counts = |recorded: &ListNumbers| {
+            let lists = held.by(recorded);
+            lists
+                .iter()
+                .map(|list| list.number.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            counts(&numbers(&list(5))),
+            ["0x05"],
+            "the newer one is not recorded"
+        );
+        assert!(
+            counts(&numbers(&list(6))).is_empty(),
+            "another instance has a newer one"
+        );
+        assert_eq!(counts(&numbers(&list(7))), ["0x07"]);
+        assert!(counts(&numbers(&list(8))).is_empty());
+        assert!(counts(&ListNumbers::default()).is_empty(), "nothing is recorded");
+    }
+}

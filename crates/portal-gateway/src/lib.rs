@@ -8,6 +8,7 @@ pub mod admin;
 pub mod conditions;
 pub mod config;
 pub mod consent;
+pub mod hold_back;
 pub mod linkage;
 pub mod login;
 pub mod login_limits;

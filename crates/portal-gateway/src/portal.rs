@@ -28,6 +28,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     consent::{Consents, Term},
+    hold_back::HoldBack,
     login::{Login, token_sha256},
     own_records::{OwnRecords, RecordPage},
     provider_link::ProviderLink,
@@ -49,6 +50,8 @@ pub struct PortalService {
     pub own_records: OwnRecords,
     /// The queue into the life of a request.
     pub requests: Batcher<Asked, Outcome>,
+    /// When a register refusal leaves.
+    pub hold_back: HoldBack,
     /// The policies that this side holds.
     pub policies: Arc<Policies>,
     /// The store, for the status.
@@ -104,8 +107,7 @@ impl PortalService {
 
     /// A register refusal leaves at a fixed time after the request came in.
     async fn wait_for_the_refusal(&self, arrived: Duration, after: Duration) {
-        let elapsed = self.clock.monotonic().saturating_sub(arrived);
-        tokio::time::sleep(after.saturating_sub(elapsed)).await;
+        self.hold_back.wait(&*self.clock, arrived, after).await;
     }
 
     /// What a block closes: with the register refusal, which leaves when all of them do (I6).

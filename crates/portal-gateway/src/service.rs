@@ -31,6 +31,7 @@ use crate::{
     admin::AdminService,
     config::Config,
     consent::Consents,
+    hold_back::HoldBack,
     login::Login,
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, OldRows},
@@ -137,7 +138,7 @@ impl Service for Gateway {
     }
 
     async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, StartError> {
-        Self::start_on(config, clock, |store| store).await
+        Self::start_on(config, clock, HoldBack::UntilDue, |store| store).await
     }
 }
 
@@ -146,6 +147,7 @@ impl Gateway {
     pub async fn start_on(
         config: Config,
         clock: Arc<dyn Clock>,
+        hold_back: HoldBack,
         on: impl FnOnce(Arc<dyn GatewayStore>) -> Arc<dyn GatewayStore> + Send,
     ) -> Result<Server, StartError> {
         let alarms = Alarms::default();
@@ -301,6 +303,7 @@ impl Gateway {
             requesters,
             own_records,
             requests,
+            hold_back,
             policies: policies.clone(),
             store: store.clone(),
             provider: provider.clone(),

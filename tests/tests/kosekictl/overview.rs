@@ -28,7 +28,7 @@ async fn status_is_one_screen_of_both_sides() {
         "epoch",
         "entries in",
         "oldest copy",
-        "alarms        SECOND_CURRENT_REGISTER (persons)",
+        "alarms            SECOND_CURRENT_REGISTER (persons)",
         "alarms            none",
         "0 proposals, 0 closings without confirmation",
         "registry side     provider-1, seen",
@@ -67,7 +67,13 @@ async fn status_is_one_screen_of_both_sides() {
     assert_eq!(registry["gateways"][0]["name"], "gateway-1");
     assert_eq!(registry["gateways"][0]["policy_sha256"], json!(hash));
     assert_eq!(portal["provider"]["provider_log"], "provider-1");
-    assert_eq!(portal["revocation_lists"][0]["overdue"], false);
+    for side in [registry, portal] {
+        let list = &side["revocation_lists"][0];
+        assert_eq!((&list["overdue"], &list["fresh"]), (&json!(false), &json!(true)));
+        assert_eq!(list["revoked"], json!(1));
+        assert!(list["number"].as_str().unwrap().starts_with("0x"));
+    }
+    assert_eq!(portal["logins"], json!([]));
 
     // One side that is not reached does not hide the other.
     let profile = desk.profile_with(Role::Operator, "alice", |table| {

@@ -148,7 +148,7 @@ async fn what_does_not_stop_everything_is_left_to_the_registry_side() {
 
     // A closed register refuses only what asks for it.
     let session = session(&cast, Scenario::Lineage).await;
-    let (code, number) = closed_register(&pair, &cast);
+    let (code, number) = pair.closed_register(cast.person(Scenario::Lineage).unwrap().0);
     alice
         .record_non_provision(&alice.ids().next(), None, Some((&code, &number)))
         .await
@@ -157,33 +157,6 @@ async fn what_does_not_stop_everything_is_left_to_the_registry_side() {
     assert_eq!(refused.reason.as_deref(), Some("NOT_PROVIDED"));
     assert_eq!(refused.cause_there(), "NON_PROVISION_REGISTER");
     assert_eq!(ask(&pair, &cast, &session, "").await.reason, None);
-}
-
-/// The removed register of the person of several.
-fn closed_register(pair: &Pair, cast: &Cast) -> (String, String) {
-    let (person, _) = cast.person(Scenario::Lineage).unwrap();
-    let persons = std::fs::read_to_string(pair.deployment.persons()).unwrap();
-    let person: serde_json::Value = persons
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .find(|line| line["type"] == "person" && line["person_id"] == person.person_id.as_str())
-        .unwrap();
-    let references: Vec<_> = person["members"].as_array().unwrap().clone();
-    for (code, file) in pair.deployment.copies().unwrap() {
-        for line in std::fs::read_to_string(file).unwrap().lines() {
-            let copy: serde_json::Value = serde_json::from_str(line).unwrap();
-            let entered = copy["members"].as_array().unwrap().iter().any(|member| {
-                references.iter().any(|reference| {
-                    reference["municipality_code"] == code.as_str()
-                        && reference["reference"] == member["reference"]
-                })
-            });
-            if entered && copy["kind"] == "removed" {
-                return (code, copy["local_number"].as_str().unwrap().to_owned());
-            }
-        }
-    }
-    panic!("no removed register")
 }
 
 /// Nobody acts when a record begins or ends by its time.

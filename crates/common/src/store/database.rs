@@ -50,9 +50,8 @@ pub enum Access {
     Load,
     /// Persons and linkages that forbid something.
     GuardLoad,
-    /// What forbids nothing, is not recorded, and no release waits for: the index of own records, the last use of a session, the removal
-    /// of what is old.
-    /// It takes no gate, so that it holds nothing up, however much there is.
+    /// What forbids nothing, is not recorded, and needs no order with releases: the index of own records, the last use of a
+    /// session, the removal of what is old. It takes neither the gate nor the log's head.
     Ungated,
     /// Copies. They take the gate only to commit, since no guard waits for a row that they write.
     Copies,
@@ -285,7 +284,7 @@ impl Database {
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
         let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let mut tx = self.begin(Access::Ordinary).await?;
+        let mut tx = self.begin(Access::Ungated).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \

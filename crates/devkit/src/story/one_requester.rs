@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use common::{refusal::Reason, terms::RequestKind};
+use koseki_proto::portal::v1::{Capacity, ProvisionOutcome};
+use tokio::time::interval;
 
 use super::{Came, Cast, Expected, StoryError, Teller};
 use crate::{
-    client::{Session, Term},
+    client::{DEADLINE, Session, Term},
     registers::{Outcome, ProvidedRegister, RegisterKind, Scenario},
 };
 
 /// How long the requester lets a consent hold.
 const CONSENT_HOLDS: Duration = Duration::from_secs(3_600);
 const KIND: RequestKind = RequestKind::CertificateRequest;
+/// Between two looks at the own records.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Plays the ordinary person.
 ///
@@ -78,7 +82,18 @@ pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), Story
         &Expected::Done,
         &Came::Done(text.text.trim().to_owned()),
     );
-    let consent = frontend.consent(&session, &text, Term::For(CONSENT_HOLDS)).await;
+    let an_hour = Term::For(CONSENT_HOLDS);
+    let came = Came::of_act(
+        frontend
+            .grant(&session, &text, an_hour, Capacity::Representative)
+            .await,
+    );
+    teller.step(
+        "consents for somebody else",
+        &Expected::Refused(Reason::RepresentedNotSupported),
+        &came,
+    );
+    let consent = frontend.consent(&session, &text, an_hour).await;
     let consent_id = consent.clone().unwrap_or_default();
     teller.step(
         "consents to it for an hour",
@@ -127,6 +142,19 @@ pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), Story
 
     least_information(cast, &session, registers, teller).await;
 
+    let came = Came::of_act(frontend.receipt(&session, &consent_id).await);
+    teller.step(
+        "takes the receipt of the first consent once more",
+        &Expected::Done,
+        &came,
+    );
+    let came = record_of(cast, &session, &request_id).await;
+    teller.step(
+        "finds the first request in the own records",
+        &Expected::Done,
+        &came,
+    );
+
     let came = Came::of_act(frontend.logout(&session).await);
     teller.step("logs out", &Expected::Done, &came);
     let came = Came::of_request(frontend.copy_info(&session, KIND, "").await);
@@ -136,6 +164,31 @@ pub async fn one_requester(cast: &Cast, teller: &mut Teller) -> Result<(), Story
         &came,
     );
     Ok(())
+}
+
+/// Looks for a provided request in the requester's own records, which follow the log within a second.
+async fn record_of(cast: &Cast, session: &Session, request_id: &str) -> Came {
+    let look = async {
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            let page = match cast.frontend.own_records(session, 0, &[]).await {
+                Ok(page) => page,
+                Err(error) => return Came::of_act::<()>(Err(error)),
+            };
+            let provided = page.records.iter().find(|record| {
+                record.request_id == request_id && record.outcome() == ProvisionOutcome::Provided
+            });
+            if let Some(record) = provided {
+                let (items, frontend) = (record.items.len(), &record.frontend);
+                return Came::Done(format!(
+                    "{items} items were provided through the frontend {frontend}"
+                ));
+            }
+        }
+    };
+    let found = tokio::time::timeout(DEADLINE, look).await;
+    found.unwrap_or_else(|_| Came::Failed("it is not in the own records".to_owned()))
 }
 
 /// For the kind whose policy lists a handle instead of the municipality's code, the answer has no code (I7), and the

@@ -156,3 +156,107 @@ impl Feed {
         Arc::ptr_eq(&self.series, series)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, io::Write as _, os::unix::fs::OpenOptionsExt as _};
+
+    use common::keyring::Keyring;
+
+    use super::*;
+
+    fn feed_key() -> FeedKey {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.toml");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).write(true).mode(0o600).open(&path).unwrap();
+        for (number, purpose) in ["sealing", "lookup", "pseudonym", "feed"].iter().enumerate() {
+            let key = format!("{number:02x}").repeat(32);
+            writeln!(file, "[[{purpose}]]\nid = \"1\"\nkey = \"{key}\"").unwrap();
+        }
+        Keyring::load(&path).unwrap().feed.unwrap()
+    }
+
+    fn handle(number: usize) -> LinkageHandle {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        LinkageHandle::from_bytes(bytes)
+    }
+
+    fn begin(count: usize) -> Feed {
+        let now = Timestamp::from_unix_ms(0);
+        Feed::begin(&feed_key(), (0..count).map(handle), 7, now).unwrap()
+    }
+
+    fn holds(feed: &Feed, number: usize) -> bool {
+        feed.entries.contains(&feed.series.key().entry(&handle(number)))
+    }
+
+    #[test]
+    fn the_count_is_a_power_of_two_and_the_padding_makes_up_for_every_change() {
+        for (count, size) in [(0, 1_024), (1_024, 1_024), (1_025, 2_048)] {
+            assert_eq!(begin(count).entries.len(), size);
+        }
+        let mut feed = begin(3);
+        let mut gone = BTreeSet::new();
+        for number in 0..200 {
+            // One comes, and one that was there goes, now and then both.
+            let linkages = [
+                (handle(number), number % 3 != 0),
+                (handle(number / 2), number % 5 == 0),
+            ];
+            feed = feed.change(&linkages, feed.sequence + 1).unwrap();
+            let change = feed.changes.back().unwrap();
+            assert_eq!(change.added.len(), change.removed.len());
+            assert_eq!(feed.entries.len(), 1_024);
+            let own: BTreeSet<Entry> = (0..200)
+                .map(|other| feed.series.key().entry(&handle(other)))
+                .collect();
+            for entry in &change.added {
+                assert!(!gone.contains(entry), "padding that went out came back");
+            }
+            gone.extend(
+                change
+                    .removed
+                    .iter()
+                    .filter(|entry| !own.contains(*entry))
+                    .copied(),
+            );
+        }
+        assert_eq!(feed.own, (0..200).filter(|number| holds(&feed, *number)).count());
+    }
+
+    #[test]
+    fn what_is_so_already_changes_nothing() {
+        let feed = begin(2);
+        let same = feed.change(&[(handle(0), true), (handle(9), false)], 8).unwrap();
+        assert_eq!(same.entries.as_slice(), feed.entries.as_slice());
+        assert_eq!(same.changes_after(7).unwrap().len(), 1);
+        assert_eq!(same.changes_after(8).unwrap().len(), 0);
+        assert!(same.changes_after(3).is_none(), "not kept");
+    }
+
+    #[test]
+    fn a_series_that_is_full_is_over() {
+        let feed = begin(1_024);
+        assert!(matches!(
+            feed.change(&[(handle(5_000), true)], 8),
+            Err(FeedError::SeriesFull)
+        ));
+        let feed = feed.change(&[(handle(1), false)], 8).unwrap();
+        assert!(feed.change(&[(handle(5_000), true)], 9).is_ok());
+    }
+
+    #[test]
+    fn two_series_have_nothing_in_common() {
+        let (one, other) = (begin(40), begin(40));
+        let entries: BTreeSet<_> = one.entries.as_slice().iter().collect();
+        assert!(
+            other
+                .entries
+                .as_slice()
+                .iter()
+                .all(|entry| !entries.contains(entry))
+        );
+    }
+}

@@ -94,7 +94,13 @@ impl Follower {
             after = Some(*last);
             handles.extend(page.into_iter().map(|(_, handle)| handle));
         }
-        let begun = Feed::begin(&self.key, handles.into_iter(), sequence, self.clock.now());
+        let (key, now) = (self.key.clone(), self.clock.now());
+        // A second's work for a million: not on the threads that serve.
+        let begun =
+            tokio::task::spawn_blocking(move || Feed::begin(&key, handles.into_iter(), sequence, now));
+        let begun = begun
+            .await
+            .map_err(|_| StoreError::Unreadable("the feed's linkages"))?;
         Ok(begun.map_or_else(|error| failed(&error), Some))
     }
 }

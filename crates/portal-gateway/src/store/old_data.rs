@@ -1,5 +1,5 @@
-//! Removing what is old, in bounded batches beside everything else: without the gate, and of rows that are locked by
-//! somebody else none.
+//! Removing what is old, in bounded batches beside everything else: on PostgreSQL without the gate, and of rows that are
+//! locked by somebody else none.
 
 use common::{
     clock::Timestamp,

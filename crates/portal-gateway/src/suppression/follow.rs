@@ -173,3 +173,147 @@ impl Follower {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use common::{
+        alarm::Alarms,
+        clock::ShiftedClock,
+        feed::{Entry, MIN_ENTRIES, pack},
+    };
+    use koseki_proto::koseki::linkage::v1::{SuppressionEntries, SuppressionHeartbeat, SuppressionSnapshot};
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    struct Stage {
+        follower: Follower,
+        clock: Arc<ShiftedClock>,
+        snapshot: Option<Snapshot>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let clock = Arc::new(ShiftedClock::default());
+            let file =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policy/provision-policy.toml");
+            let suits = Box::new(|_: &common::policy::Policy| Ok(()));
+            let policies = Policies::load(&file, None, suits, clock.clone(), Alarms::default()).unwrap();
+            let policies = Arc::new(policies);
+            let replica = Arc::new(Replica::new(policies.clone(), clock.clone()));
+            let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+            Self {
+                follower: Follower::new(channel, replica, policies, clock.clone()),
+                clock,
+                snapshot: None,
+            }
+        }
+
+        fn take(&mut self, sequence: u64, part: Part) -> Result<bool, RuleBroken> {
+            let message = WatchSuppressionsResponse {
+                sequence,
+                as_of: Some(self.clock.now().to_proto()),
+                part: Some(part),
+            };
+            self.follower.take(message, &mut self.snapshot)
+        }
+
+        fn begun(count: u32) -> Part {
+            Part::Snapshot(SuppressionSnapshot {
+                series_key: vec![7; 32],
+                count,
+            })
+        }
+
+        /// A whole snapshot of this number.
+        fn whole(&mut self, sequence: u64) {
+            self.take(sequence, Self::begun(1_024)).unwrap();
+            assert_eq!(self.take(sequence, entries(0..MIN_ENTRIES)), Ok(true));
+        }
+
+        fn sequence(&self) -> Option<u64> {
+            self.follower.replica.current().map(|held| held.sequence)
+        }
+    }
+
+    fn numbered(numbers: impl Iterator<Item = usize>) -> Vec<u8> {
+        let entries: Vec<Entry> = numbers
+            .map(|number| u128::try_from(number).unwrap().to_be_bytes())
+            .collect();
+        pack(&entries)
+    }
+
+    fn entries(numbers: impl Iterator<Item = usize>) -> Part {
+        Part::Entries(SuppressionEntries {
+            entries: numbered(numbers),
+        })
+    }
+
+    fn change(after: u64, added: &[usize], removed: &[usize]) -> Part {
+        Part::Change(SuppressionChange {
+            after_sequence: after,
+            added: numbered(added.iter().copied()),
+            removed: numbered(removed.iter().copied()),
+        })
+    }
+
+    fn beat() -> Part {
+        Part::Heartbeat(SuppressionHeartbeat {})
+    }
+
+    #[tokio::test]
+    async fn a_state_is_held_once_it_is_whole_and_for_as_long_as_the_policy_says() {
+        let mut stage = Stage::new();
+        stage.take(5, Stage::begun(1_024)).unwrap();
+        assert_eq!(stage.take(5, entries(0..1_000)), Ok(false));
+        assert_eq!(stage.sequence(), None, "it is not whole");
+        assert_eq!(stage.take(5, entries(1_000..1_024)), Ok(true));
+        assert_eq!(stage.sequence(), Some(5));
+        stage.take(8, change(5, &[5_000], &[3])).unwrap();
+        assert_eq!(stage.sequence(), Some(8));
+        stage.clock.advance(Duration::from_secs(11));
+        assert_eq!(stage.sequence(), None, "it is too old");
+        assert!(stage.follower.replica.is_overdue());
+        stage.take(8, beat()).unwrap();
+        assert_eq!(stage.sequence(), Some(8));
+
+        // What was long on its way does not make it fresh, beyond what clocks may differ by.
+        let late = WatchSuppressionsResponse {
+            sequence: 8,
+            as_of: Some(stage.clock.now().before(Duration::from_secs(16)).to_proto()),
+            part: Some(beat()),
+        };
+        stage.follower.take(late, &mut stage.snapshot).unwrap();
+        assert_eq!(stage.sequence(), None);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_ends_the_stream() {
+        let refused = |what: &str, first: fn(&mut Stage), sequence, part: Part| {
+            let mut stage = Stage::new();
+            first(&mut stage);
+            assert!(stage.take(sequence, part).is_err(), "{what}");
+        };
+        let nothing = |_: &mut Stage| {};
+        let whole = |stage: &mut Stage| stage.whole(5);
+        let begun = |stage: &mut Stage| assert_eq!(stage.take(5, Stage::begun(1_024)), Ok(false));
+        refused("a count that is no power of two", nothing, 5, Stage::begun(1_025));
+        refused("too few", nothing, 5, Stage::begun(512));
+        refused("too many", nothing, 5, Stage::begun(1 << 22));
+        refused("entries without a snapshot", nothing, 5, entries(0..4));
+        refused("a beat before a snapshot", nothing, 5, beat());
+        refused("entries of another state", begun, 6, entries(0..4));
+        refused("more entries than were said", begun, 5, entries(0..1_025));
+        refused("none", begun, 5, entries(0..0));
+        refused("a beat within a snapshot", begun, 5, beat());
+        refused("a beat of another state", whole, 6, beat());
+        refused("a change of another state", whole, 9, change(6, &[5_000], &[3]));
+        refused("a change that goes back", whole, 5, change(5, &[5_000], &[3]));
+        refused("more that comes than goes", whole, 6, change(5, &[5_000], &[]));
+        refused("what is there already", whole, 6, change(5, &[4], &[3]));
+        refused("what is not there", whole, 6, change(5, &[5_000], &[6_000]));
+        refused("out of order", whole, 6, change(5, &[5_001, 5_000], &[3, 4]));
+    }
+}
