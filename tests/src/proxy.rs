@@ -1,6 +1,7 @@
 //! A line that can be cut, stalled and slowed: what stands between two services in a test that breaks their connection.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    time::Instant,
+    time::{Sleep, sleep},
 };
 
 /// What becomes of bytes.
@@ -98,7 +99,7 @@ async fn pass(here: TcpStream, target: String, mut line: watch::Receiver<Line>) 
 
 /// Carries bytes one way. What is slow is late, not held up: bytes that came together leave together.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>, slow: bool) {
-    let (late, mut due) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (late, mut due) = tokio::sync::mpsc::unbounded_channel::<(Pin<Box<Sleep>>, Vec<u8>)>();
     let seen = line.clone();
     let read = async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -108,7 +109,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
                 _ => Duration::ZERO,
             };
             if late
-                .send((Instant::now() + wait, buffer[..count].to_vec()))
+                .send((Box::pin(sleep(wait)), buffer[..count].to_vec()))
                 .is_err()
             {
                 return;
@@ -116,8 +117,8 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
         }
     };
     let write = async move {
-        while let Some((at, bytes)) = due.recv().await {
-            tokio::time::sleep_until(at).await;
+        while let Some((time, bytes)) = due.recv().await {
+            time.await;
             if line.wait_for(|line| *line != Line::Stalled).await.is_err()
                 || to.write_all(&bytes).await.is_err()
             {

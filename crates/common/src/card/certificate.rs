@@ -17,7 +17,7 @@ use super::{
     signed::Signed,
     timestamp,
 };
-use crate::{clock::Timestamp, digest};
+use crate::clock::Timestamp;
 
 /// Length of a certificate at most, in bytes.
 pub const MAX_CERTIFICATE_BYTES: usize = 4_096;
@@ -73,7 +73,6 @@ impl CardRoots {
             return Err(CardFault::Expired);
         }
         Ok(Card {
-            id: digest::sha256(&[&issuer.key.sha256, certificate.raw_serial()]),
             public_key_sha256: key.sha256,
             key_kind: key.kind,
             not_after,

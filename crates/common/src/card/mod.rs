@@ -50,8 +50,6 @@ impl From<CardFault> for Reason {
 /// A verified certificate.
 #[derive(Clone)]
 pub struct Card {
-    /// Names the certificate: SHA-256 of its issuer's key and its serial number. It changes with every reissue.
-    pub id: [u8; 32],
     /// SHA-256 of its public key (DER SubjectPublicKeyInfo), by which linkages are bound to it.
     pub public_key_sha256: [u8; 32],
     /// What kind of key it has, and so which signature counts.
