@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use common::clock::{Clock as _, SystemClock};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -12,7 +13,6 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    time::Instant,
 };
 
 /// What becomes of bytes.
@@ -98,7 +98,9 @@ async fn pass(here: TcpStream, target: String, mut line: watch::Receiver<Line>) 
 
 /// Carries bytes one way. What is slow is late, not held up: bytes that came together leave together.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>, slow: bool) {
-    let (late, mut due) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (late, mut due) = tokio::sync::mpsc::unbounded_channel::<(Duration, Vec<u8>)>();
+    let clock = Arc::new(SystemClock::new());
+    let reading = clock.clone();
     let seen = line.clone();
     let read = async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -108,7 +110,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
                 _ => Duration::ZERO,
             };
             if late
-                .send((Instant::now() + wait, buffer[..count].to_vec()))
+                .send((reading.monotonic() + wait, buffer[..count].to_vec()))
                 .is_err()
             {
                 return;
@@ -117,7 +119,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
     };
     let write = async move {
         while let Some((at, bytes)) = due.recv().await {
-            tokio::time::sleep_until(at).await;
+            tokio::time::sleep(at.saturating_sub(clock.monotonic())).await;
             if line.wait_for(|line| *line != Line::Stalled).await.is_err()
                 || to.write_all(&bytes).await.is_err()
             {
