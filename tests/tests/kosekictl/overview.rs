@@ -33,6 +33,7 @@ async fn status_is_one_screen_of_both_sides() {
         "0 proposals, 0 closings without confirmation",
         "registry side     provider-1, seen",
         "revocation lists",
+        "ms old, sequence ",
     ]);
     assert!(screen.out.lines().count() < 40, "one screen: {}", screen.out);
 

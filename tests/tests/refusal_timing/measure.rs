@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
+use common::clock::{Clock as _, SystemClock};
 use devkit::client::CallError;
 use integration_tests::timing::{auc, band};
 use rand::{Rng as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 
 use crate::causes::{KIND, PROCEDURE, Stage};
 
@@ -46,6 +43,7 @@ pub(crate) struct Measured {
 pub(crate) async fn run(stage: &Stage, size: Size, seed: u64) -> Measured {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let places = Arc::new(Semaphore::new(size.at_once));
+    let clock = Arc::new(SystemClock::new());
     let mut asked = JoinSet::new();
     for round in 0..size.samples {
         let mut order: Vec<usize> = (0..stage.causes.len()).collect();
@@ -54,12 +52,13 @@ pub(crate) async fn run(stage: &Stage, size: Size, seed: u64) -> Measured {
             let place = places.clone().acquire_owned().await.unwrap();
             let sessions = &stage.causes[cause].sessions;
             let session = sessions[round % sessions.len()].clone();
+            let clock = clock.clone();
             let (frontend, phase) = (stage.frontend.clone(), size.phase.mul_f64(rng.random()));
             asked.spawn(async move {
                 sleep(phase).await;
-                let begun = Instant::now();
+                let begun = clock.monotonic();
                 let came = frontend.copy_info(&session, KIND, PROCEDURE).await;
-                let took = begun.elapsed();
+                let took = clock.monotonic() - begun;
                 let CallError::Refused(refused) = came.unwrap_err() else {
                     panic!("no answer")
                 };
