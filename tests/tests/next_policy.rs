@@ -238,6 +238,7 @@ impl Linkage for TooMuch {
             policy_sha256: self.policy.sha256.to_vec(),
             now: Some(self.clock.now().to_proto()),
             beacon: vec![7; 32],
+            card_lists_fresh: true,
             ..GetLinkageStatusResponse::default()
         }))
     }
