@@ -489,15 +489,15 @@ async fn let_ask(
     persons
 }
 
-/// Keeps an answer for this person on its way: the second provider has released it, and the second gateway has it and
-/// waits with the release until it is told to go on, or for as long as an answer may be on its way. The request's id.
+/// Keeps an answer for this person on its way: the second provider has released it, and the second gateway has decided about
+/// it, by a suppression feed that knew of nothing, and waits with the commit until it is told to go on, or for as long as an answer may be on its way. The request's id.
 async fn keep_on_the_way(pair: &Pair, portal: &Places, person: &Person) -> (String, oneshot::Sender<()>) {
     let database = pair.deployment.provider_database();
     let keep = async {
         loop {
             let (there, arrived) = oneshot::channel();
             let (go_on, told) = oneshot::channel::<()>();
-            portal.before_gate(async move {
+            portal.behind_gate(async move {
                 there.send(()).unwrap();
                 // Nobody may be left to tell.
                 let _ = timeout(ON_THE_WAY, told).await;

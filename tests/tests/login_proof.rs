@@ -14,6 +14,7 @@ use std::{
 };
 
 use common::{
+    alarm::Alarm,
     authorisation::Listener,
     clock::{Clock as _, ShiftedClock},
     login_proof,
@@ -125,7 +126,7 @@ struct Scene {
     provider: Option<Server>,
     recorder: Recorder,
     cast: Cast,
-    _gateway: Server,
+    gateway: Server,
     _line: Server,
     _directory: TempDir,
 }
@@ -172,7 +173,7 @@ impl Scene {
             provider: Some(provider),
             recorder,
             cast,
-            _gateway: gateway,
+            gateway,
             _line: line,
             _directory: directory,
         }
@@ -367,14 +368,15 @@ async fn a_cover_item_shares_the_fate_of_a_batch_that_goes_again() {
     }
 }
 
-/// What the registry side says about a login is told so that the requester can do something about it.
+/// A cover item has no login that the registry side could refuse, so nobody is told that theirs was: it is the register
+/// refusal, and an alarm.
 #[tokio::test]
-async fn a_login_that_the_registry_side_refuses_ends_as_one_to_be_repeated() {
+async fn a_login_that_only_the_registry_side_refuses_is_the_register_refusal() {
     let mut scene = Scene::new().await;
     for (reason, expected, batches) in [
-        (NotLookedUpReason::LoginRefused, "SESSION_INVALID", 1),
-        (NotLookedUpReason::CardExpired, "CARD_EXPIRED", 1),
-        (NotLookedUpReason::CardRevoked, "CARD_REVOKED", 1),
+        (NotLookedUpReason::LoginRefused, "NOT_PROVIDED", 1),
+        (NotLookedUpReason::CardExpired, "NOT_PROVIDED", 1),
+        (NotLookedUpReason::CardRevoked, "NOT_PROVIDED", 1),
         (NotLookedUpReason::Unavailable, "UNAVAILABLE", 1),
         // A registry side that never has enough is asked twice and no more.
         (NotLookedUpReason::NeedProof, "UNAVAILABLE", 2),
@@ -385,6 +387,11 @@ async fn a_login_that_the_registry_side_refuses_ends_as_one_to_be_repeated() {
         assert_eq!(scene.ask(&session).await, expected, "{reason:?}");
         assert_eq!(scene.recorder.seen().len(), batches, "{reason:?}");
     }
+    let alarms = scene.gateway.alarms().standing();
+    let told = alarms
+        .iter()
+        .any(|(alarm, _)| *alarm == Alarm::LoginRefusedByRegistrySide);
+    assert!(told, "{alarms:?}");
     *scene.recorder.instead.lock().unwrap() = None;
     let session = scene.session(Scenario::Ordinary).await;
     assert_eq!(scene.ask(&session).await, "PROVIDED");
@@ -403,7 +410,7 @@ async fn a_login_that_the_registry_side_refuses_ends_as_one_to_be_repeated() {
     scene.start_provider_again().await;
     // The second time the proof goes at once: it is not taken for one that was verified, and nobody's batch goes twice for it.
     for batches in [2, 1] {
-        assert_eq!(scene.ask(&session).await, "SESSION_INVALID");
+        assert_eq!(scene.ask(&session).await, "NOT_PROVIDED");
         assert_eq!(scene.recorder.seen().len(), batches);
     }
 }

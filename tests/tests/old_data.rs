@@ -109,6 +109,7 @@ async fn old_rows_are_removed_after_their_time_and_not_before() {
     let counted = values(&metrics(&pair.gateway).await);
     let removed = |table: &str| counted[&format!("portal_store_removed_rows_total{{table=\"{table}\"}}")];
     assert_eq!((removed("session"), removed("consent")), (2, 4));
+    assert_eq!(removed("provision_record"), 2);
     assert!(removed("challenge") >= 6, "{counted:?}");
 }
 

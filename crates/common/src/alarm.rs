@@ -23,6 +23,9 @@ pub enum Alarm {
     /// The registry side sent more than the policy lists. It stands until the service is started anew: somebody has to
     /// find out why.
     AnswerOutsideMask,
+    /// The registry side refuses logins that this side accepts: roots, revocation lists, policy or clocks differ. The
+    /// requesters are told of the register refusal. It stands until the service is started anew.
+    LoginRefusedByRegistrySide,
     /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
     /// taken before is held on.
     RevocationListUnusable,
@@ -42,6 +45,7 @@ impl Alarm {
             Self::ClosingUnconfirmed => "CLOSING_UNCONFIRMED",
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
+            Self::LoginRefusedByRegistrySide => "LOGIN_REFUSED_BY_REGISTRY_SIDE",
             Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
             Self::RevocationListStale => "REVOCATION_LIST_STALE",
             Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",

@@ -287,10 +287,11 @@ impl Cards {
     /// Raises and clears the alarms.
     fn tell(&self, numbers: &ListNumbers, unreadable: Option<String>) {
         let (lists, now, max_age) = (self.lists(), self.clock.now(), self.max_age());
-        for root in self.roots.valid(now) {
+        for (root, valid) in self.roots.each(now) {
             let fresh = lists.of(&root).is_some_and(|list| list.is_fresh(now, max_age));
             let about: String = data_encoding::HEXLOWER.encode(&root).chars().take(16).collect();
-            self.alarms.set(Alarm::RevocationListStale, &about, !fresh);
+            self.alarms
+                .set(Alarm::RevocationListStale, &about, valid && !fresh);
         }
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults: BTreeMap<String, String> = folder

@@ -202,7 +202,8 @@ impl Consents {
         Ok(Granted {
             id,
             expires_at,
-            receipt: self.issue(account, &consent)?,
+            // The consent holds, whatever becomes of its receipt: it can be asked for again.
+            receipt: self.issue(account, &consent).unwrap_or_default(),
         })
     }
 

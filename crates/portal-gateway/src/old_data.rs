@@ -32,8 +32,8 @@ impl OldDataRemoval {
             for (old, rows) in [
                 (OldData::Sessions, OldRows::Session),
                 (OldData::Consents, OldRows::Consent),
-                (OldData::Challenges, OldRows::Challenge),
                 (OldData::Records, OldRows::ProvisionRecord),
+                (OldData::Challenges, OldRows::Challenge),
             ] {
                 self.remove_all(old, rows).await;
             }

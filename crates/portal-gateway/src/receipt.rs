@@ -260,7 +260,7 @@ impl Receipts {
             pii_controllers: vec!["portal".to_owned()],
             collection_method: "portal".to_owned(),
             storage_locations: vec![self.config.storage_location.clone()],
-            retention_period: format!("P{}Y", retention.audit_years),
+            retention_period: format!("P{}Y", retention.consent_years),
             recipient_third_parties: vec!["registry".to_owned()],
             withdrawal_method: self.config.withdrawal_method.clone(),
         }

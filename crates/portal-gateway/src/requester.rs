@@ -34,8 +34,8 @@ pub struct Requester {
     blocked: bool,
 }
 
-/// A requester whose card is not blocked: somebody else could hold it. What was provided and consented to is shown to nobody
-/// else.
+/// A requester whose card is not blocked: somebody else could hold it. What was provided, and receipts, are shown to nobody
+/// else. Consents are given, listed and withdrawn without a look at blocks.
 #[derive(Clone, Copy)]
 pub struct Unblocked(i64);
 

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{
+    card::ListNumbers,
     cards::Cards,
     clock::Clock,
     identity::PeerIdentity,
@@ -54,7 +55,8 @@ impl Sessions {
     /// Ends the sessions of revoked and expired cards each time that newer revocation lists have been read, for as long as
     /// the service runs.
     pub async fn keep_up(self: Arc<Self>) {
-        let mut swept = self.cards.lists().numbers();
+        // Lists that came while the service was down have not been looked for either.
+        let mut swept = ListNumbers::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let read = self.cards.lists().numbers();

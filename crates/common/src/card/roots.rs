@@ -65,12 +65,16 @@ impl CardRoots {
             .find(|root| signed.is_by(&root.key))
     }
 
-    /// The roots that are valid at a moment, by the SHA-256 of their keys.
-    pub fn valid(&self, now: Timestamp) -> impl Iterator<Item = [u8; 32]> + '_ {
+    /// The roots, by the SHA-256 of their keys, and whether each is valid at a moment.
+    pub fn each(&self, now: Timestamp) -> impl Iterator<Item = ([u8; 32], bool)> + '_ {
         self.0
             .iter()
-            .filter(move |root| root.is_valid(now))
-            .map(|root| root.key.sha256)
+            .map(move |root| (root.key.sha256, root.is_valid(now)))
+    }
+
+    /// The roots that are valid at a moment.
+    pub fn valid(&self, now: Timestamp) -> impl Iterator<Item = [u8; 32]> + '_ {
+        self.each(now).filter(|(_, valid)| *valid).map(|(root, _)| root)
     }
 }
 

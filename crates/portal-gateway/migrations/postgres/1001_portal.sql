@@ -27,13 +27,14 @@ CREATE TABLE session (
     frontend      TEXT    NOT NULL,
     card_key      BYTEA   NOT NULL,
     card_issuer   BYTEA   NOT NULL,
-    sealed_serial BYTEA   NOT NULL,
+    sealed_card   BYTEA   NOT NULL,
     proof_sha256  BYTEA   NOT NULL,
     sealed_proof  BYTEA   NOT NULL,
-    card_expires  BIGINT  NOT NULL,
     logged_in_at  BIGINT  NOT NULL,
     last_used_at  BIGINT  NOT NULL,
-    ended         BOOLEAN NOT NULL
+    ended         BOOLEAN NOT NULL,
+    -- An act of its own, behind the gate, has ended it: logout, a block, a card that is replaced.
+    closed        BOOLEAN NOT NULL
 );
 CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
 CREATE INDEX session_card_key ON session (card_key);
@@ -104,6 +105,6 @@ GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, 
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge TO portal_gateway_service;
-GRANT SELECT, INSERT, DELETE ON block, provision_record TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge, provision_record TO portal_gateway_service;
+GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;

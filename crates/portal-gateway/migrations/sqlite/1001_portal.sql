@@ -27,13 +27,14 @@ CREATE TABLE session (
     frontend      TEXT    NOT NULL,
     card_key      BLOB    NOT NULL,
     card_issuer   BLOB    NOT NULL,
-    sealed_serial BLOB    NOT NULL,
+    sealed_card   BLOB    NOT NULL,
     proof_sha256  BLOB    NOT NULL,
     sealed_proof  BLOB    NOT NULL,
-    card_expires  INTEGER NOT NULL,
     logged_in_at  INTEGER NOT NULL,
     last_used_at  INTEGER NOT NULL,
-    ended         INTEGER NOT NULL CHECK (ended IN (0, 1))
+    ended         INTEGER NOT NULL CHECK (ended IN (0, 1)),
+    -- An act of its own, behind the gate, has ended it: logout, a block, a card that is replaced.
+    closed        INTEGER NOT NULL CHECK (ended IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX session_logged_in_at ON session (logged_in_at, token);
 CREATE INDEX session_card_key ON session (card_key);

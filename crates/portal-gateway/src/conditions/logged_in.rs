@@ -1,7 +1,11 @@
 use std::time::Duration;
 
 use common::{
-    card::RevocationLists, clock::Timestamp, identity::PeerIdentity, policy::LoginPolicy, refusal::Reason,
+    card::{Card, RevocationLists},
+    clock::Timestamp,
+    identity::PeerIdentity,
+    policy::LoginPolicy,
+    refusal::Reason,
 };
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
@@ -17,10 +21,8 @@ pub struct SessionFacts {
     pub frontend: String,
     /// Issuer of the card's certificate.
     pub card_issuer: [u8; 32],
-    /// Serial number of the card's certificate; `None` when it does not open.
-    pub card_serial: Option<Vec<u8>>,
-    /// Until when the card's certificate is valid.
-    pub card_expires: Timestamp,
+    /// What its card's certificate is checked by; `None` when it does not open.
+    pub card: Option<HeldCard>,
     /// When the requester logged in.
     pub logged_in_at: Timestamp,
     /// When the session was last used.
@@ -31,6 +33,39 @@ pub struct SessionFacts {
     pub proof_sha256: [u8; 32],
     /// The login proof.
     pub proof: KeptProof,
+}
+
+/// What a session keeps of its card's certificate, sealed: a certificate ends on a birthday of its holder.
+#[derive(Clone)]
+pub struct HeldCard {
+    /// Serial number.
+    pub serial: Vec<u8>,
+    /// Until when it is valid.
+    pub expires: Timestamp,
+}
+
+impl HeldCard {
+    /// Of a verified certificate.
+    pub fn of(card: &Card) -> Self {
+        Self {
+            serial: card.serial.clone(),
+            expires: card.not_after,
+        }
+    }
+
+    /// As it is sealed: the end, and the serial number behind it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.expires.unix_ms().to_be_bytes(), self.serial.as_slice()].concat()
+    }
+
+    /// Reads what [`Self::to_bytes`] made.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (expires, serial) = bytes.split_first_chunk()?;
+        Some(Self {
+            serial: serial.to_vec(),
+            expires: Timestamp::from_unix_ms(i64::from_be_bytes(*expires)),
+        })
+    }
 }
 
 /// A session's login proof, as it was read.
@@ -69,9 +104,9 @@ impl SessionFacts {
         login: &LoginPolicy,
         now: Timestamp,
     ) -> Result<(), Reason> {
-        let serial = self.card_serial.as_ref().ok_or(Reason::Unavailable)?;
+        let card = self.card.as_ref().ok_or(Reason::Unavailable)?;
         let max_age = login.crl_max_age();
-        Ok(lists.check(&self.card_issuer, serial, self.card_expires, now, max_age)?)
+        Ok(lists.check(&self.card_issuer, &card.serial, card.expires, now, max_age)?)
     }
 }
 

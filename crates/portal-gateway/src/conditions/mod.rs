@@ -11,5 +11,5 @@ mod not_suppressed;
 pub use clearance::{Clearance, Cleared, Conditions, Guards, clear};
 pub use consented::{ConsentFacts, Consented};
 pub use linked::{LinkageFacts, Linked};
-pub use logged_in::{KeptProof, LoggedIn, SessionFacts};
+pub use logged_in::{HeldCard, KeptProof, LoggedIn, SessionFacts};
 pub use not_suppressed::NotSuppressed;

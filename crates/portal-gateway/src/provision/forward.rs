@@ -240,21 +240,15 @@ impl<'a> Forwarded<'a> {
                 },
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
                 Some(ItemOutcome::NotLookedUp(refused)) => {
-                    let reason = refused.reason();
-                    if reason == NotLookedUpReason::LoginRefused {
-                        tracing::error!(
-                            request_id = %asked.request_id,
-                            "the registry side refuses a login that this side accepted: do roots, policy and clocks agree?"
-                        );
-                    }
-                    Answer::Refused(not_looked_up(reason))
+                    provision.hear_of_login(refused.reason());
+                    not_looked_up(refused.reason(), None)
                 }
                 None => Answer::Refused(Reason::Unavailable),
             },
             // This side's verdict stays; but what would have stopped any other request stops this one too.
             Line::Cover(_, cause) => match results.next().and_then(|result| result.outcome) {
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(Some(cause)),
-                Some(ItemOutcome::NotLookedUp(refused)) => Answer::Refused(not_looked_up(refused.reason())),
+                Some(ItemOutcome::NotLookedUp(refused)) => not_looked_up(refused.reason(), Some(cause)),
                 Some(ItemOutcome::Provided(_)) | None => Answer::Refused(Reason::Unavailable),
             },
         });
@@ -273,17 +267,31 @@ fn within_mask(policy: &Policy, asked: &Asked, info: RequesterCopyInfo) -> Resul
     Mask::of(provision).check(info)
 }
 
-fn not_looked_up(reason: NotLookedUpReason) -> Reason {
+/// A login that only the registry side refuses is told of nobody but operators: a cover item has no login to refuse, so
+/// whoever heard of it would know that theirs was no cover item (I6).
+fn not_looked_up(reason: NotLookedUpReason, cause: Option<&'static str>) -> Answer {
     match reason {
-        NotLookedUpReason::Suspended => Reason::ProvisionSuspended,
-        NotLookedUpReason::RequestIdUsed => Reason::RequestIdUsed,
-        // The requester can do something about it: log in again.
-        NotLookedUpReason::LoginRefused => Reason::SessionInvalid,
-        NotLookedUpReason::CardExpired => Reason::CardExpired,
-        NotLookedUpReason::CardRevoked => Reason::CardRevoked,
+        NotLookedUpReason::Suspended => Answer::Refused(Reason::ProvisionSuspended),
+        NotLookedUpReason::RequestIdUsed => Answer::Refused(Reason::RequestIdUsed),
+        NotLookedUpReason::LoginRefused | NotLookedUpReason::CardExpired | NotLookedUpReason::CardRevoked => {
+            Answer::NotProvided(cause)
+        }
         // With all proofs sent there is none that it could need.
         NotLookedUpReason::NeedProof | NotLookedUpReason::Unavailable | NotLookedUpReason::Unspecified => {
-            Reason::Unavailable
+            Answer::Refused(Reason::Unavailable)
+        }
+    }
+}
+
+impl Provision {
+    /// The registry side refuses a login that this side has accepted: roots, lists, policy or clocks differ.
+    fn hear_of_login(&self, reason: NotLookedUpReason) {
+        if matches!(
+            reason,
+            NotLookedUpReason::LoginRefused | NotLookedUpReason::CardExpired | NotLookedUpReason::CardRevoked
+        ) {
+            self.alarms
+                .raise(Alarm::LoginRefusedByRegistrySide, self.provider.instance());
         }
     }
 }

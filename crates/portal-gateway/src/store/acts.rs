@@ -20,9 +20,12 @@ use prost::Message as _;
 
 use super::{
     Block, NewConsent, NotOpened, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups,
-    lookups::{proof_place, serial_place},
+    lookups::{card_place, proof_place},
 };
-use crate::{call::PortalCall, conditions::ConsentFacts};
+use crate::{
+    call::PortalCall,
+    conditions::{ConsentFacts, HeldCard},
+};
 
 pub(super) fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
     keys.pseudonym.pseudonym("account", &account.to_be_bytes())
@@ -53,11 +56,11 @@ pub(super) async fn open_session(
         ("card_key", (&card_key).into()),
         ("issuer", card.issuer.as_slice().into()),
         (
-            "serial",
+            "card",
             database
                 .keys
                 .sealer
-                .seal(serial_place(&token_sha256), &card.serial)
+                .seal(card_place(&token_sha256), &HeldCard::of(card).to_bytes())
                 .map_err(StoreError::from)?
                 .into(),
         ),
@@ -71,15 +74,14 @@ pub(super) async fn open_session(
                 .map_err(StoreError::from)?
                 .into(),
         ),
-        ("expires", card.not_after.unix_ms().into()),
         ("now", now.unix_ms().into()),
         ("ended", false.into()),
     ];
     tx.execute(
-        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_serial, \
-                              proof_sha256, sealed_proof, card_expires, logged_in_at, last_used_at, ended) \
-         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {serial}, {proof_sha256}, {proof}, {expires}, \
-                 {now}, {now}, {ended})",
+        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_card, \
+                              proof_sha256, sealed_proof, logged_in_at, last_used_at, ended, closed) \
+         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {card}, {proof_sha256}, {proof}, {now}, \
+                 {now}, {ended}, {ended})",
         &params,
     )
     .await?;
@@ -164,7 +166,7 @@ pub(super) async fn end_session(
     let open = async |connection: &mut Connection<'_>| {
         let row = connection
             .optional(
-                "SELECT account_id, ended FROM session WHERE token = {token} AND frontend = {frontend}",
+                "SELECT account_id, closed FROM session WHERE token = {token} AND frontend = {frontend}",
                 &[
                     ("token", (&token_sha256).into()),
                     ("frontend", call.frontend.name().into()),
@@ -177,7 +179,8 @@ pub(super) async fn end_session(
             Some(row) => Ok(ControlFlow::Continue(row.int(0)?)),
         }
     };
-    // Without the gate first: what ends nothing must not hold releases up, however often it comes.
+    // Without the gate first: what ends nothing must not hold releases up, however often it comes. One that was ended beside the
+    // gate comes to it once: a release that has read it as open may be on its way to its commit.
     if open(&mut database.reader().await?.connection()).await?.is_break() {
         return Ok(());
     }
@@ -189,7 +192,7 @@ pub(super) async fn end_session(
         return Err(RequesterError::RequestIdUsed);
     }
     tx.execute(
-        "UPDATE session SET ended = {yes} WHERE token = {token}",
+        "UPDATE session SET ended = {yes}, closed = {yes} WHERE token = {token}",
         &[("yes", true.into()), ("token", (&token_sha256).into())],
     )
     .await?;

@@ -33,7 +33,8 @@ pub(super) async fn account(tx: &mut WriteTx, card: &Lookup, now: Timestamp) -> 
 /// Ends the sessions of cards.
 pub(super) async fn end_sessions(tx: &mut WriteTx, cards: &[&Lookup]) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE session SET ended = {yes} WHERE NOT ended AND card_key IN (SELECT value FROM {cards})",
+        "UPDATE session SET ended = {yes}, closed = {yes} \
+         WHERE NOT closed AND card_key IN (SELECT value FROM {cards})",
         &[
             ("yes", true.into()),
             ("cards", Value::keys(cards.iter().map(|card| card.as_slice()))),

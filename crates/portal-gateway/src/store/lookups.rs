@@ -16,10 +16,10 @@ pub(super) fn code(keys: &Keyring, code: &LinkageCode) -> Lookup {
     keys.lookup.lookup("linkage-code", &[code.expose()])
 }
 
-/// Where a session's serial number is sealed.
-pub(super) fn serial_place(token: &[u8]) -> Place<'_> {
+/// Where the serial number and the end of a session's card are sealed.
+pub(super) fn card_place(token: &[u8]) -> Place<'_> {
     Place {
-        column: "session.sealed_serial",
+        column: "session.sealed_card",
         row: token,
         revision: 0,
     }

@@ -14,10 +14,10 @@ use prost::Message as _;
 
 use super::{
     OpenSession,
-    lookups::{code_place, proof_place, serial_place},
+    lookups::{card_place, code_place, proof_place},
 };
 use crate::{
-    conditions::{ConsentFacts, Guards, KeptProof, LinkageFacts, SessionFacts},
+    conditions::{ConsentFacts, Guards, HeldCard, KeptProof, LinkageFacts, SessionFacts},
     provision::Asked,
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn guards(
     let tokens = Value::keys(asked.iter().map(|asked| asked.session.as_slice()));
     let rows = connection
         .all(
-            "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_serial, card_expires, \
+            "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, \
                     logged_in_at, last_used_at, ended, proof_sha256, \
                     CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
                     linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
@@ -59,7 +59,7 @@ pub(super) async fn guards(
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
         guard.session = Some(session);
         guard.linkage = linkage(row, keys)?;
-        guard.blocked = row.bool(16)?;
+        guard.blocked = row.bool(15)?;
     }
     let wanted = table([
         ("place", Column::Int(places)),
@@ -98,7 +98,7 @@ pub(super) async fn session(
 ) -> Result<Option<SessionFacts>, StoreError> {
     let row = connection
         .optional(
-            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_card, logged_in_at, \
                     last_used_at, ended, proof_sha256, CAST(NULL AS BYTEA) FROM session WHERE token = {token}",
             &[("token", (&token).into())],
         )
@@ -115,7 +115,7 @@ pub(super) async fn open_sessions(
 ) -> Result<Vec<OpenSession>, StoreError> {
     let rows = connection
         .all(
-            "SELECT 0, token, account_id, frontend, card_issuer, sealed_serial, card_expires, logged_in_at, \
+            "SELECT 0, token, account_id, frontend, card_issuer, sealed_card, logged_in_at, \
                     last_used_at, ended, proof_sha256, CAST(NULL AS BYTEA) FROM session \
              WHERE NOT ended AND (logged_in_at, token) > ({since}, {after}) ORDER BY logged_in_at, token LIMIT 500",
             &[("since", since.unix_ms().into()), ("after", (&after).into())],
@@ -135,18 +135,17 @@ fn moment(row: &Row, at: usize) -> Result<Timestamp, StoreError> {
 }
 
 fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
-    let serial = keys.sealer.open(serial_place(row.bytes(1)?), row.bytes(5)?);
+    let card = keys.sealer.open(card_place(row.bytes(1)?), row.bytes(5)?);
     Ok(SessionFacts {
         account: row.int(2)?,
         frontend: row.text(3)?.to_owned(),
         card_issuer: row.array(4)?,
-        card_serial: serial.ok().map(|serial| serial.to_vec()),
-        card_expires: moment(row, 6)?,
-        logged_in_at: moment(row, 7)?,
-        last_used_at: moment(row, 8)?,
-        ended: row.bool(9)?,
-        proof_sha256: row.array(10)?,
-        proof: match row.optional_bytes(11)? {
+        card: card.ok().and_then(|opened| HeldCard::from_bytes(&opened)),
+        logged_in_at: moment(row, 6)?,
+        last_used_at: moment(row, 7)?,
+        ended: row.bool(8)?,
+        proof_sha256: row.array(9)?,
+        proof: match row.optional_bytes(10)? {
             None => KeptProof::NotRead,
             Some(sealed) => keys
                 .sealer
@@ -159,14 +158,14 @@ fn facts(row: &Row, keys: &Keyring) -> Result<SessionFacts, StoreError> {
 }
 
 fn linkage(row: &Row, keys: &Keyring) -> Result<Option<LinkageFacts>, StoreError> {
-    let Some(code) = row.optional_bytes(12)? else {
+    let Some(code) = row.optional_bytes(11)? else {
         return Ok(None);
     };
-    let opened = keys.sealer.open(code_place(code), row.bytes(13)?).ok();
+    let opened = keys.sealer.open(code_place(code), row.bytes(12)?).ok();
     let code = opened.and_then(|opened| LinkageCode::parse(&opened).ok());
     Ok(Some(LinkageFacts {
-        active: row.text(14)? == "ACTIVE",
-        confirmed_at: moment(row, 15)?,
+        active: row.text(13)? == "ACTIVE",
+        confirmed_at: moment(row, 14)?,
         code,
     }))
 }
