@@ -85,8 +85,9 @@ const ONLY_ASKING: usize = 2;
 /// Answers of each person through each gateway before anything is recorded, and refusals afterwards.
 const ANSWERS_BEFORE: usize = 10;
 const REFUSALS_AFTER: usize = 2;
-/// How long an answer is kept on its way: less than `max_answer_age`, or it would be withheld.
-const ON_THE_WAY: Duration = Duration::from_millis(1_200);
+/// How long an answer is kept on its way: less than `max_answer_age`, or it would be withheld, and than the database lets a
+/// transaction idle.
+const ON_THE_WAY: Duration = Duration::from_millis(700);
 /// Long enough for an act that nothing holds up to be done many times over.
 const HELD_UP: Duration = Duration::from_millis(250);
 /// Nothing here takes longer on a machine that works.
