@@ -41,15 +41,16 @@ impl TwoDeployments {
     }
 
     /// Lets an answer be as old as `max_answer_age` when it is released: otherwise the time after which a requester is told
-    /// that nothing was decided would withhold it before.
+    /// that nothing was decided would withhold it before, or the time within which it must be handed on once it is decided.
     pub fn let_answers_be_old(&self) {
         for side in [self.first.provider(), self.first.gateway()] {
             let path = side.join("policy/provision-policy.toml");
             let text = std::fs::read_to_string(&path).unwrap();
             let longer = text
                 .replace("refusal_after_ms = 1000", "refusal_after_ms = 2000")
-                .replace("forward_deadline_ms = 900", "forward_deadline_ms = 1900");
-            assert_eq!(longer.len(), text.len() + 1, "both are there");
+                .replace("forward_deadline_ms = 900", "forward_deadline_ms = 1900")
+                .replace("max_hand_off_ms = 500", "max_hand_off_ms = 1900");
+            assert_eq!(longer.len(), text.len() + 2, "all are there");
             std::fs::write(path, longer).unwrap();
         }
     }

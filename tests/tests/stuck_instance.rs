@@ -556,7 +556,7 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     holder.0.execute(lock).await.unwrap();
     let (id, asked) = ask(&mut forger, &card, ITEMS).await;
     let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
-                 AND datname = current_database() AND wait_event_type = 'Lock'";
+                 AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'WITH linked AS%'";
     let backend: i32 = until("the look-up does not come to the table", async || {
         sqlx::query_scalar(waits)
             .fetch_optional(&mut server.0)
