@@ -34,7 +34,7 @@ fn person_id(number: usize) -> String {
 }
 
 impl Many {
-    async fn begin() -> Self {
+    async fn begin(persons: usize) -> Self {
         let pair = Pair::start().await;
         let watcher = Watcher::start(&pair, "watcher").await;
         let mut many = Self {
@@ -44,13 +44,14 @@ impl Many {
         };
         let code = MunicipalityCode::parse(MUNICIPALITY).unwrap();
         let now = many.pair.clock.now();
-        for first in (0..PERSONS).step_by(200) {
+        for first in (0..persons).step_by(200) {
+            let some = first..persons.min(first + 200);
             let person = |number: usize| PersonLine::Person {
                 person_id: person_id(number),
                 members: vec![(code, format!("member-{number}"))],
             };
-            many.load((first..first + 200).map(person).collect(), now).await;
-            many.link(first..first + 200, now).await;
+            many.load(some.clone().map(person).collect(), now).await;
+            many.link(some, now).await;
         }
         many
     }
@@ -144,7 +145,7 @@ impl Many {
 
 #[tokio::test]
 async fn records_of_one_moment_are_all_taken_in_in_steps_while_acts_go_on() {
-    let mut many = Many::begin().await;
+    let mut many = Many::begin(PERSONS).await;
     let now = many.pair.clock.now();
     let (begin, end) = (now.after(HOUR), now.after(2 * HOUR));
     let mut records = Vec::new();
@@ -179,4 +180,28 @@ async fn records_of_one_moment_are_all_taken_in_in_steps_while_acts_go_on() {
     many.until("they have ended", again).await;
     many.settle().await;
     assert_eq!(many.differences(again), BTreeSet::new(), "it stays so");
+}
+
+/// An instance whose clock is ahead has taken some records of a moment in and not yet the others.
+#[tokio::test]
+async fn what_is_taken_in_half_is_not_taken_back() {
+    let mut many = Many::begin(1).await;
+    let now = many.pair.clock.now();
+    let (begin, end) = (now.after(HOUR), now.after(2 * HOUR));
+    many.record(0, Some((begin, end)), now).await;
+    many.until("before its time", |_| false).await;
+    let side = many.pair.registry_store.side();
+    let mut tx = side.database().begin(Access::Ungated).await.unwrap();
+    tx.execute(
+        "UPDATE suppression_head SET looked_until = {whole}",
+        &[("whole", (begin.unix_ms() - 1).into())],
+    )
+    .await
+    .unwrap();
+    tx.commit_unrecorded().await.unwrap();
+    many.link([0].into_iter(), now).await;
+    many.until("as if it had begun", |_| true).await;
+    // It is not due here, and it is taken in when it is.
+    many.pair.clock.advance(2 * HOUR);
+    many.until("it has ended", |_| false).await;
 }
