@@ -12,5 +12,6 @@
 mod acts;
 mod breaks;
 mod gateway;
+mod midnight;
 mod size;
 mod world;

@@ -28,6 +28,8 @@ use super::current_registers;
 const STEP: usize = 1_000;
 /// Sequence numbers that are read together.
 const STEPS: u64 = 4;
+/// Records that are taken in together when they begin or end by their time.
+const TAKEN_IN: i64 = 256;
 /// Linkages that are read together.
 const PAGE: i64 = 8_192;
 
@@ -98,9 +100,10 @@ pub(super) async fn look_again(
         )
         .await?;
     let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
-    // Instances' clocks differ: what one has let begin or end by its time, another does not take back by its own.
+    // Instances' clocks differ: what one has let begin or end by its time, another does not take back by its own. The moment
+    // after those that are wholly taken in may be taken in half.
     let head = tx.one("SELECT looked_until FROM suppression_head", &[]).await?;
-    let moment = now.unix_ms().max(head.int(0)?);
+    let moment = now.unix_ms().max(head.int(0)?.saturating_add(1));
     for ids in ids.chunks(STEP) {
         let linkages = read(tx, ids, moment).await?;
         write(tx, linkages).await?;
@@ -234,34 +237,79 @@ pub(crate) async fn head(database: &Database, now: Timestamp) -> Result<Head, St
     })
 }
 
-/// Takes records in that have begun or ended by their time: nobody acted, so nobody else does it.
+/// Takes records in that have begun or ended by their time: nobody acted, so nobody else does it. Thousands may end at one
+/// midnight, and acts wait for each step: so few are taken at a time.
+///
+/// Nothing is recorded, so the gate and the log's head stay free. What acts have written and not committed yet is not seen; they
+/// look at it themselves, behind the lock that each step has. Another instance may do the same at the same time: it finds
+/// what was taken in as it should be.
 pub(crate) async fn take_in_time(database: &Database, now: Timestamp) -> Result<(), StoreError> {
-    let mut tx = database.begin(Access::Ordinary).await?;
+    let mut after = Some(Event::default());
+    while let Some(event) = after {
+        after = take_in_some(database, event, now).await?;
+    }
+    Ok(())
+}
+
+/// A record begins or ends by its time. The order is that of moments, then of records.
+#[derive(Debug, Clone, Copy, Default)]
+struct Event {
+    moment: i64,
+    record: i64,
+}
+
+/// Takes a few in that come after the last one that was; the last of them, when there may be more.
+async fn take_in_some(
+    database: &Database,
+    after: Event,
+    now: Timestamp,
+) -> Result<Option<Event>, StoreError> {
+    let mut tx = database.begin(Access::Ungated).await?;
     current_registers::one_at_a_time(&mut tx).await?;
+    let params = [
+        ("now", now.unix_ms().into()),
+        ("moment", after.moment.into()),
+        ("record", after.record.into()),
+        ("most", TAKEN_IN.into()),
+    ];
     let rows = tx
         .all(
-            "SELECT DISTINCT person, register FROM non_provision, suppression_head WHERE released_at IS NULL \
-             AND ((valid_from > looked_until AND valid_from <= {now}) \
-                  OR (valid_until > looked_until AND valid_until <= {now}))",
-            &[("now", now.unix_ms().into())],
+            "SELECT moment, id, person, register FROM ( \
+                SELECT valid_from AS moment, id, person, register FROM non_provision, suppression_head \
+                WHERE released_at IS NULL AND valid_from > looked_until AND valid_from <= {now} \
+                UNION ALL SELECT valid_until, id, person, register FROM non_provision, suppression_head \
+                WHERE released_at IS NULL AND valid_until > looked_until AND valid_until <= {now} \
+             ) AS due WHERE moment > {moment} OR (moment = {moment} AND id > {record}) \
+             ORDER BY moment, id LIMIT {most}",
+            &params,
         )
         .await?;
     let (mut persons, mut registers) = (Vec::new(), Vec::new());
-    for row in rows {
-        match (row.optional_array(0)?, row.optional_array(1)?) {
+    for row in &rows {
+        match (row.optional_array(2)?, row.optional_array(3)?) {
             // Towards one requester: nobody else is concerned.
             (Some(person), _) => persons.push(person),
             (None, Some(register)) => registers.push(register),
             (None, None) => {}
         }
     }
-    look_again(&mut tx, &persons, &registers, now).await?;
+    let last = match rows.last() {
+        Some(row) if rows.len() >= usize::try_from(TAKEN_IN).unwrap_or(usize::MAX) => Some(Event {
+            moment: row.int(0)?,
+            record: row.int(1)?,
+        }),
+        _ => None,
+    };
+    // Of the last one's moment there may be more: should this process end now, it is begun anew.
+    let whole = last.map_or(now.unix_ms(), |last| last.moment.saturating_sub(1));
     tx.execute(
-        "UPDATE suppression_head SET looked_until = {now} WHERE looked_until < {now}",
-        &[("now", now.unix_ms().into())],
+        "UPDATE suppression_head SET looked_until = {whole} WHERE looked_until < {whole}",
+        &[("whole", whole.into())],
     )
     .await?;
-    tx.commit_unrecorded().await
+    look_again(&mut tx, &persons, &registers, now).await?;
+    tx.commit_unrecorded().await?;
+    Ok(last)
 }
 
 /// Linkages that are stopped, in the order of what they are found by, after the last one that was read.

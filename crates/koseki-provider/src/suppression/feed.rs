@@ -158,7 +158,7 @@ impl Feed {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeSet, io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
     use common::keyring::Keyring;
@@ -183,7 +183,7 @@ mod tests {
         LinkageHandle::from_bytes(bytes)
     }
 
-    fn begin(count: usize) -> Feed {
+    pub(in super::super) fn begin(count: usize) -> Feed {
         let now = Timestamp::from_unix_ms(0);
         Feed::begin(&feed_key(), (0..count).map(handle), 7, now).unwrap()
     }

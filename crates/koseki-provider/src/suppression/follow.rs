@@ -15,6 +15,8 @@ use crate::store::{ProviderStore, suppression};
 /// Between two looks. An act's call returns later than the next one.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+const UNREADABLE: StoreError = StoreError::Unreadable("the feed's linkages");
+
 /// The newest state; `None` before the first.
 pub type Newest = watch::Receiver<Option<Arc<Feed>>>;
 
@@ -69,7 +71,9 @@ impl Follower {
         };
         while feed.sequence < head.sequence {
             let (sequence, linkages) = suppression::changes(database, feed.sequence, head.sequence).await?;
-            feed = match feed.change(&linkages, sequence) {
+            // It goes through all entries: not on the threads that serve. The next one is read when it is done.
+            let changed = tokio::task::spawn_blocking(move || feed.change(&linkages, sequence)).await;
+            feed = match changed.map_err(|_| UNREADABLE)? {
                 Ok(feed) => feed,
                 Err(FeedError::SeriesFull) => match self.begin(head.sequence).await? {
                     Some(feed) => feed,
@@ -98,9 +102,7 @@ impl Follower {
         // A second's work for a million: not on the threads that serve.
         let begun =
             tokio::task::spawn_blocking(move || Feed::begin(&key, handles.into_iter(), sequence, now));
-        let begun = begun
-            .await
-            .map_err(|_| StoreError::Unreadable("the feed's linkages"))?;
+        let begun = begun.await.map_err(|_| UNREADABLE)?;
         Ok(begun.map_or_else(|error| failed(&error), Some))
     }
 }

@@ -59,9 +59,10 @@ impl Suppressions {
         }
     }
 
-    /// Opens a stream for a gateway instance. One that it has had ends: whoever comes anew has lost it.
+    /// Opens a stream for a gateway instance. One that it has had ends: whoever comes anew has lost it. A feed that could not be
+    /// brought up to date for longer than the policy lets it be old is not served (I4).
     pub fn open(&self, gateway: &str) -> Result<SuppressionsStream, Refusal> {
-        if self.newest.borrow().is_none() {
+        if !self.is_fresh() {
             return Err(Reason::Unavailable.into());
         }
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +80,14 @@ impl Suppressions {
             before.abort();
         }
         Ok(ReceiverStream::new(stream))
+    }
+
+    fn is_fresh(&self) -> bool {
+        let bound = self.policies.current().exchange.suppression_max_age();
+        let newest = self.newest.borrow();
+        newest
+            .as_ref()
+            .is_some_and(|feed| self.clock.now().since(feed.as_of) <= bound)
     }
 
     /// Serves one stream: a snapshot, and what comes after it.
@@ -145,4 +154,48 @@ async fn send(sender: &Sender, feed: &Feed, sequence: u64, part: Part) -> Result
     };
     let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(message))).await;
     sent.map_err(|_| Over)?.map_err(|_| Over)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use common::{alarm::Alarms, clock::ShiftedClock};
+    use tokio::sync::watch;
+
+    use super::{super::feed::tests::begin, *};
+
+    #[tokio::test]
+    async fn a_feed_that_is_too_old_is_not_served() {
+        let clock = Arc::new(ShiftedClock::default());
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policy/provision-policy.toml");
+        let suits = Box::new(|_: &common::policy::Policy| Ok(()));
+        let policies = Policies::load(&file, None, suits, clock.clone(), Alarms::default()).unwrap();
+        let (looked, newest) = watch::channel(None);
+        let suppressions = Suppressions::new(newest, Arc::new(policies), clock.clone());
+        let open = || {
+            suppressions
+                .open("gateway")
+                .map(drop)
+                .map_err(|refusal| refusal.reason())
+        };
+        assert_eq!(open(), Err(Reason::Unavailable), "nothing was found yet");
+        let look = || {
+            let mut feed = begin(3);
+            feed.as_of = clock.now();
+            looked.send_replace(Some(Arc::new(feed)));
+        };
+        look();
+        assert_eq!(open(), Ok(()));
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(open(), Ok(()));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(
+            open(),
+            Err(Reason::Unavailable),
+            "the database could not be looked at"
+        );
+        look();
+        assert_eq!(open(), Ok(()));
+    }
 }

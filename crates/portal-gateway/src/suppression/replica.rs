@@ -12,6 +12,14 @@ use common::{
     terms::LinkageHandle,
 };
 
+/// When a state was the registry side's: a moment of this process's monotonic clock, and how long before it. The clock begins
+/// with the process, and a state may be older.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) at: Duration,
+    pub(super) late: Duration,
+}
+
 /// A whole state of the feed. Clones share it.
 #[derive(Clone)]
 pub struct Suppressions {
@@ -19,8 +27,8 @@ pub struct Suppressions {
     pub(super) entries: Arc<Entries>,
     /// Number of the state.
     pub(super) sequence: u64,
-    /// When it was the registry side's, by this process's monotonic clock.
-    pub(super) seen_at: Duration,
+    /// When it was the registry side's.
+    pub(super) seen_at: Seen,
 }
 
 impl Suppressions {
@@ -37,7 +45,7 @@ impl Suppressions {
 pub struct Replica {
     policies: Arc<Policies>,
     clock: Arc<dyn Clock>,
-    started_at: Duration,
+    started_at: Seen,
     newest: RwLock<Option<Suppressions>>,
 }
 
@@ -46,7 +54,10 @@ impl Replica {
     pub fn new(policies: Arc<Policies>, clock: Arc<dyn Clock>) -> Self {
         Self {
             policies,
-            started_at: clock.monotonic(),
+            started_at: Seen {
+                at: clock.monotonic(),
+                late: Duration::ZERO,
+            },
             clock,
             newest: RwLock::default(),
         }
@@ -80,7 +91,8 @@ impl Replica {
         }
     }
 
-    fn age(&self, since: Duration) -> Duration {
-        self.clock.monotonic().saturating_sub(since)
+    fn age(&self, since: Seen) -> Duration {
+        let since_then = self.clock.monotonic().saturating_sub(since.at);
+        since_then.saturating_add(since.late)
     }
 }

@@ -1,6 +1,6 @@
 //! A snapshot on its way in.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use common::{
     feed::{CHUNK_ENTRIES, Entries, Entry, MAX_ENTRIES, MIN_ENTRIES, SeriesKey, unpack},
@@ -8,14 +8,14 @@ use common::{
 };
 use koseki_proto::koseki::linkage::v1::{SuppressionEntries, SuppressionSnapshot};
 
-use super::Suppressions;
+use super::{Suppressions, replica::Seen};
 
 /// What has come of a snapshot.
 pub(super) struct Snapshot {
     key: SeriesKey,
     count: usize,
     sequence: u64,
-    seen_at: Duration,
+    seen_at: Seen,
     entries: Vec<Entry>,
 }
 
@@ -24,7 +24,7 @@ impl Snapshot {
     pub(super) fn begin(
         begun: &SuppressionSnapshot,
         sequence: u64,
-        seen_at: Duration,
+        seen_at: Seen,
     ) -> Result<Self, RuleBroken> {
         let count = usize::try_from(begun.count).unwrap_or(usize::MAX);
         if !count.is_power_of_two() || !(MIN_ENTRIES..=MAX_ENTRIES).contains(&count) {
