@@ -16,6 +16,9 @@ pub(crate) const KIND: RequestKind = RequestKind::CertificateRequest;
 /// Everybody asks for the same: closed registers as well.
 pub(crate) const PROCEDURE: &str = "lineage";
 
+/// The cause that the gateway does not send over the line.
+pub(crate) const KEPT: &str = "without consent";
+
 /// Who it is, what they are refused for, and the cause in the provider's log.
 const CAUSES: [(Scenario, &str, &str); 7] = [
     (Scenario::Suppressed, "suppressed at the gateway", "COVER"),
@@ -102,15 +105,15 @@ impl Stage {
         }
     }
 
-    /// Adds somebody whom the gateway refuses by itself, for a reason that the caller may know.
-    pub(crate) async fn add_without_consent(&mut self, pair: &Pair) {
+    /// Somebody whom the gateway refuses by itself, for a reason that the caller may know.
+    pub(crate) async fn without_consent(&self, pair: &Pair) -> Refused {
         let cast = pair.cast().await;
         let (_, card) = cast.person(Scenario::Plane2).unwrap();
-        self.causes.push(Refused {
-            name: "without consent",
+        Refused {
+            name: KEPT,
             there: "",
-            sessions: vec![cast.frontend.login(&card).await.unwrap()],
-        });
+            sessions: vec![self.frontend.login(&card).await.unwrap()],
+        }
     }
 
     /// Sees that each was refused for its own reason.

@@ -19,6 +19,8 @@ use crate::causes::{KIND, PROCEDURE, Stage};
 
 /// When somebody comes again who was refused for overload.
 const COME_AGAIN: Duration = Duration::from_secs(1);
+/// An area from which on a difference counts as found.
+const EFFECT: f64 = 0.6;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -37,6 +39,16 @@ pub(crate) struct Measured {
     reasons: BTreeMap<String, usize>,
     /// Bytes that came back for each reason.
     wires: BTreeMap<String, BTreeSet<Vec<u8>>>,
+}
+
+/// How well the latencies tell one cause from another.
+pub(crate) struct Told {
+    one: &'static str,
+    other: &'static str,
+    /// Probability that one takes longer than the other.
+    area: f64,
+    /// How far from 0.5 that may be where they do not differ.
+    band: f64,
 }
 
 /// Asks for every cause so many times, all causes in turn, in an order of its own each time.
@@ -108,20 +120,24 @@ impl Measured {
         f64::from(u32::try_from(these).unwrap()) / f64::from(u32::try_from(all).unwrap())
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&'static str, &'static str, f64, f64)> {
+    fn pairs(&self) -> impl Iterator<Item = Told> {
         let pairs = self.took.iter().enumerate().flat_map(|(at, one)| {
             let others = self.took.iter().skip(at + 1);
             others.map(move |other| (one, other))
         });
-        pairs.map(|((one, first), (other, second))| {
-            (*one, *other, auc(first, second), band(first.len(), second.len()))
-        })
+        pairs.map(|(one, other)| Told::of(one, other))
+    }
+
+    /// How well one named cause is told from another.
+    pub(crate) fn pair(&self, one: &str, other: &str) -> Told {
+        let took = |name| self.took.iter().find(|(cause, _)| *cause == name).unwrap();
+        Told::of(took(one), took(other))
     }
 
     /// The area of the pair that is told apart best, from 0.5 to 1.
-    pub(crate) fn most(&self) -> f64 {
+    fn most(&self) -> f64 {
         self.pairs()
-            .map(|(_, _, area, _)| area.max(1.0 - area))
+            .map(|told| told.area.max(1.0 - told.area))
             .fold(0.5, f64::max)
     }
 
@@ -130,17 +146,57 @@ impl Measured {
         for (reason, wires) in &self.wires {
             assert_eq!(wires.len(), 1, "{what}: {reason} has several forms");
         }
-        for (one, other, area, band) in self.pairs() {
-            assert!(
-                (area - 0.5).abs() <= band,
-                "{what}: {one} is told from {other}: AUC {area:.3}, allowed 0.5 ± {band:.3}; {self}"
-            );
+        for told in self.pairs() {
+            assert!(told.is_within_band(), "{what}: {told}; {self}");
         }
     }
 
     pub(crate) fn to_json(&self) -> Value {
         let samples = self.took.iter().map(|(_, took)| took.len()).min();
         json!({ "samples": samples, "reasons": self.reasons, "worst_auc": self.most() })
+    }
+}
+
+impl Told {
+    fn of(
+        (one, first): &(&'static str, Vec<Duration>),
+        (other, second): &(&'static str, Vec<Duration>),
+    ) -> Self {
+        Self {
+            one,
+            other,
+            area: auc(first, second),
+            band: band(first.len(), second.len()),
+        }
+    }
+
+    /// Whether chance explains what there is of a difference, and there is little of it.
+    pub(crate) fn is_within_band(&self) -> bool {
+        (self.area - 0.5).abs() <= self.band
+    }
+
+    /// Whether one takes longer than the other, and by more than chance explains.
+    pub(crate) fn is_effect(&self) -> bool {
+        self.area >= EFFECT && self.area >= 0.5 + self.band
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "longer": self.one, "than": self.other, "auc": self.area })
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            one,
+            other,
+            area,
+            band,
+        } = self;
+        write!(
+            f,
+            "{one} against {other}: AUC {area:.3}, by chance 0.5 ± {band:.3}"
+        )
     }
 }
 
