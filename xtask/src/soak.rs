@@ -141,7 +141,7 @@ enum Profile {
     Release,
 }
 
-/// The test writes its figures, its seed among them, to the file that it is told.
+/// The tests that the filter lets through write their figures, their seed among them, to the file that they are told.
 fn run_test(folder: &Path, target: &str, filter: &str, profile: Profile) -> Result<Found> {
     let file = folder.join(format!("{target}.figures.json"));
     if file.exists() {

@@ -18,7 +18,7 @@ mod secrets;
 use std::{collections::BTreeSet, fs, sync::Arc};
 
 use common::{clock::ShiftedClock, terms::RequestKind};
-use data_encoding::HEXUPPER;
+use data_encoding::{BASE64, HEXUPPER};
 use devkit::{
     card::CardProfile,
     client::{Access, CallError},
@@ -119,8 +119,16 @@ async fn logs_and_databases_hold_nothing_of_the_registers() {
     // The search finds what is there.
     let (_, in_the_data) = search.below(&deployment.data().join("copies"));
     assert!(in_the_data.len() > 100);
-    let certificate = HEXUPPER.encode(&stranger.certificate_der);
-    assert!(!search.within(certificate.as_bytes(), "a certificate").is_empty());
+    for before in 0..3 {
+        let message = [&vec![b'x'; before], stranger.serial.as_slice(), b"x"].concat();
+        for text in [
+            BASE64.encode(&message),
+            HEXUPPER.encode(&message),
+            format!("{message:?}"),
+        ] {
+            assert!(!search.within(text.as_bytes(), "a message").is_empty(), "{text}");
+        }
+    }
 
     let mut told: Vec<_> = refusals.into_iter().map(|wire| ("a refusal", wire)).collect();
     for service in [&pair.provider, &pair.gateway] {
