@@ -58,7 +58,6 @@ impl Sessions {
         // Lists that came while the service was down have not been looked for either.
         let mut swept = ListNumbers::default();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
             let read = self.cards.lists().numbers();
             if read != swept
                 && let Some(ended) = worked(self.sweep().await, "revoked sessions could not be ended")
@@ -68,6 +67,7 @@ impl Sessions {
                     tracing::info!(ended, "sessions of revoked or expired cards were ended");
                 }
             }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::OnceLock,
+    time::Duration,
 };
 
 use common::{identity::Role, tls::TlsFiles};
@@ -72,9 +73,23 @@ pub(crate) struct Desk {
 /// What both sides have stored.
 pub(crate) type Stored = [BTreeMap<String, Vec<String>>; 2];
 
+/// The gateway looks at the registry side every so often, and `status` tells of one that is not ready.
+async fn until_ready(pair: &Pair) {
+    let ready = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        while !pair.gateway.readiness().get() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready)
+        .await
+        .expect("the gateway is not ready");
+}
+
 impl Desk {
     pub(crate) async fn open() -> Self {
         let pair = Pair::start_loaded().await;
+        until_ready(&pair).await;
         let secrets = secrets(&pair);
         Self {
             pair,
