@@ -12,8 +12,8 @@
 //!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, consent-receipt-key.pem,
 //!                             tls/, policy/, card-roots/, card-crls/
 //!   gateway-state/            its database, a file
-//!   consent-receipt-keys/     the public keys that anybody verifies consent receipts with
-//!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem
+//!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem; portal-frontend/ has
+//!                             consent-receipt-keys/, the public keys that anybody verifies consent receipts with
 //!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
 //!   logs/                     what the process harness captures
 //! ```
@@ -403,7 +403,7 @@ impl Deployment {
 
     /// The public keys that consent receipts are verified with.
     pub fn consent_receipt_keys(&self) -> PathBuf {
-        self.dir.join("consent-receipt-keys")
+        self.clients(Role::PortalFrontend).join("consent-receipt-keys")
     }
 
     /// The folder of the gateway's database.
