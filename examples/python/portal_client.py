@@ -180,7 +180,7 @@ def main():
     frontend = options.dir / "clients" / "portal-frontend"
     credentials = wire.credentials(frontend / "demo.pem", frontend / "demo-key.pem", frontend / "ca.pem")
     data = options.dir / "data"
-    published = (options.dir / "clients/portal-frontend/consent-receipt-keys").glob("*.pem")
+    published = (frontend / "consent-receipt-keys").glob("*.pem")
     keys = {path.stem: serialization.load_pem_public_key(path.read_bytes()) for path in published}
     persons = {person["name"]: person for person in json.loads((data / "scenarios.json").read_text(encoding="utf-8"))}
     passed = True
