@@ -60,9 +60,9 @@ impl Decision {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Provided(_) => Outcome::Released,
-            Self::NotProvided(_) => Outcome::NotProvided,
             Self::Login(LoginFault::RevocationUnknown) => Outcome::Unavailable,
-            Self::Suspended | Self::RequestIdUsed | Self::Login(_) => Outcome::Refused,
+            Self::NotProvided(_) | Self::Login(_) => Outcome::NotProvided,
+            Self::Suspended | Self::RequestIdUsed => Outcome::Refused,
         }
     }
 
@@ -78,10 +78,9 @@ impl Decision {
             Self::NotProvided(_) => Some(Reason::NotProvided),
             Self::Suspended => Some(Reason::ProvisionSuspended),
             Self::RequestIdUsed => Some(Reason::RequestIdUsed),
-            Self::Login(LoginFault::CardExpired) => Some(Reason::CardExpired),
-            Self::Login(LoginFault::CardRevoked) => Some(Reason::CardRevoked),
             Self::Login(LoginFault::RevocationUnknown) => Some(Reason::Unavailable),
-            Self::Login(_) => Some(Reason::SessionInvalid),
+            // A cover item has no login: nobody is told that theirs was refused (I6).
+            Self::Login(_) => Some(Reason::NotProvided),
         }
     }
 
