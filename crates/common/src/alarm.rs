@@ -26,6 +26,9 @@ pub enum Alarm {
     /// The registry side refuses logins that this side accepts: roots, revocation lists, policy or clocks differ. The
     /// requesters are told of the register refusal. It stands until the service is started anew.
     LoginRefusedByRegistrySide,
+    /// The registry side sent an answer without a receipt that fits it: it is withheld. It stands until the service is started
+    /// anew.
+    ReceiptRefused,
     /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
     /// taken before is held on.
     RevocationListUnusable,
@@ -46,6 +49,7 @@ impl Alarm {
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
             Self::LoginRefusedByRegistrySide => "LOGIN_REFUSED_BY_REGISTRY_SIDE",
+            Self::ReceiptRefused => "RECEIPT_REFUSED",
             Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
             Self::RevocationListStale => "REVOCATION_LIST_STALE",
             Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",

@@ -10,6 +10,7 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
+    evidence::{EvidenceKeys, ReceiptSigner},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -56,6 +57,8 @@ struct Parts {
     policies: Arc<Policies>,
     keys: Keyring,
     verifier: Verifier,
+    receipts: ReceiptSigner,
+    evidence: EvidenceKeys,
     cards: Cards,
     tls: TlsMaterial,
 }
@@ -91,8 +94,17 @@ impl Parts {
             clock.clone(),
             alarms.clone(),
         )?);
+        let trust_domain = config.trust_domain()?;
+        let evidence = EvidenceKeys::load(
+            &config.evidence,
+            &trust_domain,
+            Role::KosekiProvider,
+            &config.instance,
+        )?;
         Ok(Self {
-            trust_domain: config.trust_domain()?,
+            receipts: ReceiptSigner::load(&config.receipt_key, evidence.origin())?,
+            evidence,
+            trust_domain,
             cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             keys,
@@ -154,6 +166,8 @@ impl Provider {
             policies,
             keys,
             verifier,
+            receipts,
+            evidence: _,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -230,6 +244,7 @@ impl Provider {
         let linkage = LinkageService {
             store: store.clone(),
             releases,
+            receipts,
             verifier: Arc::new(verifier),
             policies: policies.clone(),
             logins,

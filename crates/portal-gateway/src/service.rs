@@ -10,6 +10,7 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
+    evidence::EvidenceKeys,
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -61,6 +62,7 @@ struct Parts {
     keys: Keyring,
     tokens: Arc<PageTokens>,
     signer: Signer,
+    evidence: EvidenceKeys,
     receipts: Receipts,
     cards: Cards,
     tls: TlsMaterial,
@@ -90,8 +92,15 @@ impl Parts {
         let keys = Keyring::load(&config.keyring_file)?;
         let tokens = keys.page_tokens.clone();
         let missing = || format!("{}: page_token: at least one key", config.keyring_file.display());
+        let trust_domain = config.trust_domain()?;
         Ok(Self {
-            trust_domain: config.trust_domain()?,
+            evidence: EvidenceKeys::load(
+                &config.evidence,
+                &trust_domain,
+                Role::PortalGateway,
+                &config.instance,
+            )?,
+            trust_domain,
             tokens: tokens.ok_or_else(missing)?,
             receipts: Receipts::load(&config.consent_receipt, keys.pseudonym.clone())?,
             keys,
@@ -157,6 +166,7 @@ impl Gateway {
             keys,
             tokens,
             signer,
+            evidence,
             receipts,
             cards,
             tls,
@@ -224,6 +234,7 @@ impl Gateway {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             signer,
+            evidence: Arc::new(evidence),
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });

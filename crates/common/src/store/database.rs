@@ -136,9 +136,9 @@ impl Database {
         database.moved = database.has_moved().await?;
         let row = database
             .write(
-                "INSERT INTO log_head (log, generation, size, bundles) VALUES ({log}, 1, 0, 0) \
+                "INSERT INTO log_head (log, generation, size, bundles, frontier) VALUES ({log}, 1, 0, 0, {empty}) \
              ON CONFLICT (log) DO UPDATE SET generation = log_head.generation + 1 RETURNING generation",
-                &[("log", log.into())],
+                &[("log", log.into()), ("empty", [].as_slice().into())],
             )
             .await?;
         database.generation = row.int(0)?;

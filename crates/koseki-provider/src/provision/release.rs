@@ -6,14 +6,15 @@ use std::{collections::HashSet, sync::Arc};
 use common::{
     cards::Cards,
     clock::Clock,
-    evidence::{ProvisionEntry, Released},
+    evidence::{ProvisionEntry, Released, Salt, new_salt},
     identity::PeerIdentity,
-    keyring::{HandleKey, PseudonymKey},
+    keyring::{HandleKey, Lookup, PseudonymKey},
     policy::{Policy, Provision},
     refusal::{Reason, Refusal},
     store::{StoreError, again_if_it_gave_way},
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
 };
+use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
 use super::{
     decision::{Context, Decision, decide},
@@ -57,6 +58,12 @@ pub struct Item {
 pub struct Answer {
     pub(super) request_id: RequestId,
     pub(super) decision: Decision,
+    /// Salt of the answer's digest.
+    pub(super) salt: Salt,
+    /// The digest; empty when nothing is provided.
+    pub(super) answer_sha256: Vec<u8>,
+    /// Number of the bundle that it is recorded in.
+    pub(super) bundle: u64,
 }
 
 /// Answers of a call, released; or why it has none.
@@ -155,7 +162,32 @@ impl Releaser {
         for (((call, item), facts), context) in items.iter().zip(&facts).zip(contexts) {
             let fresh = take(&mut fresh, item.request_id);
             let (decision, person) = decide(item, fresh, facts, &context);
-            let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
+            let salt = new_salt().map_err(|_| StoreError::Unreadable("the system's random source"))?;
+            let answer_sha256 = decision
+                .provided()
+                .map(|provided| provided.info.sha256(&salt).to_vec());
+            let answer_sha256 = answer_sha256.unwrap_or_default();
+            let registers = decision.provided().map(|provided| provided.registers.as_slice());
+            let registers = registers.unwrap_or_default();
+            let named = |lookup: &Lookup| self.pseudonym.pseudonym("subject", lookup).to_vec();
+            let detail = ProvisionDetail {
+                cause: decision.cause().to_owned(),
+                subject_pseudonym: person.as_ref().map(named).unwrap_or_default(),
+                peer: call.peer.to_string(),
+                consent_id: item.consent_id.clone(),
+                eligibility_sha256: call.eligibility_sha256.to_vec(),
+                session_pseudonym: item.login.proven().map_or_else(Vec::new, |login| {
+                    self.pseudonym.pseudonym("session", login.session()).to_vec()
+                }),
+                card_pseudonym: item.login.proven().map_or_else(Vec::new, |login| {
+                    self.pseudonym.pseudonym("card-key", login.card_key()).to_vec()
+                }),
+                register_pseudonyms: registers.iter().map(|(register, _)| named(register)).collect(),
+                municipality_codes: registers.iter().map(|(_, code)| code.clone()).collect(),
+                answer_sha256: answer_sha256.clone(),
+                provider_log: String::new(),
+                provider_bundle: 0,
+            };
             entries.push(
                 ProvisionEntry {
                     request_id: item.request_id,
@@ -163,22 +195,25 @@ impl Releaser {
                     procedure: &item.procedure,
                     outcome: decision.outcome(),
                     reason: decision.reason(),
-                    items: decision.is_provided().then_some(&item.provision.items),
-                    cause: decision.cause(),
-                    subject,
-                    peer: &call.peer,
-                    consent_id: &item.consent_id,
-                    eligibility_sha256: Some(call.eligibility_sha256),
+                    items: decision.provided().map(|_| &item.provision.items),
+                    detail,
                 }
-                .to_entry(),
+                .into_entry(),
             );
             answers.push(Answer {
                 request_id: item.request_id,
                 decision,
+                salt,
+                answer_sha256,
+                bundle: 0,
             });
         }
 
-        let committed = gate.commit(entries, now).await?;
+        let salts = answers.iter().map(|answer| answer.salt).collect();
+        let committed = gate.commit(entries, salts, now).await?;
+        for answer in &mut answers {
+            answer.bundle = committed.bundle();
+        }
         let mut released = Released::new(answers, committed, decided_at).each();
         Ok(calls
             .iter()

@@ -8,15 +8,18 @@ use common::{
     cards::Cards,
     clock::Clock,
     eligibility::Verifier,
-    evidence::Released,
+    evidence::{ReceiptSigner, Released},
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
     terms::RequestKind,
 };
-use koseki_proto::koseki::linkage::v1::{
-    GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
-    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest,
-    item_result::Outcome, linkage_server::Linkage,
+use koseki_proto::koseki::{
+    evidence::v1::{Receipt, ReceiptItem},
+    linkage::v1::{
+        GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
+        NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo,
+        WatchSuppressionsRequest, item_result::Outcome, linkage_server::Linkage,
+    },
 };
 use tonic::{Request, Response, Status};
 
@@ -38,6 +41,8 @@ pub struct LinkageService {
     pub store: Arc<dyn ProviderStore>,
     /// The queue into the release transaction.
     pub releases: Batcher<Call, CallOutcome>,
+    /// Signs receipts.
+    pub receipts: ReceiptSigner,
     /// The gateways' keys.
     pub verifier: Arc<Verifier>,
     /// The policies that this side holds.
@@ -76,26 +81,44 @@ impl LinkageService {
             Admitted::NeedProof => return Ok(need_proof(request)),
         };
         let max_hand_off = call.policy.exchange.max_hand_off();
+        let receipt = Receipt {
+            log: self.store.side().database().log().to_owned(),
+            gateway_instance: call.sequence.gateway.clone(),
+            sequence: call.sequence.number,
+            eligibility_sha256: call.eligibility_sha256.to_vec(),
+            bundle: 0,
+            items: Vec::with_capacity(call.items.len()),
+        };
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
             BatchError::Lost => Reason::Unavailable,
         })??;
-        self.encode(released, max_hand_off)
+        self.encode(released, receipt, max_hand_off)
     }
 
     /// Encoding takes what only the release transaction makes.
     fn encode(
         &self,
         released: Released<Vec<Answer>>,
+        mut receipt: Receipt,
         max_hand_off: Duration,
     ) -> Result<ProvideCopyInfoResponse, Refusal> {
         let answers = released
             .hand_off(&*self.clock, max_hand_off)
             .map_err(|_| Reason::Unavailable)?;
+        receipt.bundle = answers.first().map(|answer| answer.bundle).unwrap_or_default();
+        receipt.items.extend(answers.iter().map(|answer| ReceiptItem {
+            request_id: answer.request_id.to_string(),
+            outcome: answer.decision.outcome().into(),
+            answer_sha256: answer.answer_sha256.clone(),
+        }));
         let results = answers.into_iter().map(|answer| ItemResult {
             request_id: answer.request_id.to_string(),
             outcome: Some(match answer.decision {
-                Decision::Provided(info) => Outcome::Provided(info.into_message()),
+                Decision::Provided(provided) => Outcome::Provided(ProvidedCopyInfo {
+                    info: Some(provided.info.into_message()),
+                    salt: answer.salt.to_vec(),
+                }),
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
@@ -119,6 +142,7 @@ impl LinkageService {
         });
         Ok(ProvideCopyInfoResponse {
             results: results.collect(),
+            receipt: Some(self.receipts.sign(&receipt)),
         })
     }
 
@@ -171,6 +195,7 @@ fn need_proof(request: &ProvideCopyInfoRequest) -> ProvideCopyInfoResponse {
     });
     ProvideCopyInfoResponse {
         results: results.collect(),
+        receipt: None,
     }
 }
 

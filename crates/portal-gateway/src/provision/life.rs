@@ -8,6 +8,7 @@ use common::{
     cards::Cards,
     clock::Clock,
     eligibility::Signer,
+    evidence::EvidenceKeys,
     keyring::PseudonymKey,
     policy::{Policies, Policy},
     refusal::Reason,
@@ -44,6 +45,8 @@ pub struct Provision {
     pub provider: Arc<ProviderLink>,
     /// What the registry side has stopped altogether.
     pub suppressions: Arc<Replica>,
+    /// The keys of evidence.
+    pub evidence: Arc<EvidenceKeys>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
