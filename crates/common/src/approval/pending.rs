@@ -170,11 +170,18 @@ pub(super) async fn approve(
         Opening::ResumeProvision(kind) => *kind,
         _ => None,
     };
+    let (lifts, until) = match &opening {
+        Opening::ReleaseNonProvision(record) => (Some(*record), None),
+        Opening::ShortenNonProvision(record, until) => (Some(*record), Some(*until)),
+        _ => (None, None),
+    };
     let entry = GuardActEntry {
         act_id: Some(id),
         kind,
         subject,
         reason: &reason,
+        validity: (None, until),
+        lifts,
         ..GuardActEntry::new(opening.name(), actor)
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())

@@ -142,6 +142,8 @@ pub struct GuardActEntry<'a> {
     pub session: Option<Pseudonym>,
     /// From when on it is in force, when not at once, and until when, when that is known.
     pub validity: (Option<Timestamp>, Option<Timestamp>),
+    /// The act that it lifts or shortens, when that does not follow from what is concerned.
+    pub lifts: Option<ActId>,
 }
 
 impl<'a> GuardActEntry<'a> {
@@ -158,6 +160,7 @@ impl<'a> GuardActEntry<'a> {
             consent: None,
             session: None,
             validity: (None, None),
+            lifts: None,
         }
     }
 
@@ -182,6 +185,7 @@ impl<'a> GuardActEntry<'a> {
                 valid_from: self.validity.0.map(Timestamp::to_proto),
                 valid_until: self.validity.1.map(Timestamp::to_proto),
                 register_pseudonym: self.register.map(Vec::from).unwrap_or_default(),
+                lifts_act_id: self.lifts.map(|id| id.to_string()).unwrap_or_default(),
             }),
         }
     }

@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
@@ -179,6 +180,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn ProviderStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The provider's store.

@@ -15,6 +15,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
@@ -313,6 +314,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn GatewayStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The gateway's store.
