@@ -144,6 +144,8 @@ pub struct GuardActEntry<'a> {
     pub validity: (Option<Timestamp>, Option<Timestamp>),
     /// The act that it lifts or shortens, when that does not follow from what is concerned.
     pub lifts: Option<ActId>,
+    /// What else it is about.
+    pub reference: String,
 }
 
 impl<'a> GuardActEntry<'a> {
@@ -161,6 +163,7 @@ impl<'a> GuardActEntry<'a> {
             session: None,
             validity: (None, None),
             lifts: None,
+            reference: String::new(),
         }
     }
 
@@ -186,6 +189,7 @@ impl<'a> GuardActEntry<'a> {
                 valid_until: self.validity.1.map(Timestamp::to_proto),
                 register_pseudonym: self.register.map(Vec::from).unwrap_or_default(),
                 lifts_act_id: self.lifts.map(|id| id.to_string()).unwrap_or_default(),
+                reference: self.reference.clone(),
             }),
         }
     }

@@ -353,6 +353,7 @@ impl SideStore for Store {
             Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
             Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
             Opening::ResumeProvision(_)
+            | Opening::ArchiveLog(..)
             | Opening::ReleaseNonProvision(_)
             | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
                 "act",
