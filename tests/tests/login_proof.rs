@@ -37,8 +37,9 @@ use integration_tests::{
 use koseki_proto::koseki::{
     evidence::v1::Outcome as Recorded,
     linkage::v1::{
-        Eligibility, GetLinkageStatusRequest, GetLinkageStatusResponse, NotLookedUp, NotLookedUpReason,
-        ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest, WatchSuppressionsResponse,
+        Eligibility, ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
+        GetLinkageStatusResponse, NotLookedUp, NotLookedUpReason, ProvideCopyInfoRequest,
+        ProvideCopyInfoResponse, WatchSuppressionsRequest, WatchSuppressionsResponse,
         item_result::Outcome,
         linkage_client::LinkageClient,
         linkage_server::{Linkage, LinkageServer},
@@ -117,6 +118,13 @@ impl Linkage for Recorder {
         request: Request<GetLinkageStatusRequest>,
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         self.behind().get_linkage_status(request.into_inner()).await
+    }
+
+    async fn exchange_checkpoints(
+        &self,
+        request: Request<ExchangeCheckpointsRequest>,
+    ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
+        self.behind().exchange_checkpoints(request.into_inner()).await
     }
 }
 
