@@ -23,6 +23,7 @@ use common::{
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::TlsMaterial,
+    witness::Witnessing,
 };
 use koseki_proto::koseki::{
     admin::v1::koseki_admin_server::KosekiAdminServer, ingest::v1::ingest_server::IngestServer,
@@ -168,7 +169,7 @@ impl Provider {
             keys,
             verifier,
             receipts,
-            evidence: _,
+            evidence,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -212,11 +213,24 @@ impl Provider {
         housekeeping.begin(store.database()).await?;
         cards.look(store.database(), &own).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
+        let witnessing = Arc::new(Witnessing::new(
+            Arc::new(evidence),
+            own.clone(),
+            Role::PortalGateway,
+            policies.clone(),
+            alarms.clone(),
+            clock.clone(),
+        ));
+        {
+            let (store, witnessing) = (store.clone(), witnessing.clone());
+            server.background(async move { witnessing.keep_up(store.side().database()).await });
+        }
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
             handles,
             cards: cards.clone(),
+            witnessing: witnessing.clone(),
             logins: logins.clone(),
             clock: clock.clone(),
         });
@@ -232,7 +246,7 @@ impl Provider {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
-        server.background(keep_ready(cards.clone(), server.readiness()));
+        server.background(keep_ready(cards.clone(), witnessing.clone(), server.readiness()));
         {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
@@ -246,6 +260,7 @@ impl Provider {
         let linkage = LinkageService {
             store: store.clone(),
             releases,
+            witnessing,
             receipts,
             verifier: Arc::new(verifier),
             policies: policies.clone(),
@@ -304,10 +319,11 @@ impl Provider {
     }
 }
 
-/// The service is ready while there is a fresh list of what cards are revoked.
-async fn keep_ready(cards: Arc<Cards>, readiness: Readiness) {
+/// The service is ready while there is a fresh list of what cards are revoked, and its log is countersigned or waits for the
+/// first gateway to do so.
+async fn keep_ready(cards: Arc<Cards>, witnessing: Arc<Witnessing>, readiness: Readiness) {
     loop {
-        let good = cards.all_fresh(&cards.lists());
+        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

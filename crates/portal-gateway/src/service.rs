@@ -24,6 +24,7 @@ use common::{
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::{Connector, TlsMaterial},
+    witness::Witnessing,
 };
 use koseki_proto::portal::{
     admin::v1::portal_admin_server::PortalAdminServer, v1::portal_server::PortalServer,
@@ -31,6 +32,7 @@ use koseki_proto::portal::{
 
 use crate::{
     admin::AdminService,
+    checkpoints::CheckpointExchange,
     config::Config,
     consent::Consents,
     hold_back::HoldBack,
@@ -222,11 +224,27 @@ impl Gateway {
         ));
         let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
         let feed = Follower::new(
-            connector.channel(),
+            connector.clone().channel(),
             suppressions.clone(),
             policies.clone(),
             clock.clone(),
         );
+        let evidence = Arc::new(evidence);
+        let witnessing = Arc::new(Witnessing::new(
+            evidence.clone(),
+            own.clone(),
+            Role::KosekiProvider,
+            policies.clone(),
+            alarms.clone(),
+            clock.clone(),
+        ));
+        let checkpoints = CheckpointExchange {
+            client: CheckpointExchange::client(connector.channel()),
+            provider: there.instance.clone(),
+            witnessing: witnessing.clone(),
+            keys: evidence.clone(),
+            store: store.clone(),
+        };
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -236,7 +254,8 @@ impl Gateway {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             signer,
-            evidence: Arc::new(evidence),
+            witnessing: witnessing.clone(),
+            evidence,
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });
@@ -252,10 +271,16 @@ impl Gateway {
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
         server.background(feed.keep_up());
+        server.background(checkpoints.keep_up());
+        {
+            let (store, witnessing) = (store.clone(), witnessing.clone());
+            server.background(async move { witnessing.keep_up(store.side().database()).await });
+        }
         let watched = Watched {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             cards: cards.clone(),
+            witnessing,
             alarms: alarms.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
@@ -362,18 +387,20 @@ struct Watched {
     provider: Arc<ProviderLink>,
     suppressions: Arc<Replica>,
     cards: Arc<Cards>,
+    witnessing: Arc<Witnessing>,
     alarms: Alarms,
 }
 
 impl Watched {
     /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
-    /// suppression feed is fresh, and there is a fresh list of what cards are revoked.
+    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
             self.provider.look().await;
             let good = self.provider.state().is_some()
                 && self.suppressions.current().is_some()
-                && self.cards.can_tell();
+                && self.cards.can_tell()
+                && self.witnessing.holds();
             if good != readiness.get() {
                 readiness.set(good).await;
                 tracing::info!(ready = good, "readiness changed");

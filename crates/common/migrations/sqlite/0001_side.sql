@@ -61,7 +61,7 @@ CREATE TABLE witnessed_log (
 CREATE TABLE retention_mark (
     log           TEXT    PRIMARY KEY,
     before_bundle INTEGER NOT NULL
-) @@;
+) STRICT;
 
 -- kind 0 stands for all kinds.
 CREATE TABLE suspension (

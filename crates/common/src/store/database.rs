@@ -236,6 +236,11 @@ impl Database {
         &self.log
     }
 
+    /// The owner generation under which this process writes its log.
+    pub(super) fn generation(&self) -> i64 {
+        self.generation
+    }
+
     /// A connection for reads that decide nothing.
     pub async fn reader(&self) -> Result<Reader, StoreError> {
         Ok(match &self.pools {

@@ -1,11 +1,16 @@
 //! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
 //! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
+mod archive;
 mod commit_warning;
 mod database;
 mod housekeeping;
 mod load;
+<<<<<<< HEAD
 mod log_export;
+=======
+mod log;
+>>>>>>> da57dea2819a5f83aaac94838deaab1582a70ddc
 mod open_error;
 mod pooled_tx;
 mod postgres;
@@ -20,7 +25,11 @@ mod write_tx;
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
 pub use load::{Change, Load, LoadEnd, check_changes, check_rotates};
+<<<<<<< HEAD
 pub use log_export::{LogFacts, RangeStart};
+=======
+pub use log::{StoredCheckpoint, Witnessed};
+>>>>>>> da57dea2819a5f83aaac94838deaab1582a70ddc
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use replaced_cards::ReplacedCards;

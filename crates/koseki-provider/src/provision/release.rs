@@ -13,6 +13,7 @@ use common::{
     refusal::{Reason, Refusal},
     store::{StoreError, again_if_it_gave_way},
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
+    witness::Witnessing,
 };
 use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
@@ -79,6 +80,8 @@ pub struct Releaser {
     pub handles: HandleKey,
     /// Roots and revocation lists of cards.
     pub cards: Arc<Cards>,
+    /// Whether this log is countersigned as it has to be.
+    pub witnessing: Arc<Witnessing>,
     /// The logins behind the requests.
     pub logins: Arc<Logins>,
     /// The clock.
@@ -105,9 +108,10 @@ impl Releaser {
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
         // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
-        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6).
+        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6); and nobody is while
+        // the other side does not countersign this log (I9).
         let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let can_tell = self.cards.all_fresh(&lists);
+        let can_tell = self.cards.all_fresh(&lists) && self.witnessing.holds();
         let mut refused = Vec::with_capacity(calls.len());
         for (call, fresh) in calls.iter().zip(used_once) {
             refused.push(if !fresh {

@@ -11,14 +11,17 @@ use common::{
     evidence::{ReceiptSigner, Released},
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
-    terms::RequestKind,
+    terms::{RequestKind, RuleBroken},
+    witness::{Verdict, WitnessError, Witnessing},
 };
 use koseki_proto::koseki::{
     evidence::v1::{Receipt, ReceiptItem},
     linkage::v1::{
-        GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
+        ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
+        GetLinkageStatusResponse, InconsistentCheckpoint, ItemResult, NotLookedUp, NotLookedUpReason,
         NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo,
-        WatchSuppressionsRequest, item_result::Outcome, linkage_server::Linkage,
+        WatchSuppressionsRequest, exchange_checkpoints_response::Outcome as Countersigned,
+        item_result::Outcome, linkage_server::Linkage,
     },
 };
 use tonic::{Request, Response, Status};
@@ -41,6 +44,8 @@ pub struct LinkageService {
     pub store: Arc<dyn ProviderStore>,
     /// The queue into the release transaction.
     pub releases: Batcher<Call, CallOutcome>,
+    /// Countersigns the gateways' logs, and watches over this one's.
+    pub witnessing: Arc<Witnessing>,
     /// Signs receipts.
     pub receipts: ReceiptSigner,
     /// The gateways' keys.
@@ -177,12 +182,40 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
+            log_countersigned: self.witnessing.holds(),
             card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))
                 .map(|kind| kind.to_proto().into())
                 .collect(),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        permit: &Permit,
+        request: &ExchangeCheckpointsRequest,
+    ) -> Result<ExchangeCheckpointsResponse, WitnessError> {
+        let (witnessing, database) = (&self.witnessing, self.store.side().database());
+        let mut from = 0;
+        if !request.witnessed.is_empty() {
+            from = witnessing.take_witnessed(database, &request.witnessed).await?;
+        }
+        let submitted = request.submitted.as_ref();
+        let submitted = submitted.ok_or(WitnessError::Malformed("submitted", RuleBroken("a checkpoint")))?;
+        let verdict = witnessing
+            .witness(database, permit.peer().name(), submitted)
+            .await?;
+        Ok(ExchangeCheckpointsResponse {
+            outcome: Some(match verdict {
+                Verdict::Countersigned(line) => Countersigned::Countersignature(line),
+                Verdict::Elsewhere(note) => Countersigned::Witnessed(note),
+                Verdict::Inconsistent(witnessed) => {
+                    Countersigned::Inconsistent(InconsistentCheckpoint { witnessed })
+                }
+            }),
+            submitted: Some(witnessing.submission(database, from).await?),
         })
     }
 }
@@ -223,6 +256,15 @@ impl Linkage for LinkageService {
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
         Ok(Response::new(self.status(&permit, request.get_ref()).await?))
+    }
+
+    async fn exchange_checkpoints(
+        &self,
+        request: Request<ExchangeCheckpointsRequest>,
+    ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
+        let permit = permit(&request)?;
+        let exchanged = self.exchange(&permit, request.get_ref()).await;
+        Ok(Response::new(exchanged.map_err(Refusal::from)?))
     }
 
     async fn watch_suppressions(
