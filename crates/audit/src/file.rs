@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -153,15 +153,6 @@ impl Parts {
         self.place += length;
         let part = ExportPart::decode(encoded.as_slice()).map_err(|_| FileFault::NotAnExport)?;
         part.part.ok_or(FileFault::NotAnExport)
-    }
-
-    /// Goes back to the beginning.
-    pub(crate) fn rewind(&mut self) -> Result<(), FileFault> {
-        self.place = 0;
-        self.file
-            .seek(SeekFrom::Start(0))
-            .map(drop)
-            .map_err(|_| FileFault::Unreadable)
     }
 }
 

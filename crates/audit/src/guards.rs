@@ -12,7 +12,7 @@ use crate::{
     entry::Event,
     log::{Log, Placed},
     moment,
-    report::{Check, Report},
+    report::{Check, Place, Report},
     words::{Gap, Trouble},
 };
 
@@ -58,6 +58,16 @@ pub(crate) struct Guards {
     about: HashMap<Pseudonym, Vec<String>>,
     released: HashSet<[u8; 16]>,
     epochs: Epochs,
+    /// Releases to cards without a linkage, under the epoch that is gone through: another log may have added one under it.
+    unlinked: Vec<Unlinked>,
+}
+
+/// A release to a card without a linkage.
+struct Unlinked {
+    card: Pseudonym,
+    epoch: u64,
+    place: Place,
+    about: String,
 }
 
 /// Whether every epoch's act was seen.
@@ -84,10 +94,21 @@ impl Guards {
             return;
         };
         self.epochs.missing |= !sound;
+        if self.unlinked.first().is_some_and(|unlinked| unlinked.epoch != epoch) {
+            self.finish(report);
+        }
         self.epoch(log, placed, epoch, all_go_on, report);
         for entry in &placed.bundle.entries {
             if let Event::Guard(act) = &entry.event {
                 self.act(&act.0, &act.1, epoch);
+            }
+        }
+        for entry in &placed.bundle.entries {
+            if let Event::Ordinary(_, detail) = &entry.event {
+                for card in &detail.card_pseudonyms {
+                    self.not_linked.remove(card);
+                    self.unlinked.retain(|unlinked| unlinked.card != *card);
+                }
             }
         }
         let (mut checked, mut not_checked) = (0, 0);
@@ -107,12 +128,27 @@ impl Guards {
                 let about = format!("{}: {epoch} >= {act_epoch}", provision.request_id);
                 report.find(trouble, placed.place(&log.origin, entry.at), about);
             }
+            if let Some(act_epoch) = self.not_linked.get(&detail.card_pseudonym) {
+                self.unlinked.push(Unlinked {
+                    card: detail.card_pseudonym.clone(),
+                    epoch,
+                    place: placed.place(&log.origin, entry.at),
+                    about: format!("{}: {epoch} >= {act_epoch}", provision.request_id),
+                });
+            }
             if !self.released.insert(id(&provision.request_id)) {
                 let place = placed.place(&log.origin, entry.at);
                 report.find(Trouble::ReleasedTwice, place, provision.request_id.as_str());
             }
         }
         report.count(Check::Releases, checked, not_checked);
+    }
+
+    /// Says what has waited for the end of its epoch.
+    pub(crate) fn finish(&mut self, report: &mut Report) {
+        for unlinked in std::mem::take(&mut self.unlinked) {
+            report.find(Trouble::ReleasedWithoutLinkage, unlinked.place, unlinked.about);
+        }
     }
 
     /// Each epoch is made by the acts of one bundle.
@@ -154,6 +190,10 @@ impl Guards {
             "SET_BLOCK" => {
                 self.blocked.entry(subject()).or_insert(epoch);
             }
+            "CHANGE_LINKAGE" if !detail.former_card_pseudonym.is_empty() => self.change_linkage(detail, epoch),
+            "REACTIVATE_LINKAGE" => {
+                self.not_linked.remove(&detail.subject_pseudonym);
+            }
             "LIFT_BLOCK" => {
                 self.blocked.remove(&detail.subject_pseudonym);
             }
@@ -175,6 +215,20 @@ impl Guards {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A linkage of the portal side, where a card has one at most. A block goes over with it to another card.
+    fn change_linkage(&mut self, detail: &GuardActDetail, epoch: u64) {
+        let (former, now) = (&detail.former_card_pseudonym, &detail.card_pseudonym);
+        if former != now {
+            self.not_linked.insert(former.clone(), epoch);
+        }
+        if !now.is_empty() {
+            self.not_linked.remove(now);
+            if self.blocked.contains_key(former) {
+                self.blocked.entry(now.clone()).or_insert(epoch);
+            }
         }
     }
 
@@ -211,7 +265,6 @@ impl Guards {
         let mut forbidden: Vec<(Trouble, u64)> = [
             (Trouble::ReleasedWhileSuspended, suspended.copied()),
             (Trouble::ReleasedWhileBlocked, by(&self.blocked, &detail.card_pseudonym)),
-            (Trouble::ReleasedWithoutLinkage, by(&self.not_linked, &detail.card_pseudonym)),
             (Trouble::ReleasedAfterLogout, by(&self.ended, &detail.session_pseudonym)),
             (Trouble::ReleasedAfterWithdrawal, by_text(&self.withdrawn, &detail.consent_id)),
         ]

@@ -31,7 +31,7 @@ pub(crate) enum Side {
 impl Side {
     pub(crate) const ALL: [Self; 2] = [Self::Registry, Self::Portal];
 
-    fn role(self) -> &'static str {
+    pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Registry => "koseki-provider",
             Self::Portal => "portal-gateway",
@@ -56,6 +56,11 @@ impl Side {
 fn parts_of(origin: &str) -> (&str, &str) {
     let mut parts = origin.split('/');
     (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default())
+}
+
+/// The instance in an origin, which is the log's short name.
+pub(crate) fn instance(origin: &str) -> &str {
+    parts_of(origin).1
 }
 
 /// The name of a log's witness.
@@ -98,6 +103,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// Its short name.
+    pub(crate) fn instance(&self) -> &str {
+        instance(&self.origin)
+    }
+
     /// One more checkpoint that it must agree with.
     pub(crate) fn add(&mut self, target: Target) {
         self.targets.entry(target.checkpoint.size).or_default().push(target);
@@ -402,7 +412,12 @@ impl Reader<'_> {
         let origin = &self.log.origin;
         let range = Some((self.tree.size(), of));
         if !target.witnessed {
-            report.miss(Gap::CheckpointBeyondFile, origin, range);
+            let place = Place {
+                log: origin.clone(),
+                ..Place::default()
+            };
+            let about = format!("size {of} > {}", self.tree.size());
+            report.find(Trouble::FewerThanSigned, place, about);
             return;
         }
         let last = self.log.files.last();

@@ -151,12 +151,6 @@ impl Report {
         }
     }
 
-    /// The same, for another command that goes on from here.
-    pub(crate) fn named(mut self, command: &'static str) -> Self {
-        self.command = command;
-        self
-    }
-
     pub(crate) fn find(&mut self, trouble: Trouble, place: Place, about: impl Into<String>) {
         self.findings_total += 1;
         if self.findings.len() < MAX_LISTED {

@@ -138,6 +138,7 @@ impl Logs {
                 guards.take(log, &placed, (sound, whole && walk.all_go_on()), report);
                 marks.take(log, &placed);
             }
+            guards.finish(report);
             walk.finish(report);
             marks.finish(report);
         }

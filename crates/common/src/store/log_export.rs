@@ -1,9 +1,9 @@
 //! Reading the logs for export: how far each goes, its bundles in order, and what the tree is made of before them.
 
 use koseki_proto::koseki::evidence::v1::ExportedBundle;
-use tlog_tiles::tlog::{stored_hash_count, stored_hash_index};
+use tlog_tiles::tlog::stored_hash_index;
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, log::hashes};
 use crate::evidence::HASH_BYTES;
 
 /// A log as it is at a moment.
@@ -103,27 +103,18 @@ impl Database {
             Some(row) => row.int(0)?.unsigned_abs(),
             None => end,
         };
-        let mut frontier = Vec::new();
+        let mut wanted = Vec::new();
         let mut before = 0;
         for level in (0..u64::BITS).rev().filter(|level| first_index >> level & 1 == 1) {
             before += 1_u64 << level;
-            // The subtree's root stands with its last leaf.
-            let row = connection
-                .one(
-                    "SELECT first_index, hashes FROM bundle WHERE log = {log} AND first_index < {before} \
-                     ORDER BY first_index DESC LIMIT 1",
-                    &[("log", log.into()), ("before", number(before)?.into())],
-                )
-                .await?;
-            let level = u8::try_from(level).map_err(|_| NO_HASH)?;
-            let place = stored_hash_index(level, (before >> level) - 1);
-            let offset = place.checked_sub(stored_hash_count(row.int(0)?.unsigned_abs()));
-            let hashes = row.bytes(1)?.as_chunks::<HASH_BYTES>().0;
-            let hash = offset
-                .and_then(|offset| usize::try_from(offset).ok())
-                .and_then(|offset| hashes.get(offset));
-            frontier.push(hash.ok_or(NO_HASH)?.to_vec());
+            let subtree = u8::try_from(level).map_err(|_| NO_HASH)?;
+            wanted.push(stored_hash_index(subtree, (before >> level) - 1));
         }
+        let hashes = hashes(&mut connection, log, &wanted).await?;
+        let frontier = wanted
+            .iter()
+            .map(|index| Ok(hashes.get(index).ok_or(NO_HASH)?.0.to_vec()))
+            .collect::<Result<_, StoreError>>()?;
         Ok(RangeStart {
             first_index,
             frontier,

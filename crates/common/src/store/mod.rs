@@ -6,11 +6,8 @@ mod commit_warning;
 mod database;
 mod housekeeping;
 mod load;
-<<<<<<< HEAD
-mod log_export;
-=======
 mod log;
->>>>>>> da57dea2819a5f83aaac94838deaab1582a70ddc
+mod log_export;
 mod open_error;
 mod pooled_tx;
 mod postgres;
@@ -24,12 +21,9 @@ mod write_tx;
 
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
-pub use load::{Change, Load, LoadEnd, check_changes, check_rotates};
-<<<<<<< HEAD
-pub use log_export::{LogFacts, RangeStart};
-=======
+pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
 pub use log::{StoredCheckpoint, Witnessed};
->>>>>>> da57dea2819a5f83aaac94838deaab1582a70ddc
+pub use log_export::{LogFacts, RangeStart};
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use replaced_cards::ReplacedCards;

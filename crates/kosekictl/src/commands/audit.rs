@@ -13,6 +13,9 @@ pub(crate) enum Audit {
     Logs(export::Logs),
     Export(export::Export),
     Verify(offline::Verify),
+    Prove(offline::Prove),
+    Reconcile(offline::Reconcile),
+    WhoReceived(offline::WhoReceived),
 }
 
 impl Audit {
@@ -21,6 +24,9 @@ impl Audit {
             Self::Logs(command) => command.run(context).await,
             Self::Export(command) => command.run(context).await,
             Self::Verify(command) => command.run(),
+            Self::Prove(command) => command.run(),
+            Self::Reconcile(command) => command.run(),
+            Self::WhoReceived(command) => command.run(),
         }
     }
 }
