@@ -65,7 +65,7 @@ impl Provision {
             guards
                 .session
                 .as_ref()
-                .is_some_and(|session| session.is_open(asked, &conditions))
+                .is_some_and(|session| session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions))
         };
         let used = asked
             .iter()
