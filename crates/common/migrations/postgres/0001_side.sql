@@ -57,6 +57,12 @@ CREATE TABLE witnessed_log (
     note   TEXT    NOT NULL
 );
 
+-- Bodies of bundles before this number may be dropped: a mark that two persons have made.
+CREATE TABLE retention_mark (
+    log           TEXT    PRIMARY KEY,
+    before_bundle BIGINT  NOT NULL
+);
+
 -- kind 0 stands for all kinds.
 CREATE TABLE suspension (
     kind  BIGINT  PRIMARY KEY,

@@ -57,6 +57,12 @@ CREATE TABLE witnessed_log (
     note   TEXT    NOT NULL
 ) STRICT;
 
+-- Bodies of bundles before this number may be dropped: a mark that two persons have made.
+CREATE TABLE retention_mark (
+    log           TEXT    PRIMARY KEY,
+    before_bundle INTEGER NOT NULL
+) STRICT;
+
 -- kind 0 stands for all kinds.
 CREATE TABLE suspension (
     kind  INTEGER PRIMARY KEY,

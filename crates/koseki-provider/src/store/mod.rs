@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
@@ -183,6 +184,12 @@ pub trait ReleaseTx: Send {
     ) -> Result<Committed, StoreError>;
 }
 
+impl HasLogs for dyn ProviderStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
+}
+
 /// The provider's store.
 pub struct Store {
     database: Database,
@@ -216,7 +223,7 @@ impl SideStore for Store {
                 non_provision::end(tx, keys, *record, Some(*until), now).await
             }
             Opening::ReactivateLinkage(card) => persons::reactivate(tx, keys, card).await,
-            Opening::ResumeProvision(_) | Opening::LiftBlock(_) => Err(ActError::Malformed(
+            Opening::ResumeProvision(_) | Opening::ArchiveLog(..) | Opening::LiftBlock(_) => Err(ActError::Malformed(
                 "act",
                 RuleBroken("an act of the registry side"),
             )),

@@ -101,7 +101,7 @@ CREATE TABLE indexed_log (
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, closing, proposal
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, retention_mark, closing, proposal
     TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;

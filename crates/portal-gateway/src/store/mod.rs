@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
@@ -334,6 +335,12 @@ pub trait ReleaseTx: Send {
     ) -> Result<Committed, StoreError>;
 }
 
+impl HasLogs for dyn GatewayStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
+}
+
 /// The gateway's store.
 pub struct Store {
     database: Database,
@@ -365,6 +372,7 @@ impl SideStore for Store {
             Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
             Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
             Opening::ResumeProvision(_)
+            | Opening::ArchiveLog(..)
             | Opening::ReleaseNonProvision(_)
             | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
                 "act",
