@@ -25,7 +25,8 @@ pub(crate) struct Step {
     pub(crate) batch_mean: f64,
     /// By process, for one answer.
     pub(crate) cpu: Cpu,
-    rss_mib: [f64; 2],
+    /// Of gateway and provider, at most so far.
+    pub(crate) rss_mib: [f64; 2],
 }
 
 /// CPU time, in microseconds: of everything, or for one answer.

@@ -174,7 +174,8 @@ impl Caller {
     }
 }
 
-fn is(answer: &RequestCopyInfoResponse, expected: &Expected) -> bool {
+/// Whether an answer is what was loaded.
+pub(crate) fn is(answer: &RequestCopyInfoResponse, expected: &Expected) -> bool {
     let registers = answer.info.as_ref().map_or(&[][..], |info| &info.registers);
     let [register] = registers else {
         return false;

@@ -82,6 +82,11 @@ impl Population {
         })
     }
 
+    /// Whether somebody holds the person's card, and so may ask.
+    pub(crate) fn has_card(&self, person: usize) -> bool {
+        self.cards.contains_key(&person)
+    }
+
     /// How the registry side names a person.
     pub(crate) fn person_id(person: usize) -> String {
         format!("person-{person}")

@@ -24,6 +24,8 @@ pub(crate) struct Sizes {
     pub(crate) rounds: usize,
     /// Each stretch of overload.
     pub(crate) overload: Duration,
+    /// Whether the database server counts what statements take, which costs it something.
+    pub(crate) count_statements: bool,
 }
 
 impl Sizes {
@@ -39,6 +41,7 @@ impl Sizes {
             warm_up: Duration::from_secs(1),
             rounds: 5,
             overload: Duration::from_secs(10),
+            count_statements: false,
         }
     }
 

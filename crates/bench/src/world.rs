@@ -73,8 +73,6 @@ pub(crate) struct World {
     pub(crate) reach: Reach,
     pub(crate) product: Arc<Target>,
     pub(crate) floor: Arc<Target>,
-    pub(crate) always: Expected,
-    pub(crate) floor_address: String,
     /// A bare commit, measured alone.
     pub(crate) commit_ms: f64,
     pair: Pair,
@@ -126,13 +124,7 @@ impl Place {
 
 impl World {
     /// Makes and loads everything, starts everything, and logs everybody in.
-    pub(crate) async fn start(
-        engine: Engine,
-        persons: usize,
-        sizes: &Sizes,
-        seed: u64,
-        say: &dyn Fn(&str),
-    ) -> Result<Self> {
+    pub(crate) async fn start(engine: Engine, persons: usize, sizes: &Sizes, seed: u64) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("koseki-bench-").tempdir()?;
         let plan = Plan {
             seed,
@@ -143,7 +135,7 @@ impl World {
         lengthen_sessions(&deployment)?;
         let clock = Arc::new(SystemClock::new());
 
-        say("making cards and the revocation list");
+        println!("making cards and the revocation list");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let root = deployment.card_root()?;
         let provided = persons - persons / 10;
@@ -178,7 +170,7 @@ impl World {
         let [provider, gateway] = &places;
         let commit_ms = commit::alone(&mut provider.connect().await?.connection()).await?;
 
-        say(&format!("loading {persons} persons"));
+        println!("loading {persons} persons");
         let cards = card_keys(holders.iter().chain(&visitors));
         let population = Population::new(seed, persons, cards, clock.now())?;
         let keys = [
@@ -198,7 +190,7 @@ impl World {
         }
         drop((behind_provider, behind_gateway));
 
-        say("starting both services and the floor");
+        println!("starting both services and the floor");
         let pair = Pair::start(&Binaries::locate()?, &deployment).await?;
         let reach = pair.reach()?;
         let access = Access::new(&deployment, clock.clone());
@@ -207,19 +199,18 @@ impl World {
             .wait_until_providing()
             .await?;
 
-        say(&format!("{} logins and consents", holders.len()));
+        println!("{} logins and consents", holders.len());
         let began = clock.monotonic();
         let crowd = Crowd::log_in(&product, &population, &holders, &clock).await?;
-        say(&format!(
+        println!(
             "logins and consents took {:.1} s",
             clock.monotonic().saturating_sub(began).as_secs_f64()
-        ));
+        );
 
         // The floor answers as the product does for somebody whose answer has the usual length.
         let (answer, always) = usual_answer(&product, &crowd).await?;
         let floor_processes = Floor::start(&deployment, &answer).await?;
-        let floor_address = floor_processes.address.clone();
-        let floor = Target::new(&access, &floor_address, CONNECTIONS, Some(always.clone()))?;
+        let floor = Target::new(&access, &floor_processes.address, CONNECTIONS, Some(always))?;
         Ok(Self {
             engine,
             persons,
@@ -230,8 +221,6 @@ impl World {
             reach,
             product,
             floor,
-            always,
-            floor_address,
             commit_ms,
             pair,
             floor_processes,
@@ -271,6 +260,17 @@ impl World {
         let server = self.database();
         let children = server.map(machine::children).unwrap_or_default();
         server.into_iter().chain(children).collect()
+    }
+
+    /// Connections of the database server's superuser, one to each side's database, where there is a server.
+    pub(crate) async fn superusers(&self) -> Result<Vec<PgConnection>> {
+        let mut connections = Vec::new();
+        for place in &self.places {
+            if let Behind::Postgres(connection) = place.connect().await? {
+                connections.push(connection);
+            }
+        }
+        Ok(connections)
     }
 
     /// Entries and bundles in the gateway's log so far.
@@ -313,6 +313,11 @@ async fn start_cluster(sizes: &Sizes) -> Result<Arc<Cluster>> {
     let cluster = Arc::new(Cluster::start()?);
     let database = Database::create(cluster.clone(), Side::Provider).await?;
     let mut connection = PgConnection::connect(&database.superuser_url()).await?;
+    if sizes.count_statements {
+        connection
+            .execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
+            .await?;
+    }
     let sql = format!(
         "ALTER SYSTEM SET shared_buffers = '{}MB'",
         sizes.shared_buffers_mib
@@ -322,6 +327,15 @@ async fn start_cluster(sizes: &Sizes) -> Result<Arc<Cluster>> {
     connection.close().await?;
     cluster.stop();
     cluster.start_again()?;
+    if sizes.count_statements {
+        let mut connection = PgConnection::connect(&database.superuser_url()).await?;
+        for sql in [
+            "ALTER SYSTEM SET pg_stat_statements.track_planning = on",
+            "SELECT pg_reload_conf()",
+        ] {
+            connection.execute(sql).await?;
+        }
+    }
     Ok(cluster)
 }
 
