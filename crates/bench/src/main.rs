@@ -36,6 +36,9 @@ struct Arguments {
     /// Fewer persons, sessions and rounds: a look that takes minutes.
     #[arg(long)]
     quick: bool,
+    /// Next to nothing of everything: whether the bench works at all.
+    #[arg(long, conflicts_with = "quick")]
+    smoke: bool,
     /// Only on this database.
     #[arg(long)]
     store: Option<Engine>,
@@ -93,10 +96,10 @@ const CONCURRENCY: [usize; 5] = [1, 16, 64, 256, 512];
 const BUSY: usize = 256;
 
 async fn run(arguments: &Arguments) -> Result<()> {
-    let mut sizes = if arguments.quick {
-        Sizes::quick()
-    } else {
-        Sizes::stated()
+    let mut sizes = match (arguments.quick, arguments.smoke) {
+        (true, _) => Sizes::quick(),
+        (_, true) => Sizes::smoke(),
+        _ => Sizes::stated(),
     };
     sizes.count_statements = arguments.profile.is_some();
     let seed = rand::random();

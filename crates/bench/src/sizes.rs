@@ -45,6 +45,23 @@ impl Sizes {
         }
     }
 
+    /// So small that every run of the tests can see that the bench still works. It measures nothing.
+    pub(crate) fn smoke() -> Self {
+        Self {
+            persons: 400,
+            few_persons: 200,
+            sessions: 20,
+            visitors: 8,
+            revoked: 1_000,
+            shared_buffers_mib: 128,
+            slice: Duration::from_millis(200),
+            warm_up: Duration::ZERO,
+            rounds: 1,
+            overload: Duration::from_millis(200),
+            count_statements: false,
+        }
+    }
+
     pub(crate) fn quick() -> Self {
         Self {
             persons: 50_000,

@@ -211,11 +211,7 @@ async fn beside_provisions(
             world.crowd.clock.clone(),
             stop.subscribe(),
         ));
-        let withdrawals = tokio::spawn(withdraw(
-            world.withdrawers(&text)?,
-            told.clone(),
-            stop.subscribe(),
-        ));
+        let withdrawals = tokio::spawn(withdraw(world.withdrawers(text)?, told.clone(), stop.subscribe()));
         let records = tokio::spawn(record(
             operator(world)?,
             strangers(world),
