@@ -6,12 +6,9 @@ use std::{
     path::Path,
 };
 
-use koseki_proto::koseki::{
-    common::v1::RequestKind,
-    evidence::v1::{Entry, Outcome, entry::Event},
-};
+use koseki_proto::koseki::{common::v1::RequestKind, evidence::v1::Outcome};
 
-use crate::log::logs;
+use crate::log::{Entry, Event, logs};
 
 /// What has to hold for a release, at a side, and for whom or what: an account, a consent, a person of the test, a kind.
 pub type Key = (&'static str, String);
@@ -101,7 +98,7 @@ impl History {
                 let person = about.get(&act.act_id).cloned();
                 match act.act.as_str() {
                     "LOGOUT" => turn(Closes, "login", account),
-                    "WITHDRAW_CONSENT" => turn(Closes, "consent", act.act_id.clone()),
+                    "WITHDRAW_CONSENT" => turn(Closes, "consent", act.consent_id.clone()),
                     "SET_BLOCK" => turn(Closes, "no block", person.unwrap()),
                     "LIFT_BLOCK" => turn(Opens, "no block", person.unwrap()),
                     "CHANGE_LINKAGE" => {
@@ -111,8 +108,16 @@ impl History {
                     }
                     "RECORD_NON_PROVISION" => turn(Closes, "no record", person.unwrap()),
                     "RELEASE_NON_PROVISION" => turn(Opens, "no record", person.unwrap()),
-                    "SUSPEND_PROVISION" => turn(Closes, "not suspended", of_kind(act.kind())),
-                    "RESUME_PROVISION" => turn(Opens, "not suspended", of_kind(act.kind())),
+                    "SUSPEND_PROVISION" => turn(
+                        Closes,
+                        "not suspended",
+                        of_kind(RequestKind::try_from(act.kind).unwrap()),
+                    ),
+                    "RESUME_PROVISION" => turn(
+                        Opens,
+                        "not suspended",
+                        of_kind(RequestKind::try_from(act.kind).unwrap()),
+                    ),
                     "TAKE_POLICY" | "TAKE_REVOCATION_LIST" => {}
                     other => panic!("{other} is not judged"),
                 }
@@ -131,6 +136,7 @@ impl History {
                 }
                 *self.acts.entry(act.act.clone()).or_default() += 1;
             }
+            Event::LostAnswer(..) => {}
         }
     }
 

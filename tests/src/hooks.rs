@@ -11,7 +11,7 @@ use common::{
     card::{Card, ListNumbers},
     cards::Cards,
     clock::Timestamp,
-    evidence::{Committed, Epoch},
+    evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     lines::{LoadStart, Outcome},
     policy::Policy,
@@ -21,7 +21,6 @@ use common::{
 };
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
-    evidence::v1::Entry,
     linkage::v1::LoginProof,
 };
 use koseki_provider::{
@@ -156,9 +155,14 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.end_sessions(sessions).await
     }
 
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
         self.places.check_commit()?;
-        self.tx.commit(entries, now).await
+        self.tx.commit(entries, salts, now).await
     }
 }
 
@@ -380,9 +384,14 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         Ok(facts)
     }
 
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
         self.places.check_commit()?;
-        self.tx.commit(entries, now).await
+        self.tx.commit(entries, salts, now).await
     }
 }
 

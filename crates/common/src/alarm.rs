@@ -26,6 +26,16 @@ pub enum Alarm {
     /// The registry side refuses logins that this side accepts: roots, revocation lists, policy or clocks differ. The
     /// requesters are told of the register refusal. It stands until the service is started anew.
     LoginRefusedByRegistrySide,
+    /// The registry side sent an answer without a receipt that fits it: it is withheld. It stands until the service is started
+    /// anew.
+    ReceiptRefused,
+    /// This instance's audit log is not countersigned by the other side for longer than the policy allows: nothing is provided.
+    LogUnwitnessed,
+    /// The other side has countersigned what this instance's audit log is not, or is behind: a restored copy, or one of two.
+    /// Nothing is provided until the instance is replaced by one with a log of its own.
+    LogDiffers,
+    /// A log of the other side does not go on from what this side has countersigned: it is not countersigned any more.
+    PeerLogInconsistent,
     /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
     /// taken before is held on.
     RevocationListUnusable,
@@ -46,6 +56,10 @@ impl Alarm {
             Self::SecondCurrentRegister => "SECOND_CURRENT_REGISTER",
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
             Self::LoginRefusedByRegistrySide => "LOGIN_REFUSED_BY_REGISTRY_SIDE",
+            Self::ReceiptRefused => "RECEIPT_REFUSED",
+            Self::LogUnwitnessed => "LOG_UNWITNESSED",
+            Self::LogDiffers => "LOG_DIFFERS",
+            Self::PeerLogInconsistent => "PEER_LOG_INCONSISTENT",
             Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
             Self::RevocationListStale => "REVOCATION_LIST_STALE",
             Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",

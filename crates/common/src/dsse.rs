@@ -18,13 +18,9 @@ pub struct SigningKey {
 impl SigningKey {
     /// Reads an Ed25519 private key (PEM, PKCS#8), which only its owner may read.
     pub fn load(path: &Path, id: &str) -> Result<Self, FileError> {
-        let rule = || FileError::content(path, "must be an Ed25519 private key (PEM, PKCS#8)");
-        let pem = files::read_secret(path)?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| rule())?;
-        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| rule())?;
         Ok(Self {
             id: id.to_owned(),
-            key,
+            key: load_private(path)?,
         })
     }
 
@@ -64,8 +60,16 @@ impl PublicKey {
 }
 
 /// `PAE(type, body)` of DSSE: lengths before contents, so that nothing can be read in two ways.
-fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
     out
+}
+
+/// Reads an Ed25519 private key (PEM, PKCS#8), which only its owner may read.
+pub(crate) fn load_private(path: &Path) -> Result<Ed25519KeyPair, FileError> {
+    let rule = || FileError::content(path, "must be an Ed25519 private key (PEM, PKCS#8)");
+    let pem = files::read_secret(path)?;
+    let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| rule())?;
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| rule())
 }

@@ -1,22 +1,26 @@
 //! What is recorded before it is released (I2; DESIGN §5): entries of the audit log, and the proof of their commit.
 
-use std::{collections::BTreeSet, time::Duration};
+mod checkpoint;
+mod entry;
+mod keys;
+mod receipt;
+mod tree;
 
-use koseki_proto::koseki::{
-    common::v1::{CopyInfoItem, RequestKind as ProtoKind},
-    evidence::v1::{Entry, GuardAct, OrdinaryAct, Provision, ProvisionDetail, entry::Event},
+use std::time::Duration;
+
+pub use checkpoint::{
+    Checkpoint, MAX_NOTE_BYTES, NoteFault, countersign, is_countersigned, with_countersignature,
 };
-
+pub use entry::{GuardActEntry, LostAnswerEntry, NewEntry, ProvisionEntry, of_call, ordinary_act};
+pub use keys::{
+    EvidenceConfig, EvidenceKeys, LogKeys, NoteAlgorithm, NoteKey, origin, receipt_key_name, verifier_key,
+    witness_name,
+};
 pub use koseki_proto::koseki::evidence::v1::Outcome;
+pub use receipt::{ReceiptSigner, Salt, answer_sha256, new_salt, open_receipt};
+pub use tree::{Frontier, HASH_BYTES};
 
-use crate::{
-    clock::Clock,
-    identity::PeerIdentity,
-    keyring::Pseudonym,
-    policy::Item,
-    refusal::Reason,
-    terms::{ActId, Procedure, RequestId, RequestKind},
-};
+use crate::clock::Clock;
 
 /// A side's count of forbidding acts. A release carries the epoch under which it committed: an act of epoch *e* forbids
 /// every release of an epoch at or above *e* that it is about (I3).
@@ -27,17 +31,23 @@ pub struct Epoch(pub u64);
 /// or deserialised, so there is no answer without an entry.
 ///
 /// ```compile_fail
-/// let committed = common::evidence::Committed { epoch: common::evidence::Epoch(0) };
+/// let committed = common::evidence::Committed { epoch: common::evidence::Epoch(0), bundle: 0 };
 /// ```
 #[derive(Debug)]
 #[must_use = "an answer takes it"]
 pub struct Committed {
     epoch: Epoch,
+    bundle: u64,
 }
 
 impl Committed {
-    pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { epoch }
+    pub(crate) fn new(epoch: Epoch, bundle: u64) -> Self {
+        Self { epoch, bundle }
+    }
+
+    /// The bundle's number in the log.
+    pub fn bundle(&self) -> u64 {
+        self.bundle
     }
 
     /// The epoch under which the bundle was committed; for a forbidding act the one that it made.
@@ -100,125 +110,5 @@ impl<T> Released<Vec<T>> {
     pub fn each(self) -> impl Iterator<Item = Released<T>> {
         let at = self.at;
         self.answer.into_iter().map(move |answer| Released { answer, at })
-    }
-}
-
-/// What an entry tells of a request.
-pub struct ProvisionEntry<'a> {
-    /// The request.
-    pub request_id: RequestId,
-    /// Its kind.
-    pub kind: RequestKind,
-    /// Its procedure.
-    pub procedure: &'a Procedure,
-    /// Outcome towards the caller.
-    pub outcome: Outcome,
-    /// The reason that the caller was given; `None` when the items were released.
-    pub reason: Option<Reason>,
-    /// The items that the policy lists; only what was released has some.
-    pub items: Option<&'a BTreeSet<Item>>,
-    /// Stable name of the cause; restricted.
-    pub cause: &'static str,
-    /// Whom it is about; restricted.
-    pub subject: Option<Pseudonym>,
-    /// Who asked; restricted.
-    pub peer: &'a PeerIdentity,
-    /// The consent behind it; restricted.
-    pub consent_id: &'a str,
-    /// The eligibility behind it; restricted.
-    pub eligibility_sha256: Option<[u8; 32]>,
-}
-
-impl ProvisionEntry<'_> {
-    /// As it is written.
-    pub fn to_entry(&self) -> Entry {
-        Entry {
-            event: Some(Event::Provision(Provision {
-                request_id: self.request_id.to_string(),
-                kind: self.kind.to_proto().into(),
-                procedure: self.procedure.as_str().to_owned(),
-                outcome: self.outcome.into(),
-                reason: self.reason.map(Reason::name).unwrap_or_default().to_owned(),
-                items: self
-                    .items
-                    .into_iter()
-                    .flatten()
-                    .map(|item| CopyInfoItem::from(*item).into())
-                    .collect(),
-                restricted: Some(ProvisionDetail {
-                    cause: self.cause.to_owned(),
-                    subject_pseudonym: self.subject.map(Vec::from).unwrap_or_default(),
-                    peer: self.peer.to_string(),
-                    consent_id: self.consent_id.to_owned(),
-                    eligibility_sha256: self.eligibility_sha256.map(Vec::from).unwrap_or_default(),
-                }),
-            })),
-        }
-    }
-}
-
-/// What an entry tells of an act that forbids releases, or lifts one.
-pub struct GuardActEntry<'a> {
-    /// The act, when it has an id.
-    pub act_id: Option<ActId>,
-    /// Stable name.
-    pub act: &'static str,
-    /// Who did it.
-    pub actor: &'a PeerIdentity,
-    /// The kind concerned; `None` for all.
-    pub kind: Option<RequestKind>,
-    /// What is concerned; `None` for everybody.
-    pub subject: Option<Pseudonym>,
-    /// The operator's words.
-    pub reason: &'a str,
-}
-
-impl GuardActEntry<'_> {
-    /// As it is written.
-    pub fn to_entry(&self) -> Entry {
-        Entry {
-            event: Some(Event::GuardAct(GuardAct {
-                act_id: self.act_id.map(|id| id.to_string()).unwrap_or_default(),
-                act: self.act.to_owned(),
-                actor: self.actor.to_string(),
-                kind: self
-                    .kind
-                    .map_or(ProtoKind::Unspecified, RequestKind::to_proto)
-                    .into(),
-                subject_pseudonym: self.subject.map(Vec::from).unwrap_or_default(),
-                reason: self.reason.to_owned(),
-                request_id: String::new(),
-            })),
-        }
-    }
-}
-
-/// The entry, with the id of the portal call that it came of.
-pub fn of_call(mut entry: Entry, request_id: RequestId) -> Entry {
-    match &mut entry.event {
-        Some(Event::GuardAct(act)) => act.request_id = request_id.to_string(),
-        Some(Event::OrdinaryAct(act)) => act.request_id = request_id.to_string(),
-        Some(Event::Provision(_)) | None => {}
-    }
-    entry
-}
-
-/// The entry of an act that forbids nothing.
-pub fn ordinary_act(
-    act: &'static str,
-    actor: &PeerIdentity,
-    count: u64,
-    subject: Option<Pseudonym>,
-    reference: &str,
-) -> Entry {
-    Entry {
-        event: Some(Event::OrdinaryAct(OrdinaryAct {
-            act: act.to_owned(),
-            actor: actor.to_string(),
-            count,
-            subject_pseudonym: subject.map(Vec::from).unwrap_or_default(),
-            reference: reference.to_owned(),
-            request_id: String::new(),
-        })),
     }
 }

@@ -38,3 +38,4 @@ pub mod suspension;
 pub mod telemetry;
 pub mod terms;
 pub mod tls;
+pub mod witness;

@@ -150,6 +150,9 @@ pub struct ExchangePolicy {
     pub eligibility_fresh_ms: u64,
     /// A suppression feed that is older than this is not believed, and nothing is provided; milliseconds; at least 2,000.
     pub suppression_max_age_ms: u64,
+    /// A side whose audit log the other side has not countersigned for longer than this provides nothing; milliseconds; at least
+    /// 2,000.
+    pub max_unwitnessed_age_ms: u64,
 }
 
 impl ExchangePolicy {
@@ -187,6 +190,11 @@ impl ExchangePolicy {
     /// See [`Self::suppression_max_age_ms`].
     pub fn suppression_max_age(&self) -> Duration {
         Duration::from_millis(self.suppression_max_age_ms)
+    }
+
+    /// See [`Self::max_unwitnessed_age_ms`].
+    pub fn max_unwitnessed_age(&self) -> Duration {
+        Duration::from_millis(self.max_unwitnessed_age_ms)
     }
 
     /// How often the registry side says that nothing has changed: several may be lost before the feed is too old.

@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use crate::{
     clock::Timestamp,
+    evidence::{Salt, answer_sha256},
     keyring::RegisterHandle,
     policy::{Item, Provision},
     terms::RegisterKind,
@@ -63,6 +64,11 @@ impl Projected {
     /// Bytes that it takes.
     pub fn encoded_len(&self) -> usize {
         self.0.encoded_len()
+    }
+
+    /// What a receipt has of it.
+    pub fn sha256(&self, salt: &Salt) -> [u8; 32] {
+        answer_sha256(salt, &self.0)
     }
 
     /// The message, to be encoded.

@@ -6,14 +6,15 @@
 //! ```text
 //! <dir>/
 //!   authority/                the development CA and the card root, with their private keys; nobody's service reads it
-//!   provider/                 koseki-provider: provider.toml, keyring.toml, tls/, policy/, eligibility-keys/, card-roots/,
-//!                             card-crls/
+//!   provider/                 koseki-provider: provider.toml, keyring.toml, receipt-key.pem, checkpoint-key.pem,
+//!                             witness-key.pem, log-keys.txt, tls/, policy/, eligibility-keys/, card-roots/, card-crls/
 //!   provider-state/           its database, a file
 //!   gateway/                  portal-gateway: gateway.toml, keyring.toml, eligibility-key.pem, consent-receipt-key.pem,
-//!                             tls/, policy/, card-roots/, card-crls/
+//!                             checkpoint-key.pem, witness-key.pem, log-keys.txt, tls/, policy/, card-roots/, card-crls/
 //!   gateway-state/            its database, a file
 //!   clients/<role>/           <name>.pem and <name>-key.pem of each caller of the role, and ca.pem; portal-frontend/ has
-//!                             consent-receipt-keys/, the public keys that anybody verifies consent receipts with
+//!                             consent-receipt-keys/, the public keys that anybody verifies consent receipts with; it and
+//!                             auditor/ have log-keys.txt
 //!   data/                     the data set and the scenario persons' cards (docs/sandbox.md)
 //!   logs/                     what the process harness captures
 //! ```
@@ -31,6 +32,7 @@
 
 mod certificates;
 mod configuration;
+mod evidence_keys;
 mod keyring;
 mod policy;
 mod postgres;
@@ -255,6 +257,7 @@ impl Deployment {
             &this.gateway().join("keyring.toml"),
             &["sealing", "lookup", "pseudonym", "page_token"],
         )?;
+        evidence_keys::write_sides(&this)?;
         configuration::write_provider(&this, &plan.addresses)?;
         configuration::write_gateway(&this, &plan.addresses)?;
         Ok(this)
@@ -272,6 +275,7 @@ impl Deployment {
             instance: number,
         };
         certificates::write_instance(&other)?;
+        evidence_keys::write_instance(&other)?;
         configuration::write_instance(self, &other, addresses)?;
         Ok(other)
     }
@@ -394,6 +398,29 @@ impl Deployment {
     fn eligibility_key(&self) -> PathBuf {
         self.gateway()
             .join(format!("{}.pem", self.file_name("eligibility-key")))
+    }
+
+    /// The private key of the provider's receipts.
+    pub fn receipt_key(&self) -> PathBuf {
+        self.provider()
+            .join(format!("{}.pem", self.file_name("receipt-key")))
+    }
+
+    /// The private key of the checkpoints of the provider's log.
+    fn provider_checkpoint_key(&self) -> PathBuf {
+        self.provider()
+            .join(format!("{}.pem", self.file_name("checkpoint-key")))
+    }
+
+    /// The private key of the checkpoints of the gateway's log.
+    fn gateway_checkpoint_key(&self) -> PathBuf {
+        self.gateway()
+            .join(format!("{}.pem", self.file_name("checkpoint-key")))
+    }
+
+    /// The public keys of both sides' logs, as auditors have them.
+    pub fn log_keys(&self) -> PathBuf {
+        self.clients(Role::Auditor).join(evidence_keys::LOG_KEYS)
     }
 
     /// The private key of the portal side's consent receipts, which all its instances share.

@@ -6,6 +6,7 @@ use common::{
     batch::BatchLimits,
     cards::CardConfig,
     config::{self, ConfigError, ListenerLimits, LogConfig},
+    evidence::EvidenceConfig,
     identity::TrustDomain,
     store::DatabaseConfig,
     tls::TlsFiles,
@@ -30,8 +31,12 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Public keys of the gateways' eligibilities.
     pub eligibility_keys_dir: PathBuf,
+    /// Private key of the receipts.
+    pub receipt_key: PathBuf,
     /// What login proofs are checked with.
     pub card: CardConfig,
+    /// What evidence is signed and verified with.
+    pub evidence: EvidenceConfig,
     /// Milliseconds that a stop waits for calls in flight.
     pub drain_deadline_ms: u64,
     /// Listeners.

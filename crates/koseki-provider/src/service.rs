@@ -10,6 +10,7 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
+    evidence::{EvidenceKeys, ReceiptSigner},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -21,6 +22,7 @@ use common::{
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::TlsMaterial,
+    witness::Witnessing,
 };
 use koseki_proto::koseki::{
     admin::v1::koseki_admin_server::KosekiAdminServer, ingest::v1::ingest_server::IngestServer,
@@ -56,6 +58,8 @@ struct Parts {
     policies: Arc<Policies>,
     keys: Keyring,
     verifier: Verifier,
+    receipts: ReceiptSigner,
+    evidence: EvidenceKeys,
     cards: Cards,
     tls: TlsMaterial,
 }
@@ -91,8 +95,17 @@ impl Parts {
             clock.clone(),
             alarms.clone(),
         )?);
+        let trust_domain = config.trust_domain()?;
+        let evidence = EvidenceKeys::load(
+            &config.evidence,
+            &trust_domain,
+            Role::KosekiProvider,
+            &config.instance,
+        )?;
         Ok(Self {
-            trust_domain: config.trust_domain()?,
+            receipts: ReceiptSigner::load(&config.receipt_key, evidence.origin())?,
+            evidence,
+            trust_domain,
             cards: Cards::load(&config.card, policies.clone(), clock, alarms)?,
             policies,
             keys,
@@ -154,6 +167,8 @@ impl Provider {
             policies,
             keys,
             verifier,
+            receipts,
+            evidence,
             cards,
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
@@ -196,11 +211,24 @@ impl Provider {
         housekeeping.begin(store.database()).await?;
         cards.look(store.database(), &own).await?;
         let store: Arc<dyn ProviderStore> = on(Arc::new(store));
+        let witnessing = Arc::new(Witnessing::new(
+            Arc::new(evidence),
+            own.clone(),
+            Role::PortalGateway,
+            policies.clone(),
+            alarms.clone(),
+            clock.clone(),
+        ));
+        {
+            let (store, witnessing) = (store.clone(), witnessing.clone());
+            server.background(async move { witnessing.keep_up(store.side().database()).await });
+        }
         let releaser = Arc::new(Releaser {
             store: store.clone(),
             pseudonym,
             handles,
             cards: cards.clone(),
+            witnessing: witnessing.clone(),
             logins: logins.clone(),
             clock: clock.clone(),
         });
@@ -216,7 +244,7 @@ impl Provider {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
-        server.background(keep_ready(cards.clone(), server.readiness()));
+        server.background(keep_ready(cards.clone(), witnessing.clone(), server.readiness()));
         {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
@@ -230,6 +258,8 @@ impl Provider {
         let linkage = LinkageService {
             store: store.clone(),
             releases,
+            witnessing,
+            receipts,
             verifier: Arc::new(verifier),
             policies: policies.clone(),
             logins,
@@ -286,10 +316,11 @@ impl Provider {
     }
 }
 
-/// The service is ready while there is a fresh list of what cards are revoked.
-async fn keep_ready(cards: Arc<Cards>, readiness: Readiness) {
+/// The service is ready while there is a fresh list of what cards are revoked, and its log is countersigned or waits for the
+/// first gateway to do so.
+async fn keep_ready(cards: Arc<Cards>, witnessing: Arc<Witnessing>, readiness: Readiness) {
     loop {
-        let good = cards.all_fresh(&cards.lists());
+        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

@@ -6,6 +6,7 @@ use common::{
     batch::BatchLimits,
     cards::CardConfig,
     config::{self, ConfigError, ListenerLimits, LogConfig},
+    evidence::EvidenceConfig,
     identity::TrustDomain,
     store::DatabaseConfig,
     tls::TlsFiles,
@@ -42,6 +43,8 @@ pub struct Config {
     pub consent_receipt: ConsentReceiptConfig,
     /// What logins are checked with.
     pub card: CardConfig,
+    /// What evidence is signed and verified with.
+    pub evidence: EvidenceConfig,
     /// Bounds of a frontend's logins.
     pub login: LoginLimitsConfig,
     /// Certificate, key and CA.

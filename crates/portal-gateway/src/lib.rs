@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod call;
+pub mod checkpoints;
 pub mod conditions;
 pub mod config;
 pub mod consent;

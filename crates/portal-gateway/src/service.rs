@@ -10,6 +10,7 @@ use common::{
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
+    evidence::EvidenceKeys,
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -22,6 +23,7 @@ use common::{
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::{Connector, TlsMaterial},
+    witness::Witnessing,
 };
 use koseki_proto::portal::{
     admin::v1::portal_admin_server::PortalAdminServer, v1::portal_server::PortalServer,
@@ -29,6 +31,7 @@ use koseki_proto::portal::{
 
 use crate::{
     admin::AdminService,
+    checkpoints::CheckpointExchange,
     config::Config,
     consent::Consents,
     hold_back::HoldBack,
@@ -61,6 +64,7 @@ struct Parts {
     keys: Keyring,
     tokens: Arc<PageTokens>,
     signer: Signer,
+    evidence: EvidenceKeys,
     receipts: Receipts,
     cards: Cards,
     tls: TlsMaterial,
@@ -90,8 +94,15 @@ impl Parts {
         let keys = Keyring::load(&config.keyring_file)?;
         let tokens = keys.page_tokens.clone();
         let missing = || format!("{}: page_token: at least one key", config.keyring_file.display());
+        let trust_domain = config.trust_domain()?;
         Ok(Self {
-            trust_domain: config.trust_domain()?,
+            evidence: EvidenceKeys::load(
+                &config.evidence,
+                &trust_domain,
+                Role::PortalGateway,
+                &config.instance,
+            )?,
+            trust_domain,
             tokens: tokens.ok_or_else(missing)?,
             receipts: Receipts::load(&config.consent_receipt, keys.pseudonym.clone())?,
             keys,
@@ -157,6 +168,7 @@ impl Gateway {
             keys,
             tokens,
             signer,
+            evidence,
             receipts,
             cards,
             tls,
@@ -210,11 +222,27 @@ impl Gateway {
         ));
         let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
         let feed = Follower::new(
-            connector.channel(),
+            connector.clone().channel(),
             suppressions.clone(),
             policies.clone(),
             clock.clone(),
         );
+        let evidence = Arc::new(evidence);
+        let witnessing = Arc::new(Witnessing::new(
+            evidence.clone(),
+            own.clone(),
+            Role::KosekiProvider,
+            policies.clone(),
+            alarms.clone(),
+            clock.clone(),
+        ));
+        let checkpoints = CheckpointExchange {
+            client: CheckpointExchange::client(connector.channel()),
+            provider: there.instance.clone(),
+            witnessing: witnessing.clone(),
+            keys: evidence.clone(),
+            store: store.clone(),
+        };
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -224,6 +252,8 @@ impl Gateway {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             signer,
+            witnessing: witnessing.clone(),
+            evidence,
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });
@@ -239,10 +269,16 @@ impl Gateway {
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
         server.background(feed.keep_up());
+        server.background(checkpoints.keep_up());
+        {
+            let (store, witnessing) = (store.clone(), witnessing.clone());
+            server.background(async move { witnessing.keep_up(store.side().database()).await });
+        }
         let watched = Watched {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             cards: cards.clone(),
+            witnessing,
             alarms: alarms.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
@@ -348,18 +384,20 @@ struct Watched {
     provider: Arc<ProviderLink>,
     suppressions: Arc<Replica>,
     cards: Arc<Cards>,
+    witnessing: Arc<Witnessing>,
     alarms: Alarms,
 }
 
 impl Watched {
     /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
-    /// suppression feed is fresh, and there is a fresh list of what cards are revoked.
+    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
             self.provider.look().await;
             let good = self.provider.state().is_some()
                 && self.suppressions.current().is_some()
-                && self.cards.can_tell();
+                && self.cards.can_tell()
+                && self.witnessing.holds();
             if good != readiness.get() {
                 readiness.set(good).await;
                 tracing::info!(ready = good, "readiness changed");

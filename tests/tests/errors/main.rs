@@ -21,7 +21,7 @@ use common::{
     refusal::{ERROR_DOMAIN, Reason, Retry},
 };
 use integration_tests::log;
-use koseki_proto::koseki::evidence::v1::entry::Event;
+use integration_tests::log::Event;
 use scene::Scene;
 use tonic::Status;
 use tonic_types::StatusExt as _;

@@ -5,8 +5,8 @@ use std::{
     path::Path,
 };
 
-use koseki_proto::koseki::evidence::v1::{Bundle, Entry, Outcome, entry::Event};
-use prost::Message as _;
+use integration_tests::log::{self, Entry, Event};
+use koseki_proto::koseki::evidence::v1::Outcome;
 use sqlx::{Row as _, SqlitePool, sqlite::SqliteConnectOptions};
 
 /// What stands in a log.
@@ -41,7 +41,7 @@ pub(crate) async fn check(database: &Path, name: &str) -> Log {
     let mut log = Log::default();
     let mut last_epoch = 0;
     for (at, row) in rows.iter().enumerate() {
-        let bundle = Bundle::decode(row.get::<&[u8], _>("body")).unwrap();
+        let bundle = log::read(row.get::<&[u8], _>("body"));
         assert_eq!(
             row.get::<i64, _>("number").unsigned_abs(),
             at as u64,
@@ -96,7 +96,7 @@ impl Log {
                     "{} was released under epoch {epoch}, suspended since {forbidden:?}",
                     provision.request_id
                 );
-                let id = provision.request_id;
+                let id = provision.public.request_id;
                 assert!(self.released.insert(id.clone()), "{id} was released twice");
             }
             Event::Provision(_) => {}
@@ -104,11 +104,13 @@ impl Log {
                 if act.act == "SUSPEND_PROVISION" {
                     self.suspended.entry(act.kind).or_insert(epoch);
                 }
-                self.named.insert(act.act_id);
+                self.named.insert(act.detail.act_id);
+                self.named.insert(act.detail.consent_id);
             }
             Event::OrdinaryAct(act) => {
-                self.named.insert(act.reference);
+                self.named.insert(act.detail.reference);
             }
+            Event::LostAnswer(..) => {}
         }
     }
 }

@@ -8,11 +8,14 @@ use devkit::{
     registers::{OperatorRecord, Scenario},
     story::Cast,
 };
-use integration_tests::{Pair, log::provision};
+use integration_tests::{
+    Pair,
+    log::{Provision, provision},
+};
 use koseki_proto::koseki::{
     admin::v1::{RecordNonProvisionRequest, RegisterRef},
     common::v1::{ReleaseNonProvision, opening_act::Act},
-    evidence::v1::{Outcome, Provision},
+    evidence::v1::Outcome,
 };
 use koseki_provider::non_provision::NonProvisionRecord;
 use prost::Message as _;
@@ -68,12 +71,16 @@ async fn until_provided(pair: &Pair, cast: &Cast, session: &Session) {
 
 /// What a person's own entry and the request's id make different is left out.
 fn alike(mut entry: Provision) -> Vec<u8> {
-    entry.request_id.clear();
+    entry.public.request_id.clear();
     if let Some(restricted) = &mut entry.restricted {
         restricted.subject_pseudonym.clear();
         restricted.eligibility_sha256.clear();
+        restricted.session_pseudonym.clear();
+        restricted.card_pseudonym.clear();
+        restricted.provider_bundle = 0;
     }
-    entry.encode_to_vec()
+    let detail = entry.restricted.map(|detail| detail.encode_to_vec());
+    [entry.public.encode_to_vec(), detail.unwrap_or_default()].concat()
 }
 
 #[tokio::test]

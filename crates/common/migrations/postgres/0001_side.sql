@@ -16,20 +16,45 @@ CREATE TABLE lookup_key (
     fingerprint BYTEA   NOT NULL
 );
 
+-- The logs that are written here. frontier: the roots of the complete subtrees of its tree, 32 bytes each. generation: its
+-- owner's; a process that has an older one writes no more.
 CREATE TABLE log_head (
     log        TEXT    PRIMARY KEY,
     generation BIGINT  NOT NULL,
     size       BIGINT  NOT NULL,
-    bundles    BIGINT  NOT NULL
+    bundles    BIGINT  NOT NULL,
+    frontier   BYTEA   NOT NULL
 );
 
+-- A commit's entries. hashes: for each entry its leaf's hash, then the roots of the subtrees that it completes, 32 bytes each;
+-- they stay when the body is archived and goes. sealed: what is kept of the answers and stands in no entry, their salts.
 CREATE TABLE bundle (
     log         TEXT    NOT NULL,
     number      BIGINT  NOT NULL,
     first_index BIGINT  NOT NULL,
     epoch       BIGINT  NOT NULL,
-    body        BYTEA   NOT NULL,
+    body        BYTEA,
+    hashes      BYTEA   NOT NULL,
+    sealed      BYTEA,
     PRIMARY KEY (log, number)
+);
+CREATE UNIQUE INDEX bundle_first_index ON bundle (log, first_index);
+
+-- The newest checkpoint of each log here, and the newest that the other side has countersigned: signed notes.
+CREATE TABLE log_checkpoint (
+    log               TEXT    PRIMARY KEY,
+    size              BIGINT  NOT NULL,
+    note              TEXT    NOT NULL,
+    witnessed_size    BIGINT  NOT NULL,
+    witnessed_note    TEXT    NOT NULL
+);
+
+-- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it.
+CREATE TABLE witnessed_log (
+    origin TEXT    PRIMARY KEY,
+    size   BIGINT  NOT NULL,
+    root   BYTEA   NOT NULL,
+    note   TEXT    NOT NULL
 );
 
 -- kind 0 stands for all kinds.

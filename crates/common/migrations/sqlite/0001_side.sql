@@ -16,20 +16,45 @@ CREATE TABLE lookup_key (
     fingerprint BLOB    NOT NULL
 ) STRICT;
 
+-- The logs that are written here. frontier: the roots of the complete subtrees of its tree, 32 bytes each. generation: its
+-- owner's; a process that has an older one writes no more.
 CREATE TABLE log_head (
     log        TEXT    PRIMARY KEY,
     generation INTEGER NOT NULL,
     size       INTEGER NOT NULL,
-    bundles    INTEGER NOT NULL
+    bundles    INTEGER NOT NULL,
+    frontier   BLOB    NOT NULL
 ) STRICT;
 
+-- A commit's entries. hashes: for each entry its leaf's hash, then the roots of the subtrees that it completes, 32 bytes each;
+-- they stay when the body is archived and goes. sealed: what is kept of the answers and stands in no entry, their salts.
 CREATE TABLE bundle (
     log         TEXT    NOT NULL,
     number      INTEGER NOT NULL,
     first_index INTEGER NOT NULL,
     epoch       INTEGER NOT NULL,
-    body        BLOB    NOT NULL,
+    body        BLOB,
+    hashes      BLOB    NOT NULL,
+    sealed      BLOB,
     PRIMARY KEY (log, number)
+) STRICT;
+CREATE UNIQUE INDEX bundle_first_index ON bundle (log, first_index);
+
+-- The newest checkpoint of each log here, and the newest that the other side has countersigned: signed notes.
+CREATE TABLE log_checkpoint (
+    log               TEXT    PRIMARY KEY,
+    size              INTEGER NOT NULL,
+    note              TEXT    NOT NULL,
+    witnessed_size    INTEGER NOT NULL,
+    witnessed_note    TEXT    NOT NULL
+) STRICT;
+
+-- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it.
+CREATE TABLE witnessed_log (
+    origin TEXT    PRIMARY KEY,
+    size   INTEGER NOT NULL,
+    root   BLOB    NOT NULL,
+    note   TEXT    NOT NULL
 ) STRICT;
 
 -- kind 0 stands for all kinds.

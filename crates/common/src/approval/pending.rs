@@ -172,11 +172,10 @@ pub(super) async fn approve(
     };
     let entry = GuardActEntry {
         act_id: Some(id),
-        act: opening.name(),
-        actor,
         kind,
         subject,
         reason: &reason,
+        ..GuardActEntry::new(opening.name(), actor)
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
 }

@@ -130,6 +130,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         "/koseki.linkage.v1.Linkage/WatchSuppressions",
         &[PortalGateway],
     ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/ExchangeCheckpoints",
+        &[PortalGateway],
+    ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
     (
         &[Ingest],

@@ -169,6 +169,7 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
         ("max_clock_skew_ms", exchange.max_clock_skew_ms),
         ("eligibility_fresh_ms", exchange.eligibility_fresh_ms),
         ("suppression_max_age_ms", exchange.suppression_max_age_ms),
+        ("max_unwitnessed_age_ms", exchange.max_unwitnessed_age_ms),
     ] {
         if !(1..=60_000).contains(&value) {
             return Err(fault(format_args!("exchange.{key}"), "must be 1 to 60,000"));
@@ -182,6 +183,9 @@ fn check_bounds(file: &File) -> Result<(), Fault> {
             let rule = "must be at least forward_deadline_ms";
             return Err(fault(format_args!("exchange.{key}"), rule));
         }
+    }
+    if exchange.max_unwitnessed_age_ms < 2_000 {
+        return Err(fault("exchange.max_unwitnessed_age_ms", "must be at least 2,000"));
     }
     if exchange.suppression_max_age_ms < 2_000 {
         return Err(fault("exchange.suppression_max_age_ms", "must be at least 2,000"));

@@ -136,9 +136,9 @@ impl Database {
         database.moved = database.has_moved().await?;
         let row = database
             .write(
-                "INSERT INTO log_head (log, generation, size, bundles) VALUES ({log}, 1, 0, 0) \
+                "INSERT INTO log_head (log, generation, size, bundles, frontier) VALUES ({log}, 1, 0, 0, {empty}) \
              ON CONFLICT (log) DO UPDATE SET generation = log_head.generation + 1 RETURNING generation",
-                &[("log", log.into())],
+                &[("log", log.into()), ("empty", [].as_slice().into())],
             )
             .await?;
         database.generation = row.int(0)?;
@@ -234,6 +234,11 @@ impl Database {
     /// Name of the log that this process writes.
     pub fn log(&self) -> &str {
         &self.log
+    }
+
+    /// The owner generation under which this process writes its log.
+    pub(super) fn generation(&self) -> i64 {
+        self.generation
     }
 
     /// A connection for reads that decide nothing.

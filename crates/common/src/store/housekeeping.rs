@@ -36,6 +36,7 @@ pub struct Housekeeping {
 impl Housekeeping {
     /// What is to be done before the first release.
     pub async fn begin(&self, database: &Database) -> Result<(), StoreError> {
+        database.open_log(&self.own, self.clock.now()).await?;
         let policy = self.policies.current();
         database.take_policy(&policy, &self.own, self.clock.now()).await
     }

@@ -1,12 +1,9 @@
-use koseki_proto::koseki::{
-    common::v1::{LineOutcome, LineReason},
-    evidence::v1::Entry,
-};
+use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
 
 use super::{Access, ActError, Database, StoreError, WriteTx, side::CHANGE_LINKAGES};
 use crate::{
     clock::Timestamp,
-    evidence::{Epoch, GuardActEntry, ordinary_act},
+    evidence::{Epoch, GuardActEntry, NewEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::Pseudonym,
     lines::{LineFault, LoadStart},
@@ -65,7 +62,7 @@ pub struct Load<'a> {
     access: Access,
     added: u64,
     forbidding: Vec<Pseudonym>,
-    beside: Vec<Entry>,
+    beside: Vec<NewEntry>,
 }
 
 /// How a batch ended.
@@ -114,7 +111,7 @@ impl<'a> Load<'a> {
     }
 
     /// Adds entries of what the batch brought to light.
-    pub fn add(&mut self, entries: Vec<Entry>) {
+    pub fn add(&mut self, entries: Vec<NewEntry>) {
         self.beside.extend(entries);
     }
 
@@ -146,11 +143,8 @@ impl<'a> Load<'a> {
         for subject in &self.forbidding {
             let entry = GuardActEntry {
                 act_id: Some(id),
-                act: "CHANGE_LINKAGE",
-                actor: self.operator,
-                kind: None,
                 subject: Some(*subject),
-                reason: "",
+                ..GuardActEntry::new("CHANGE_LINKAGE", self.operator)
             };
             entries.push(entry.to_entry());
         }

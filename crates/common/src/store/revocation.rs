@@ -72,12 +72,8 @@ impl Database {
             data_encoding::HEXLOWER.encode(&list.issuer)
         );
         let entry = GuardActEntry {
-            act_id: None,
-            act: "TAKE_REVOCATION_LIST",
-            actor: own,
-            kind: None,
-            subject: None,
             reason: &reason,
+            ..GuardActEntry::new("TAKE_REVOCATION_LIST", own)
         };
         let _ = tx.commit(vec![entry.to_entry()], now).await?;
         Ok(())

@@ -175,11 +175,9 @@ impl Database {
             .await?;
         let entry = GuardActEntry {
             act_id: Some(act.act_id),
-            act: "SUSPEND_PROVISION",
-            actor,
             kind: act.kind,
-            subject: None,
             reason: &act.reason,
+            ..GuardActEntry::new("SUSPEND_PROVISION", actor)
         };
         Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
     }
@@ -207,12 +205,8 @@ impl Database {
         }
         tx.advance_epoch().await?;
         let entry = GuardActEntry {
-            act_id: None,
-            act: "TAKE_POLICY",
-            actor: own,
-            kind: None,
-            subject: None,
             reason: &data_encoding::HEXLOWER.encode(&policy.sha256),
+            ..GuardActEntry::new("TAKE_POLICY", own)
         };
         let _ = tx.commit(vec![entry.to_entry()], now).await?;
         Ok(())
@@ -250,12 +244,8 @@ impl Database {
         self.settle(&mut tx).await?;
         let reason = "the database is another one than at the last start";
         let entry = GuardActEntry {
-            act_id: None,
-            act: "DATABASE_MOVED",
-            actor: own,
-            kind: None,
-            subject: None,
             reason,
+            ..GuardActEntry::new("DATABASE_MOVED", own)
         };
         let _ = tx.commit(vec![entry.to_entry()], now).await?;
         tracing::error!("{reason}: provision is suspended until two operators resume it");

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use koseki_proto::koseki::evidence::v1::{Bundle, Entry};
+use koseki_proto::koseki::evidence::v1::Bundle;
 use prost::Message as _;
 
 use super::{
@@ -13,8 +13,9 @@ use super::{
 use crate::{
     card::ListNumbers,
     clock::Timestamp,
-    evidence::{Committed, Epoch},
+    evidence::{Committed, Epoch, Frontier, HASH_BYTES, NewEntry, Salt},
     policy::Policy,
+    sealing::{Place, Sealer},
     suspension::Suspensions,
     terms::{RequestId, RequestKind},
 };
@@ -24,7 +25,7 @@ pub(super) struct Head {
     epoch: i64,
     policy_effective_at: i64,
     lists: ListNumbers,
-    size: i64,
+    frontier: Frontier,
     bundles: i64,
 }
 
@@ -40,7 +41,7 @@ impl Head {
             Connection::Sqlite(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, ",
+                            log_head.bundles, log_head.frontier, ",
                     gathered_on_sqlite!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
                 )
@@ -48,7 +49,7 @@ impl Head {
             Connection::Postgres(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, ",
+                            log_head.bundles, log_head.frontier, ",
                     gathered_on_postgres!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
                 )
@@ -61,8 +62,9 @@ impl Head {
         Ok(Self {
             epoch: row.int(0)?,
             policy_effective_at: row.int(1)?,
-            lists: revocation::gathered(row.optional_text(5)?)?,
-            size: row.int(3)?,
+            lists: revocation::gathered(row.optional_text(6)?)?,
+            frontier: Frontier::read(row.int(3)?.unsigned_abs(), row.bytes(5)?)
+                .ok_or(StoreError::Unreadable("the frontier of the log"))?,
             bundles: row.int(4)?,
         })
     }
@@ -228,52 +230,91 @@ impl WriteTx {
 
     /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
     /// it: two writers cannot fork a log.
-    pub async fn commit(mut self, entries: Vec<Entry>, at: Timestamp) -> Result<Committed, StoreError> {
-        let added =
-            i64::try_from(entries.len()).map_err(|_| StoreError::Unreadable("the size of a bundle"))?;
+    pub async fn commit(self, entries: Vec<NewEntry>, at: Timestamp) -> Result<Committed, StoreError> {
+        self.append(entries, None, at).await
+    }
+
+    /// Commits a release. The salts of its answers, one an entry, are kept beside the bundle, sealed.
+    pub async fn release(
+        self,
+        entries: Vec<NewEntry>,
+        salts: &[Salt],
+        sealer: &Sealer,
+        at: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        self.append(entries, Some((sealer, salts.as_flattened())), at)
+            .await
+    }
+
+    async fn append(
+        mut self,
+        entries: Vec<NewEntry>,
+        kept: Option<(&Sealer, &[u8])>,
+        at: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        if entries.is_empty() {
+            return Err(StoreError::Unreadable("a bundle without entries"));
+        }
         self.take_gate().await?;
         let head = self
             .head
             .take()
             .ok_or(StoreError::Unreadable("the gate before it is taken"))?;
+        let first_index = head.frontier.size();
+        let mut frontier = head.frontier;
+        let mut hashes = Vec::with_capacity(entries.len() * 2 * HASH_BYTES);
+        let mut bundle = Bundle {
+            log: self.log.clone(),
+            first_index,
+            epoch: head.epoch.unsigned_abs(),
+            at: Some(at.to_proto()),
+            entries: Vec::with_capacity(entries.len()),
+        };
+        for entry in entries {
+            let (entry, leaf) = entry
+                .into_stored(Epoch(bundle.epoch), at)
+                .map_err(|_| StoreError::Unreadable("the system's random source"))?;
+            frontier.append(&leaf, &mut hashes);
+            bundle.entries.push(entry);
+        }
+        let number = head.bundles.to_be_bytes();
+        let sealed = kept
+            .map(|(sealer, kept)| {
+                let row = [self.log.as_bytes(), &number].concat();
+                sealer.seal(kept_place(&row), kept)
+            })
+            .transpose()?;
+        let size = |size: u64| i64::try_from(size).map_err(|_| StoreError::Unreadable("the size of the log"));
         let params = [
-            ("added", added.into()),
             ("log", self.log.as_str().into()),
             ("generation", self.generation.into()),
-            ("size", head.size.into()),
+            ("before", size(first_index)?.into()),
+            ("size", size(frontier.size())?.into()),
+            ("frontier", frontier.to_bytes().into()),
+            ("number", head.bundles.into()),
+            ("epoch", head.epoch.into()),
+            ("body", bundle.encode_to_vec().into()),
+            ("hashes", hashes.into()),
+            ("sealed", sealed.into()),
         ];
         let moved = self
             .execute(
-                "UPDATE log_head SET size = size + {added}, bundles = bundles + 1 \
-                 WHERE log = {log} AND generation = {generation} AND size = {size}",
+                "UPDATE log_head SET size = {size}, bundles = bundles + 1, frontier = {frontier} \
+                 WHERE log = {log} AND generation = {generation} AND size = {before}",
                 &params,
             )
             .await?;
         if moved != 1 {
             return Err(StoreError::Fenced);
         }
-        let bundle = Bundle {
-            log: self.log.clone(),
-            first_index: head.size.unsigned_abs(),
-            epoch: head.epoch.unsigned_abs(),
-            at: Some(at.to_proto()),
-            entries,
-        };
-        let params = [
-            ("log", bundle.log.as_str().into()),
-            ("number", head.bundles.into()),
-            ("first", head.size.into()),
-            ("epoch", head.epoch.into()),
-            ("body", bundle.encode_to_vec().into()),
-        ];
         self.execute(
-            "INSERT INTO bundle (log, number, first_index, epoch, body) \
-             VALUES ({log}, {number}, {first}, {epoch}, {body})",
+            "INSERT INTO bundle (log, number, first_index, epoch, body, hashes, sealed) \
+             VALUES ({log}, {number}, {before}, {epoch}, {body}, {hashes}, {sealed})",
             &params,
         )
         .await?;
         self.end().await?;
-        Ok(Committed::new(Epoch(bundle.epoch)))
+        Ok(Committed::new(Epoch(bundle.epoch), head.bundles.unsigned_abs()))
     }
 
     /// Ends an act that was done before. Its own commit may have been cut off from its standby: a commit that writes something
@@ -322,4 +363,13 @@ pub async fn suspensions(connection: &mut Connection<'_>) -> Result<Suspensions,
 /// A batch of rows, column by column, for a statement's table parameter.
 pub fn table<const N: usize>(columns: [(&'static str, Column); N]) -> Value {
     Value::Table(columns.into())
+}
+
+/// Where what is kept beside a bundle's entries stands; `row` is the log's name and the bundle's number, 8 bytes.
+pub(super) fn kept_place(row: &[u8]) -> Place<'_> {
+    Place {
+        column: "bundle.sealed",
+        row,
+        revision: 0,
+    }
 }

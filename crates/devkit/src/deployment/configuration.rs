@@ -92,6 +92,8 @@ impl Sample {
         let next = folder.join("next-policy/provision-policy.toml");
         self.set_path("next_policy_file", &next)?;
         self.set_path("keyring_file", &folder.join("keyring.toml"))?;
+        self.set_path("evidence.witness_key", &folder.join("witness-key.pem"))?;
+        self.set_path("evidence.log_keys", &folder.join(super::evidence_keys::LOG_KEYS))?;
         self.set_path("tls.peer_ca", &folder.join("tls/ca.pem"))?;
         // The harness learns addresses from log lines.
         self.set("log.format", "json")
@@ -111,6 +113,8 @@ impl Sample {
     ) -> Result<(), DeploymentError> {
         let name = deployment.file_name("provider");
         self.set_instance(&deployment.provider_instance(), &deployment.provider(), &name)?;
+        self.set_path("evidence.checkpoint_key", &deployment.provider_checkpoint_key())?;
+        self.set_path("receipt_key", &deployment.receipt_key())?;
         self.set("listen.linkage", &addresses.linkage.to_string())?;
         self.set("listen.ingest", &addresses.ingest.to_string())?;
         self.set("listen.admin", &addresses.provider_admin.to_string())?;
@@ -124,6 +128,7 @@ impl Sample {
     ) -> Result<(), DeploymentError> {
         let name = deployment.file_name("gateway");
         self.set_instance(&deployment.gateway_instance(), &deployment.gateway(), &name)?;
+        self.set_path("evidence.checkpoint_key", &deployment.gateway_checkpoint_key())?;
         self.set("listen.portal", &addresses.portal.to_string())?;
         self.set("listen.admin", &addresses.gateway_admin.to_string())?;
         self.set("listen.ops", &addresses.gateway_ops.to_string())?;

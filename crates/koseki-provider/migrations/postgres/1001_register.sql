@@ -116,10 +116,11 @@ GRANT SELECT ON _sqlx_migrations TO koseki_provider_service;
 GRANT SELECT, UPDATE ON gate TO koseki_provider_service;
 GRANT SELECT, INSERT ON bundle, act TO koseki_provider_service;
 GRANT SELECT, INSERT ON replaced_card TO koseki_provider_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO koseki_provider_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, closing, proposal
+    TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window, suppression
     TO koseki_provider_service;
 GRANT SELECT, UPDATE ON suppression_head TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member, several_current_registers TO koseki_provider_service;
-GRANT SELECT ON gate, log_head, bundle TO koseki_provider_auditor;
+GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO koseki_provider_auditor;

@@ -41,10 +41,18 @@ pub(super) struct Context<'a> {
     pub(super) now: Timestamp,
 }
 
+/// What is provided.
+pub(super) struct Provided {
+    /// The items.
+    pub(super) info: Projected,
+    /// Of which registers: what each is found by, and its municipality's code. For the restricted audit.
+    pub(super) registers: Vec<(Lookup, String)>,
+}
+
 /// What is decided about an item.
 pub(super) enum Decision {
     /// Provided.
-    Provided(Projected),
+    Provided(Provided),
     /// The register refusal; the cause stays here.
     NotProvided(Cause),
     /// Provision of the kind is suspended.
@@ -66,9 +74,12 @@ impl Decision {
         }
     }
 
-    /// Whether the items are provided.
-    pub(super) fn is_provided(&self) -> bool {
-        matches!(self, Self::Provided(_))
+    /// What is provided, if anything is.
+    pub(super) fn provided(&self) -> Option<&Provided> {
+        match self {
+            Self::Provided(provided) => Some(provided),
+            _ => None,
+        }
     }
 
     /// The reason that the requester is given for it; `None` when the items are provided.
@@ -183,12 +194,7 @@ fn logged_in<'a>(item: &'a Item, context: &Context<'_>) -> Result<Option<&'a Pro
 }
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
-fn provide(
-    item: &Item,
-    login: &Proven,
-    facts: &ItemFacts,
-    context: &Context<'_>,
-) -> Result<Projected, Cause> {
+fn provide(item: &Item, login: &Proven, facts: &ItemFacts, context: &Context<'_>) -> Result<Provided, Cause> {
     let linkage = facts.linkage.as_ref().ok_or(Cause::NoLinkage)?;
     if linkage.card_key != *login.card_key() {
         return Err(Cause::AnotherCard);
@@ -206,5 +212,11 @@ fn provide(
     if info.encoded_len() > MAX_INFO_BYTES {
         return Err(Cause::TooLarge);
     }
-    Ok(info)
+    let registers = providable.specified().registers().iter();
+    Ok(Provided {
+        info,
+        registers: registers
+            .map(|register| (register.key, register.municipality_code.clone()))
+            .collect(),
+    })
 }

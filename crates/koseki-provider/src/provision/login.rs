@@ -110,6 +110,11 @@ pub(super) struct Proven {
 }
 
 impl Proven {
+    /// The session.
+    pub(super) fn session(&self) -> &[u8; 32] {
+        &self.session_sha256
+    }
+
     /// What linkages of the card are bound to.
     pub(super) fn card_key(&self) -> &Lookup {
         &self.card_key
@@ -131,6 +136,16 @@ pub(super) enum Login {
     Proven(Arc<Proven>),
     /// One that does not count.
     Refused(LoginFault),
+}
+
+impl Login {
+    /// What was proven.
+    pub(super) fn proven(&self) -> Option<&Proven> {
+        match self {
+            Self::Proven(proven) => Some(proven),
+            Self::Cover | Self::Refused(_) => None,
+        }
+    }
 }
 
 /// What a gateway says about the login of an item.

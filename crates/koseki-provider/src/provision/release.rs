@@ -6,14 +6,16 @@ use std::{collections::HashSet, sync::Arc};
 use common::{
     cards::Cards,
     clock::Clock,
-    evidence::{ProvisionEntry, Released},
+    evidence::{ProvisionEntry, Released, Salt, new_salt},
     identity::PeerIdentity,
-    keyring::{HandleKey, PseudonymKey},
+    keyring::{HandleKey, Lookup, PseudonymKey},
     policy::{Policy, Provision},
     refusal::{Reason, Refusal},
     store::{StoreError, again_if_it_gave_way},
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
+    witness::Witnessing,
 };
+use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
 use super::{
     decision::{Context, Decision, decide},
@@ -57,6 +59,12 @@ pub struct Item {
 pub struct Answer {
     pub(super) request_id: RequestId,
     pub(super) decision: Decision,
+    /// Salt of the answer's digest.
+    pub(super) salt: Salt,
+    /// The digest; empty when nothing is provided.
+    pub(super) answer_sha256: Vec<u8>,
+    /// Number of the bundle that it is recorded in.
+    pub(super) bundle: u64,
 }
 
 /// Answers of a call, released; or why it has none.
@@ -72,6 +80,8 @@ pub struct Releaser {
     pub handles: HandleKey,
     /// Roots and revocation lists of cards.
     pub cards: Arc<Cards>,
+    /// Whether this log is countersigned as it has to be.
+    pub witnessing: Arc<Witnessing>,
     /// The logins behind the requests.
     pub logins: Arc<Logins>,
     /// The clock.
@@ -98,9 +108,10 @@ impl Releaser {
         let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
         let used_once = gate.use_sequences(&sequences).await?;
         // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
-        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6).
+        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6); and nobody is while
+        // the other side does not countersign this log (I9).
         let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let can_tell = self.cards.all_fresh(&lists);
+        let can_tell = self.cards.all_fresh(&lists) && self.witnessing.holds();
         let mut refused = Vec::with_capacity(calls.len());
         for (call, fresh) in calls.iter().zip(used_once) {
             refused.push(if !fresh {
@@ -155,7 +166,32 @@ impl Releaser {
         for (((call, item), facts), context) in items.iter().zip(&facts).zip(contexts) {
             let fresh = take(&mut fresh, item.request_id);
             let (decision, person) = decide(item, fresh, facts, &context);
-            let subject = person.map(|person| self.pseudonym.pseudonym("subject", &person));
+            let salt = new_salt().map_err(|_| StoreError::Unreadable("the system's random source"))?;
+            let answer_sha256 = decision
+                .provided()
+                .map(|provided| provided.info.sha256(&salt).to_vec());
+            let answer_sha256 = answer_sha256.unwrap_or_default();
+            let registers = decision.provided().map(|provided| provided.registers.as_slice());
+            let registers = registers.unwrap_or_default();
+            let named = |lookup: &Lookup| self.pseudonym.pseudonym("subject", lookup).to_vec();
+            let detail = ProvisionDetail {
+                cause: decision.cause().to_owned(),
+                subject_pseudonym: person.as_ref().map(named).unwrap_or_default(),
+                peer: call.peer.to_string(),
+                consent_id: item.consent_id.clone(),
+                eligibility_sha256: call.eligibility_sha256.to_vec(),
+                session_pseudonym: item.login.proven().map_or_else(Vec::new, |login| {
+                    self.pseudonym.pseudonym("session", login.session()).to_vec()
+                }),
+                card_pseudonym: item.login.proven().map_or_else(Vec::new, |login| {
+                    self.pseudonym.pseudonym("card-key", login.card_key()).to_vec()
+                }),
+                register_pseudonyms: registers.iter().map(|(register, _)| named(register)).collect(),
+                municipality_codes: registers.iter().map(|(_, code)| code.clone()).collect(),
+                answer_sha256: answer_sha256.clone(),
+                provider_log: String::new(),
+                provider_bundle: 0,
+            };
             entries.push(
                 ProvisionEntry {
                     request_id: item.request_id,
@@ -163,22 +199,25 @@ impl Releaser {
                     procedure: &item.procedure,
                     outcome: decision.outcome(),
                     reason: decision.reason(),
-                    items: decision.is_provided().then_some(&item.provision.items),
-                    cause: decision.cause(),
-                    subject,
-                    peer: &call.peer,
-                    consent_id: &item.consent_id,
-                    eligibility_sha256: Some(call.eligibility_sha256),
+                    items: decision.provided().map(|_| &item.provision.items),
+                    detail,
                 }
-                .to_entry(),
+                .into_entry(),
             );
             answers.push(Answer {
                 request_id: item.request_id,
                 decision,
+                salt,
+                answer_sha256,
+                bundle: 0,
             });
         }
 
-        let committed = gate.commit(entries, now).await?;
+        let salts = answers.iter().map(|answer| answer.salt).collect();
+        let committed = gate.commit(entries, salts, now).await?;
+        for answer in &mut answers {
+            answer.bundle = committed.bundle();
+        }
         let mut released = Released::new(answers, committed, decided_at).each();
         Ok(calls
             .iter()

@@ -8,15 +8,21 @@ use common::{
     cards::Cards,
     clock::Clock,
     eligibility::Verifier,
-    evidence::Released,
+    evidence::{ReceiptSigner, Released},
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
-    terms::RequestKind,
+    terms::{RequestKind, RuleBroken},
+    witness::{Verdict, WitnessError, Witnessing},
 };
-use koseki_proto::koseki::linkage::v1::{
-    GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, NotLookedUp, NotLookedUpReason,
-    NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest,
-    item_result::Outcome, linkage_server::Linkage,
+use koseki_proto::koseki::{
+    evidence::v1::{Receipt, ReceiptItem},
+    linkage::v1::{
+        ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
+        GetLinkageStatusResponse, InconsistentCheckpoint, ItemResult, NotLookedUp, NotLookedUpReason,
+        NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo,
+        WatchSuppressionsRequest, exchange_checkpoints_response::Outcome as Countersigned,
+        item_result::Outcome, linkage_server::Linkage,
+    },
 };
 use tonic::{Request, Response, Status};
 
@@ -38,6 +44,10 @@ pub struct LinkageService {
     pub store: Arc<dyn ProviderStore>,
     /// The queue into the release transaction.
     pub releases: Batcher<Call, CallOutcome>,
+    /// Countersigns the gateways' logs, and watches over this one's.
+    pub witnessing: Arc<Witnessing>,
+    /// Signs receipts.
+    pub receipts: ReceiptSigner,
     /// The gateways' keys.
     pub verifier: Arc<Verifier>,
     /// The policies that this side holds.
@@ -76,26 +86,44 @@ impl LinkageService {
             Admitted::NeedProof => return Ok(need_proof(request)),
         };
         let max_hand_off = call.policy.exchange.max_hand_off();
+        let receipt = Receipt {
+            log: self.store.side().database().log().to_owned(),
+            gateway_instance: call.sequence.gateway.clone(),
+            sequence: call.sequence.number,
+            eligibility_sha256: call.eligibility_sha256.to_vec(),
+            bundle: 0,
+            items: Vec::with_capacity(call.items.len()),
+        };
         let released = self.releases.submit(call).await.map_err(|error| match error {
             BatchError::Full => Reason::Overloaded,
             BatchError::Lost => Reason::Unavailable,
         })??;
-        self.encode(released, max_hand_off)
+        self.encode(released, receipt, max_hand_off)
     }
 
     /// Encoding takes what only the release transaction makes.
     fn encode(
         &self,
         released: Released<Vec<Answer>>,
+        mut receipt: Receipt,
         max_hand_off: Duration,
     ) -> Result<ProvideCopyInfoResponse, Refusal> {
         let answers = released
             .hand_off(&*self.clock, max_hand_off)
             .map_err(|_| Reason::Unavailable)?;
+        receipt.bundle = answers.first().map(|answer| answer.bundle).unwrap_or_default();
+        receipt.items.extend(answers.iter().map(|answer| ReceiptItem {
+            request_id: answer.request_id.to_string(),
+            outcome: answer.decision.outcome().into(),
+            answer_sha256: answer.answer_sha256.clone(),
+        }));
         let results = answers.into_iter().map(|answer| ItemResult {
             request_id: answer.request_id.to_string(),
             outcome: Some(match answer.decision {
-                Decision::Provided(info) => Outcome::Provided(info.into_message()),
+                Decision::Provided(provided) => Outcome::Provided(ProvidedCopyInfo {
+                    info: Some(provided.info.into_message()),
+                    salt: answer.salt.to_vec(),
+                }),
                 Decision::NotProvided(_) => Outcome::NotProvided(NotProvided {}),
                 Decision::Suspended => not_looked_up(NotLookedUpReason::Suspended),
                 Decision::RequestIdUsed => not_looked_up(NotLookedUpReason::RequestIdUsed),
@@ -119,6 +147,7 @@ impl LinkageService {
         });
         Ok(ProvideCopyInfoResponse {
             results: results.collect(),
+            receipt: Some(self.receipts.sign(&receipt)),
         })
     }
 
@@ -153,12 +182,40 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
+            log_countersigned: self.witnessing.holds(),
             card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
                 .filter(|kind| suspensions.covers(*kind))
                 .map(|kind| kind.to_proto().into())
                 .collect(),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        permit: &Permit,
+        request: &ExchangeCheckpointsRequest,
+    ) -> Result<ExchangeCheckpointsResponse, WitnessError> {
+        let (witnessing, database) = (&self.witnessing, self.store.side().database());
+        let mut from = 0;
+        if !request.witnessed.is_empty() {
+            from = witnessing.take_witnessed(database, &request.witnessed).await?;
+        }
+        let submitted = request.submitted.as_ref();
+        let submitted = submitted.ok_or(WitnessError::Malformed("submitted", RuleBroken("a checkpoint")))?;
+        let verdict = witnessing
+            .witness(database, permit.peer().name(), submitted)
+            .await?;
+        Ok(ExchangeCheckpointsResponse {
+            outcome: Some(match verdict {
+                Verdict::Countersigned(line) => Countersigned::Countersignature(line),
+                Verdict::Elsewhere(note) => Countersigned::Witnessed(note),
+                Verdict::Inconsistent(witnessed) => {
+                    Countersigned::Inconsistent(InconsistentCheckpoint { witnessed })
+                }
+            }),
+            submitted: Some(witnessing.submission(database, from).await?),
         })
     }
 }
@@ -171,6 +228,7 @@ fn need_proof(request: &ProvideCopyInfoRequest) -> ProvideCopyInfoResponse {
     });
     ProvideCopyInfoResponse {
         results: results.collect(),
+        receipt: None,
     }
 }
 
@@ -198,6 +256,15 @@ impl Linkage for LinkageService {
     ) -> Result<Response<GetLinkageStatusResponse>, Status> {
         let permit = permit(&request)?;
         Ok(Response::new(self.status(&permit, request.get_ref()).await?))
+    }
+
+    async fn exchange_checkpoints(
+        &self,
+        request: Request<ExchangeCheckpointsRequest>,
+    ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
+        let permit = permit(&request)?;
+        let exchanged = self.exchange(&permit, request.get_ref()).await;
+        Ok(Response::new(exchanged.map_err(Refusal::from)?))
     }
 
     async fn watch_suppressions(

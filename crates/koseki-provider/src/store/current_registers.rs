@@ -3,12 +3,11 @@
 
 use common::{
     clock::Timestamp,
-    evidence::ordinary_act,
+    evidence::{NewEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Lookup},
     store::{Connection, Database, StoreError, Value, WriteTx},
 };
-use koseki_proto::koseki::evidence::v1::Entry;
 
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7236837468)";
 
@@ -28,7 +27,7 @@ pub(super) async fn check(
     references: Vec<Lookup>,
     actor: &PeerIdentity,
     now: Timestamp,
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<Vec<NewEntry>, StoreError> {
     if references.is_empty() {
         return Ok(Vec::new());
     }

@@ -18,7 +18,7 @@ use common::{
     approval::Opening,
     card::ListNumbers,
     clock::Timestamp,
-    evidence::{Committed, Epoch},
+    evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LoadStart, Outcome},
@@ -29,10 +29,7 @@ use common::{
     suspension::Suspensions,
     terms::{LinkageHandle, RequestId, RuleBroken},
 };
-use koseki_proto::koseki::{
-    admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
-    evidence::v1::Entry,
-};
+use koseki_proto::koseki::admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage};
 
 use crate::{
     non_provision::{Named, NonProvisionRecord, RecordFacts},
@@ -175,8 +172,13 @@ pub trait ReleaseTx: Send {
     async fn read(&mut self, handles: &[LinkageHandle], now: Timestamp)
     -> Result<Vec<ItemFacts>, StoreError>;
 
-    /// Appends the bundle and commits: the release.
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
+    /// Appends the bundle and commits: the release. The salts of the answers, one an entry, are kept beside it, sealed.
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError>;
 }
 
 /// The provider's store.
@@ -328,7 +330,12 @@ impl ReleaseTx for Release {
         read::items(&mut self.tx, &self.keys, handles, now).await
     }
 
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
-        self.tx.commit(entries, now).await
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        self.tx.release(entries, &salts, &self.keys.sealer, now).await
     }
 }

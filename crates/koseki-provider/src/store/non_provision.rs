@@ -130,11 +130,10 @@ pub(super) async fn record(
         .await?;
     let entry = GuardActEntry {
         act_id: Some(record.act_id),
-        act: "RECORD_NON_PROVISION",
-        actor,
-        kind: None,
-        subject: pseudonym(keys, person, register),
-        reason: "",
+        subject: person.map(|person| keys.pseudonym.pseudonym("subject", &person)),
+        register: register.map(|register| keys.pseudonym.pseudonym("subject", &register)),
+        validity: (record.valid_from, record.valid_until),
+        ..GuardActEntry::new("RECORD_NON_PROVISION", actor)
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
 }

@@ -101,10 +101,11 @@ CREATE TABLE indexed_log (
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, closing, proposal TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, closing, proposal
+    TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge, provision_record TO portal_gateway_service;
 GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
-GRANT SELECT ON gate, log_head, bundle TO portal_gateway_auditor;
+GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO portal_gateway_auditor;

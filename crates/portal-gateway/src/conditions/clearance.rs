@@ -19,6 +19,8 @@ pub struct Guards {
     pub consents: Vec<ConsentFacts>,
     /// The linkage of the session's card.
     pub linkage: Option<LinkageFacts>,
+    /// What the session's card is found by, for the audit.
+    pub card_key: Option<[u8; 32]>,
     /// Whether the session's card is blocked.
     pub blocked: bool,
 }

@@ -3,6 +3,8 @@
 use common::{
     alarm::Alarm,
     digest::RandomFailed,
+    evidence::{Outcome as Recorded, Salt, answer_sha256, open_receipt},
+    identity::Role,
     policy::Policy,
     projection::{Mask, OutsideMask, Projected},
     refusal::Reason,
@@ -10,8 +12,9 @@ use common::{
 };
 use koseki_proto::koseki::{
     common::v1::RequesterCopyInfo,
+    evidence::v1::ReceiptItem,
     linkage::v1::{
-        ConsentRef, Eligibility, EligibilityItem, NotLookedUpReason, ProvideCopyInfoRequest,
+        ConsentRef, Eligibility, EligibilityItem, ItemResult, NotLookedUpReason, ProvideCopyInfoRequest,
         ProvideCopyInfoResponse, ProvideItem, item_result::Outcome as ItemOutcome,
     },
 };
@@ -53,6 +56,8 @@ pub(super) struct Answered {
     pub answers: Vec<Answer>,
     /// SHA-256 of the eligibility; `None` when none was answered.
     pub eligibility_sha256: Option<[u8; 32]>,
+    /// What the registry side's receipt says; `None` when there is no answer.
+    pub received: Option<Received>,
 }
 
 impl Answered {
@@ -65,6 +70,7 @@ impl Answered {
         Self {
             answers: answers.collect(),
             eligibility_sha256: None,
+            received: None,
         }
     }
 }
@@ -187,6 +193,7 @@ impl<'a> Forwarded<'a> {
         Answered {
             answers: answers.collect(),
             eligibility_sha256: self.eligibility_sha256,
+            received: None,
         }
     }
 
@@ -207,6 +214,12 @@ impl<'a> Forwarded<'a> {
             tracing::error!("the registry side's results do not fit the batch");
             return self.unanswered();
         }
+        let Some(received) = self.receipt(&response, provision, provider_log) else {
+            tracing::error!("the registry side's receipt does not fit its answers: they are withheld");
+            let instance = provision.provider.instance();
+            provision.alarms.raise(Alarm::ReceiptRefused, instance);
+            return self.unanswered();
+        };
         // What was looked up has a login that the registry side has verified.
         let looked_up = self
             .sent()
@@ -224,7 +237,7 @@ impl<'a> Forwarded<'a> {
         let answers = self.asked.iter().zip(self.lines).map(|(asked, line)| match line {
             Line::Refused(reason) => Answer::Refused(reason),
             Line::Clear(clearance) => match results.next().and_then(|result| result.outcome) {
-                Some(ItemOutcome::Provided(info)) => match within_mask(policy, asked, info) {
+                Some(ItemOutcome::Provided(provided)) => match within_mask(policy, asked, provided.info) {
                     Ok(info) => Answer::Provided(info, clearance),
                     Err(OutsideMask(field)) => {
                         tracing::error!(
@@ -252,15 +265,89 @@ impl<'a> Forwarded<'a> {
                 Some(ItemOutcome::Provided(_)) | None => Answer::Refused(Reason::Unavailable),
             },
         });
+        let answers = answers.collect();
         Answered {
-            answers: answers.collect(),
+            answers,
             eligibility_sha256: self.eligibility_sha256,
+            received: Some(received),
         }
+    }
+
+    /// The receipt, when it is this log's word for exactly these answers to exactly this batch.
+    fn receipt(
+        &self,
+        response: &ProvideCopyInfoResponse,
+        provision: &Provision,
+        provider_log: &str,
+    ) -> Option<Received> {
+        let origin = provision.evidence.origin_of(Role::KosekiProvider, provider_log);
+        let receipt = open_receipt(response.receipt.as_ref()?, &origin, &provision.evidence.known)?;
+        let fits = receipt.log == provider_log
+            && receipt.gateway_instance == provision.instance
+            && receipt.eligibility_sha256 == self.eligibility_sha256?
+            && receipt.items.len() == response.results.len();
+        let items = receipt.items.iter().zip(&response.results);
+        let answers = items
+            .map(|(item, result)| {
+                (item.request_id == result.request_id).then(|| ReceivedAnswer::of(item, result))?
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let mut answers = answers.into_iter();
+        let of_line = |line: &Line| match line {
+            Line::Refused(_) => None,
+            Line::Clear(_) | Line::Cover(..) => answers.next(),
+        };
+        fits.then(|| Received {
+            log: receipt.log,
+            bundle: receipt.bundle,
+            answers: self.lines.iter().map(of_line).collect(),
+        })
+    }
+}
+
+/// What the registry side's receipt says of a batch.
+pub(super) struct Received {
+    /// Its log.
+    pub log: String,
+    /// The bundle in it.
+    pub bundle: u64,
+    /// One a request, in order; `None` for what was not sent.
+    pub answers: Vec<Option<ReceivedAnswer>>,
+}
+
+/// What was answered to one request, as the receipt has it.
+pub(super) struct ReceivedAnswer {
+    /// The digest; empty when nothing was provided.
+    pub sha256: Vec<u8>,
+    /// The salt of the digest.
+    pub salt: Salt,
+}
+
+impl ReceivedAnswer {
+    /// The receipt's word for one result, when it fits it.
+    fn of(item: &ReceiptItem, result: &ItemResult) -> Option<Self> {
+        let Some(ItemOutcome::Provided(provided)) = &result.outcome else {
+            return (item.answer_sha256.is_empty() && item.outcome() != Recorded::Released).then_some(Self {
+                sha256: Vec::new(),
+                salt: [0; 32],
+            });
+        };
+        let salt = provided.salt.as_slice().try_into().ok()?;
+        let sha256 = answer_sha256(&salt, provided.info.as_ref()?);
+        (item.outcome() == Recorded::Released && item.answer_sha256 == sha256).then(|| Self {
+            sha256: sha256.to_vec(),
+            salt,
+        })
     }
 }
 
 /// What this side's own policy lets through for what was asked (I7): the registry side's word is not enough.
-fn within_mask(policy: &Policy, asked: &Asked, info: RequesterCopyInfo) -> Result<Projected, OutsideMask> {
+fn within_mask(
+    policy: &Policy,
+    asked: &Asked,
+    info: Option<RequesterCopyInfo>,
+) -> Result<Projected, OutsideMask> {
+    let info = info.ok_or(OutsideMask("the answer"))?;
     let provision = policy
         .provision(asked.kind, &asked.procedure)
         .ok_or(OutsideMask("the procedure"))?;

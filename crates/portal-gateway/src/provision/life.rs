@@ -8,10 +8,12 @@ use common::{
     cards::Cards,
     clock::Clock,
     eligibility::Signer,
+    evidence::EvidenceKeys,
     keyring::PseudonymKey,
     policy::{Policies, Policy},
     refusal::Reason,
     suspension::Suspensions,
+    witness::Witnessing,
 };
 use koseki_proto::koseki::linkage::v1::ProvideCopyInfoResponse;
 use tonic::Status;
@@ -44,6 +46,10 @@ pub struct Provision {
     pub provider: Arc<ProviderLink>,
     /// What the registry side has stopped altogether.
     pub suppressions: Arc<Replica>,
+    /// Whether this log is countersigned as it has to be.
+    pub witnessing: Arc<Witnessing>,
+    /// The keys of evidence.
+    pub evidence: Arc<EvidenceKeys>,
     /// Signs eligibilities.
     pub signer: Signer,
     /// Pseudonyms for the audit.
@@ -109,7 +115,9 @@ impl Provision {
         proofs: Proofs,
         policy: &Policy,
     ) -> Answered {
-        let Some(provider) = self.provider.state() else {
+        // What cannot be proven afterwards is not asked for (I9).
+        let provider = self.provider.state().filter(|_| self.witnessing.holds());
+        let Some(provider) = provider else {
             return Answered::none(cleared);
         };
         let mut forwarded = match Forwarded::new(asked, cleared) {

@@ -9,6 +9,7 @@ use common::{
     refusal::Reason,
     store::{StoreError, again_if_it_gave_way},
 };
+use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
 use super::{
     Asked, Outcome, Provision, Verdict,
@@ -92,7 +93,15 @@ impl Provision {
             .collect();
         gate.end_sessions(ended).await?;
 
-        let entry = |(asked, decision): (&Asked, &Decision)| {
+        let received = |at: usize| {
+            let received = answered.received.as_ref()?;
+            Some((received, received.answers.get(at)?.as_ref()?))
+        };
+        let named = |label, value: &[u8]| self.pseudonym.pseudonym(label, value).to_vec();
+        let entry = |(at, ((asked, decision), guards)): (usize, ((&Asked, &Decision), &Guards))| {
+            let received = received(at);
+            let account = decision.account.map(i64::to_be_bytes);
+            let session = guards.session.as_ref();
             ProvisionEntry {
                 request_id: asked.request_id,
                 kind: asked.kind,
@@ -103,22 +112,43 @@ impl Provision {
                     .provision(asked.kind, &asked.procedure)
                     .filter(|_| decision.reason().is_none())
                     .map(|provision| &provision.items),
-                cause: decision.cause,
-                subject: decision
-                    .account
-                    .map(|id| self.pseudonym.pseudonym("account", &id.to_be_bytes())),
-                peer: &asked.peer,
-                consent_id: &decision
-                    .clearance
-                    .as_ref()
-                    .map(|held| held.consent_id().to_string())
-                    .unwrap_or_default(),
-                eligibility_sha256: answered.eligibility_sha256,
+                detail: ProvisionDetail {
+                    cause: decision.cause.to_owned(),
+                    subject_pseudonym: account.map(|id| named("account", &id)).unwrap_or_default(),
+                    peer: asked.peer.to_string(),
+                    consent_id: decision
+                        .clearance
+                        .as_ref()
+                        .map(|held| held.consent_id().to_string())
+                        .unwrap_or_default(),
+                    eligibility_sha256: answered.eligibility_sha256.map(Vec::from).unwrap_or_default(),
+                    session_pseudonym: session
+                        .map(|_| named("session", &asked.session))
+                        .unwrap_or_default(),
+                    card_pseudonym: guards
+                        .card_key
+                        .map(|key| named("card-key", &key))
+                        .unwrap_or_default(),
+                    register_pseudonyms: Vec::new(),
+                    municipality_codes: Vec::new(),
+                    answer_sha256: received
+                        .map(|(_, answer)| answer.sha256.clone())
+                        .unwrap_or_default(),
+                    provider_log: received.map(|(batch, _)| batch.log.clone()).unwrap_or_default(),
+                    provider_bundle: received.map(|(batch, _)| batch.bundle).unwrap_or_default(),
+                },
             }
-            .to_entry()
+            .into_entry()
         };
-        let entries = asked.iter().zip(&decided).map(entry).collect();
-        let committed = gate.commit(entries, now).await?;
+        let entries = asked
+            .iter()
+            .zip(&decided)
+            .zip(&guards)
+            .enumerate()
+            .map(entry)
+            .collect();
+        let salts = (0..asked.len()).map(|at| received(at).map_or([0; 32], |(_, answer)| answer.salt));
+        let committed = gate.commit(entries, salts.collect(), now).await?;
         let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
         Ok(Released::new(verdicts, committed, decided_at))
     }

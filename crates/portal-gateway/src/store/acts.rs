@@ -10,7 +10,7 @@ use common::{
     clock::Timestamp,
     evidence::{Epoch, GuardActEntry, of_call, ordinary_act},
     identity::PeerIdentity,
-    keyring::{Keyring, Pseudonym},
+    keyring::{Keyring, Pseudonym, PseudonymKey},
     login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
     terms::ActId,
@@ -197,11 +197,12 @@ pub(super) async fn end_session(
     )
     .await?;
     tx.advance_epoch().await?;
-    let entry = requester_guard(
+    let mut entry = requester_guard(
         "LOGOUT",
         &call.frontend,
         account_pseudonym(&database.keys, account),
     );
+    entry.session = Some(session_pseudonym(&database.keys.pseudonym, &token_sha256));
     let entry = of_call(entry.to_entry(), call.request_id);
     let _ = tx.commit(vec![entry], now).await?;
     Ok(())
@@ -323,10 +324,15 @@ pub(super) async fn withdraw_consent(
         &call.frontend,
         account_pseudonym(&database.keys, account),
     );
-    entry.act_id = Some(consent);
+    entry.consent = Some(consent);
     let entry = of_call(entry.to_entry(), call.request_id);
     let _ = tx.commit(vec![entry], now).await?;
     Ok(())
+}
+
+/// What stands for a session in the audit log.
+fn session_pseudonym(key: &PseudonymKey, token_sha256: &[u8; 32]) -> Pseudonym {
+    key.pseudonym("session", token_sha256)
 }
 
 fn requester_guard<'a>(
@@ -335,12 +341,8 @@ fn requester_guard<'a>(
     subject: Pseudonym,
 ) -> GuardActEntry<'a> {
     GuardActEntry {
-        act_id: None,
-        act,
-        actor: frontend,
-        kind: None,
         subject: Some(subject),
-        reason: "",
+        ..GuardActEntry::new(act, frontend)
     }
 }
 
@@ -474,11 +476,9 @@ pub(super) async fn set_block(
     tx.remember_act(block.act_id.as_bytes(), &content).await?;
     let entry = GuardActEntry {
         act_id: Some(block.act_id),
-        act: "SET_BLOCK",
-        actor: operator,
-        kind: None,
         subject: Some(database.keys.pseudonym.pseudonym("card-key", &card_key)),
         reason: &block.reason,
+        ..GuardActEntry::new("SET_BLOCK", operator)
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())
 }

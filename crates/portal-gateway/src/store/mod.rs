@@ -18,7 +18,7 @@ use common::{
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
-    evidence::{Committed, Epoch},
+    evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
     lines::{LoadStart, Outcome},
@@ -30,7 +30,7 @@ use common::{
     suspension::Suspensions,
     terms::{ActId, RequestId, RequestKind, RuleBroken},
 };
-use koseki_proto::koseki::{evidence::v1::Entry, linkage::v1::LoginProof};
+use koseki_proto::koseki::linkage::v1::LoginProof;
 
 pub use old_data::OldData;
 
@@ -306,8 +306,13 @@ pub trait ReleaseTx: Send {
     /// Ends sessions whose card does not count any more.
     async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError>;
 
-    /// Appends the bundle and commits: the release.
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError>;
+    /// Appends the bundle and commits: the release. The salts of the answers, one an entry, are kept beside it, sealed.
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError>;
 }
 
 /// The gateway's store.
@@ -612,7 +617,12 @@ impl ReleaseTx for Release {
         Ok(())
     }
 
-    async fn commit(self: Box<Self>, entries: Vec<Entry>, now: Timestamp) -> Result<Committed, StoreError> {
-        self.tx.commit(entries, now).await
+    async fn commit(
+        self: Box<Self>,
+        entries: Vec<NewEntry>,
+        salts: Vec<Salt>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        self.tx.release(entries, &salts, &self.keys.sealer, now).await
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn guards(
                     logged_in_at, last_used_at, ended, proof_sha256, \
                     CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
                     linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
-                    block.card_key IS NOT NULL \
+                    block.card_key IS NOT NULL, session.card_key \
              FROM {asked} JOIN session ON session.token = asked.value \
              LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
              LEFT JOIN block ON block.card_key = session.card_key",
@@ -60,6 +60,7 @@ pub(super) async fn guards(
         guard.session = Some(session);
         guard.linkage = linkage(row, keys)?;
         guard.blocked = row.bool(15)?;
+        guard.card_key = Some(row.array(16)?);
     }
     let wanted = table([
         ("place", Column::Int(places)),

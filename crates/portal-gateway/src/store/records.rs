@@ -7,7 +7,9 @@ use common::{
 };
 use koseki_proto::koseki::{
     common::v1::CopyInfoItem,
-    evidence::v1::{Bundle, Outcome, Provision, entry::Event},
+    evidence::v1::{
+        Bundle, Outcome, Provision, ProvisionDetail, Public, Restricted, public::Event, restricted::Detail,
+    },
 };
 use prost::Message as _;
 
@@ -179,19 +181,22 @@ impl Rows {
         let at = bundle.at.as_ref().and_then(Timestamp::from_proto).ok_or(RULE)?;
         let first = i64::try_from(bundle.first_index).map_err(|_| RULE)?;
         for (index, entry) in (first..).zip(bundle.entries) {
-            match entry.event {
-                Some(Event::Provision(provision)) => self.add_provision(index, at, provision),
-                Some(Event::GuardAct(_) | Event::OrdinaryAct(_)) => {}
-                None => return Err(RULE),
-            }
+            let public = Public::decode(entry.public.as_slice()).map_err(|_| RULE)?;
+            let Some(Event::Provision(provision)) = public.event else {
+                continue;
+            };
+            let restricted = Restricted::decode(entry.restricted.as_slice()).map_err(|_| RULE)?;
+            let Some(Detail::Provision(detail)) = restricted.detail else {
+                return Err(RULE);
+            };
+            self.add_provision(index, at, provision, detail);
         }
         Ok(())
     }
 
-    fn add_provision(&mut self, index: i64, at: Timestamp, provision: Provision) {
+    fn add_provision(&mut self, index: i64, at: Timestamp, provision: Provision, detail: ProvisionDetail) {
         let outcome = provision.outcome();
         let items = items_bits(provision.items());
-        let detail = provision.restricted.unwrap_or_default();
         // Whoever asked without a session has no account.
         if detail.subject_pseudonym.is_empty() {
             return;

@@ -1,0 +1,302 @@
+//! Reading the audit log that this process writes: its head, and proofs from the hashes that stand beside its bundles.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use tlog_tiles::tlog::{
+    EMPTY_HASH, Error as TreeError, Hash, HashReader, prove_record, prove_tree, split_stored_hash_index,
+    stored_hash_index, tree_hash,
+};
+
+use super::{
+    Access, Database, StoreError,
+    query::{Connection, Value},
+};
+use crate::{
+    clock::Timestamp,
+    evidence::{Frontier, HASH_BYTES, NewEntry, ordinary_act},
+    identity::PeerIdentity,
+};
+
+const TREE: StoreError = StoreError::Unreadable("the hashes of the log");
+
+/// The newest checkpoints of a log, as they are stored: signed notes.
+pub struct StoredCheckpoint {
+    /// Size of the newest that the other side has countersigned; 0 when there is none.
+    pub witnessed_size: u64,
+    /// It; empty when there is none.
+    pub witnessed_note: String,
+}
+
+/// How far this side has countersigned a log of the other side.
+pub struct Witnessed {
+    /// Size.
+    pub size: u64,
+    /// Root then.
+    pub root: [u8; HASH_BYTES],
+    /// The checkpoint, signed and countersigned.
+    pub note: String,
+}
+
+impl Database {
+    /// The tree of the log that this process writes, as it is committed.
+    pub async fn tree(&self) -> Result<Frontier, StoreError> {
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .one(
+                "SELECT generation, size, frontier FROM log_head WHERE log = {log}",
+                &[("log", self.log().into())],
+            )
+            .await?;
+        if row.int(0)? != self.generation() {
+            return Err(StoreError::Fenced);
+        }
+        Frontier::read(row.int(1)?.unsigned_abs(), row.bytes(2)?)
+            .ok_or(StoreError::Unreadable("the frontier of the log"))
+    }
+
+    /// Records the opening of a log that has nothing in it yet.
+    pub(super) async fn open_log(&self, own: &PeerIdentity, now: Timestamp) -> Result<(), StoreError> {
+        if self.tree().await?.size() == 0 {
+            let tx = self.begin(Access::Ordinary).await?;
+            let _ = tx
+                .commit(vec![ordinary_act("OPEN_LOG", own, 0, None, self.log())], now)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// That the log at `size` goes on from what it was at `old_size`, which is neither 0 nor more.
+    pub async fn prove_consistency(&self, old_size: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        self.hashed(self.log(), |reader| prove_tree(size, old_size, reader))
+            .await
+    }
+
+    /// That the entry of this index is in a log of this database at this size.
+    pub async fn prove_inclusion(&self, log: &str, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        self.hashed(log, |reader| prove_record(size, index, reader)).await
+    }
+
+    /// Root of the log that this process writes, as it was at an earlier size.
+    pub async fn root_at(&self, size: u64) -> Result<[u8; HASH_BYTES], StoreError> {
+        if size == 0 {
+            return Ok(EMPTY_HASH.0);
+        }
+        let root = self
+            .hashed(self.log(), |reader| {
+                tree_hash(size, reader).map(|root| vec![root])
+            })
+            .await?;
+        Ok(root.first().ok_or(TREE)?.0)
+    }
+
+    /// Computes over the hashes of a log: once to know which it takes, and once with them.
+    async fn hashed(
+        &self,
+        log: &str,
+        compute: impl Fn(&Held) -> Result<Vec<Hash>, TreeError>,
+    ) -> Result<Vec<Hash>, StoreError> {
+        let mut held = Held::default();
+        compute(&held).map_err(|_| TREE)?;
+        let wanted = held.wanted.take();
+        if !wanted.is_empty() {
+            let mut reader = self.reader().await?;
+            held.hashes = hashes(&mut reader.connection(), log, &wanted).await?;
+            if held.hashes.len() < wanted.len() {
+                return Err(TREE);
+            }
+        }
+        compute(&held).map_err(|_| TREE)
+    }
+
+    /// The newest checkpoint that the other side has countersigned of the log that this process writes.
+    pub async fn stored_checkpoint(&self) -> Result<StoredCheckpoint, StoreError> {
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .optional(
+                "SELECT witnessed_size, witnessed_note FROM log_checkpoint WHERE log = {log}",
+                &[("log", self.log().into())],
+            )
+            .await?;
+        Ok(match row {
+            Some(row) => StoredCheckpoint {
+                witnessed_size: row.int(0)?.unsigned_abs(),
+                witnessed_note: row.text(1)?.to_owned(),
+            },
+            None => StoredCheckpoint {
+                witnessed_size: 0,
+                witnessed_note: String::new(),
+            },
+        })
+    }
+
+    /// Stores a newer checkpoint of the log that this process writes.
+    pub async fn store_checkpoint(&self, size: u64, note: &str) -> Result<(), StoreError> {
+        self.upsert(
+            "INSERT INTO log_checkpoint (log, size, note, witnessed_size, witnessed_note) \
+             VALUES ({log}, {size}, {note}, 0, '') \
+             ON CONFLICT (log) DO UPDATE SET size = excluded.size, note = excluded.note \
+             WHERE log_checkpoint.size <= excluded.size",
+            size,
+            note,
+        )
+        .await
+    }
+
+    /// Stores a newer one that the other side has countersigned.
+    pub async fn store_witnessed(&self, size: u64, note: &str) -> Result<(), StoreError> {
+        self.upsert(
+            "INSERT INTO log_checkpoint (log, size, note, witnessed_size, witnessed_note) \
+             VALUES ({log}, {size}, {note}, {size}, {note}) \
+             ON CONFLICT (log) DO UPDATE SET witnessed_size = excluded.size, witnessed_note = excluded.note \
+             WHERE log_checkpoint.witnessed_size <= excluded.size",
+            size,
+            note,
+        )
+        .await
+    }
+
+    async fn upsert(&self, sql: &'static str, size: u64, note: &str) -> Result<(), StoreError> {
+        let size = i64::try_from(size).map_err(|_| TREE)?;
+        let mut tx = self.begin(Access::Ungated).await?;
+        let params = [
+            ("log", self.log().into()),
+            ("size", size.into()),
+            ("note", note.into()),
+        ];
+        tx.execute(sql, &params).await?;
+        tx.commit_unrecorded().await
+    }
+
+    /// How far this side has countersigned a log of the other side; `None` when it never has.
+    pub async fn witnessed(&self, origin: &str) -> Result<Option<Witnessed>, StoreError> {
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .optional(
+                "SELECT size, root, note FROM witnessed_log WHERE origin = {origin}",
+                &[("origin", origin.into())],
+            )
+            .await?;
+        row.map(|row| {
+            Ok(Witnessed {
+                size: row.int(0)?.unsigned_abs(),
+                root: row.array(1)?,
+                note: row.text(2)?.to_owned(),
+            })
+        })
+        .transpose()
+    }
+
+    /// Goes on from what was countersigned before, unless somebody else has meanwhile: true when it did. Nothing is countersigned
+    /// before this has returned. `opened` is the entry of the first time.
+    pub async fn advance_witnessed(
+        &self,
+        origin: &str,
+        before: Option<&Witnessed>,
+        after: &Witnessed,
+        opened: Option<NewEntry>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let size = |size: u64| i64::try_from(size).map_err(|_| TREE);
+        let access = if opened.is_some() {
+            Access::Ordinary
+        } else {
+            Access::Ungated
+        };
+        let mut tx = self.begin(access).await?;
+        let params = [
+            ("origin", origin.into()),
+            ("size", size(after.size)?.into()),
+            ("root", (&after.root).into()),
+            ("note", after.note.as_str().into()),
+            ("old_size", size(before.map_or(0, |before| before.size))?.into()),
+            (
+                "old_root",
+                (&before.map_or([0; HASH_BYTES], |before| before.root)).into(),
+            ),
+        ];
+        let changed = if before.is_some() {
+            tx.execute(
+                "UPDATE witnessed_log SET size = {size}, root = {root}, note = {note} \
+                 WHERE origin = {origin} AND size = {old_size} AND root = {old_root}",
+                &params,
+            )
+            .await?
+        } else {
+            tx.execute(
+                "INSERT INTO witnessed_log (origin, size, root, note) VALUES ({origin}, {size}, {root}, {note}) \
+                 ON CONFLICT DO NOTHING",
+                &params,
+            )
+            .await?
+        };
+        match opened {
+            Some(entry) if changed == 1 => {
+                let _ = tx.commit(vec![entry], now).await?;
+            }
+            _ => tx.commit_unrecorded().await?,
+        }
+        Ok(changed == 1)
+    }
+}
+
+/// Hashes by their stored index; what it does not hold it notes and gives as nothing.
+#[derive(Default)]
+struct Held {
+    hashes: HashMap<u64, Hash>,
+    wanted: RefCell<Vec<u64>>,
+}
+
+impl HashReader for Held {
+    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, TreeError> {
+        if self.hashes.is_empty() {
+            self.wanted.borrow_mut().extend(indexes);
+            return Ok(vec![EMPTY_HASH; indexes.len()]);
+        }
+        let held = |index| self.hashes.get(index).copied().ok_or(TreeError::IndexesNotInTree);
+        indexes.iter().map(held).collect()
+    }
+}
+
+/// Reads hashes from beside the bundles of the entries that they were completed with.
+async fn hashes(
+    connection: &mut Connection<'_>,
+    log: &str,
+    wanted: &[u64],
+) -> Result<HashMap<u64, Hash>, StoreError> {
+    let mut entries = Vec::with_capacity(wanted.len());
+    for index in wanted {
+        let (level, number) = split_stored_hash_index(*index);
+        entries.push(i64::try_from(((number + 1) << level) - 1).map_err(|_| TREE)?);
+    }
+    let entries = super::table([(
+        "entry",
+        super::Column::Int(entries.into_iter().map(Some).collect()),
+    )]);
+    let rows = connection
+        .all(
+            "SELECT first_index, hashes FROM bundle WHERE log = {log} AND first_index IN \
+             (SELECT (SELECT max(first_index) FROM bundle WHERE log = {log} AND first_index <= entry) FROM {entries})",
+            &[("log", Value::from(log)), ("entries", entries)],
+        )
+        .await?;
+    let mut found = HashMap::with_capacity(wanted.len());
+    for row in &rows {
+        let first = stored_hash_index(0, row.int(0)?.unsigned_abs());
+        let (hashes, rest) = row.bytes(1)?.as_chunks::<HASH_BYTES>();
+        if !rest.is_empty() {
+            return Err(TREE);
+        }
+        for index in wanted {
+            let place = index
+                .checked_sub(first)
+                .and_then(|place| usize::try_from(place).ok());
+            if let Some(hash) = place.and_then(|place| hashes.get(place)) {
+                found.insert(*index, Hash(*hash));
+            }
+        }
+    }
+    Ok(found)
+}

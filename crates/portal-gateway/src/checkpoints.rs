@@ -1,0 +1,151 @@
+//! The exchange of checkpoints with the registry side: each side gets its log countersigned by the other (DESIGN §5).
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    evidence::{Checkpoint, EvidenceKeys},
+    telemetry,
+    witness::{INTERVAL, Verdict, WitnessError, Witnessing},
+};
+use koseki_proto::koseki::linkage::v1::{
+    ExchangeCheckpointsRequest, InconsistentCheckpoint, SubmittedCheckpoint,
+    exchange_checkpoints_response::Outcome, linkage_client::LinkageClient,
+};
+use tonic::{Request, Status, transport::Channel};
+
+use crate::store::GatewayStore;
+
+/// Message limit of an exchange, in bytes.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Deadline of an exchange.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Exchanges checkpoints with one provider instance.
+pub struct CheckpointExchange {
+    /// The line.
+    pub client: LinkageClient<Channel>,
+    /// Name of the provider instance, and of its log.
+    pub provider: String,
+    /// Countersigns, and watches over the own log.
+    pub witnessing: Arc<Witnessing>,
+    /// Public keys.
+    pub keys: Arc<EvidenceKeys>,
+    /// The store.
+    pub store: Arc<dyn GatewayStore>,
+}
+
+/// Why an exchange came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error("the registry side did not exchange checkpoints")]
+    Peer(#[from] Box<Status>),
+    #[error("the registry side did not exchange checkpoints in time")]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+}
+
+impl CheckpointExchange {
+    /// The line over this channel.
+    pub fn client(channel: Channel) -> LinkageClient<Channel> {
+        LinkageClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Goes on for as long as the service runs.
+    pub async fn keep_up(self) {
+        let mut old_size = None;
+        loop {
+            if let Err(error) = self.round(&mut old_size).await {
+                tracing::warn!(error = telemetry::chain(&error), "checkpoints were not exchanged");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// One exchange, and a second one when the first has brought something to countersign: the registry side has its
+    /// countersignature before this side counts as countersigned, so that it is ready no later.
+    async fn round(&self, old_size: &mut Option<u64>) -> Result<(), ExchangeError> {
+        let database = self.store.side().database();
+        let from = match *old_size {
+            Some(size) => size,
+            None => self.witnessing.witnessed_size(database).await?,
+        };
+        let first = self.exchange(from).await?;
+        let verdict = self
+            .witnessing
+            .witness(database, &self.provider, &first.theirs)
+            .await?;
+        *old_size = Some(self.countersigned_size(&first));
+        let is_news = self.size_of(&first.theirs.checkpoint) != first.theirs.old_size;
+        if matches!(verdict, Verdict::Countersigned(_)) && is_news {
+            let second = self.exchange(self.countersigned_size(&first)).await?;
+            *old_size = Some(self.countersigned_size(&second));
+            self.take(&second).await?;
+        }
+        self.take(&first).await
+    }
+
+    async fn exchange(&self, old_size: u64) -> Result<Exchanged, ExchangeError> {
+        let database = self.store.side().database();
+        let ours = self.witnessing.submission(database, old_size).await?;
+        let checkpoint = ours.checkpoint.clone();
+        let mut request = Request::new(ExchangeCheckpointsRequest {
+            submitted: Some(ours),
+            witnessed: self.witnessing.countersigned(database, &self.provider).await?,
+        });
+        request.set_timeout(DEADLINE);
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(DEADLINE, client.exchange_checkpoints(request)).await?;
+        let answer = answer.map_err(Box::new)?.into_inner();
+        Ok(Exchanged {
+            checkpoint,
+            outcome: answer.outcome,
+            theirs: answer.submitted.unwrap_or_default(),
+        })
+    }
+
+    /// How far the registry side has countersigned this side's log, by what it says.
+    fn countersigned_size(&self, exchanged: &Exchanged) -> u64 {
+        match &exchanged.outcome {
+            Some(Outcome::Countersignature(_)) => self.size_of(&exchanged.checkpoint),
+            Some(
+                Outcome::Witnessed(note) | Outcome::Inconsistent(InconsistentCheckpoint { witnessed: note }),
+            ) => self.size_of(note),
+            None => 0,
+        }
+    }
+
+    fn size_of(&self, note: &str) -> u64 {
+        Checkpoint::open(note, &self.keys.known).map_or(0, |checkpoint| checkpoint.size)
+    }
+
+    /// Takes what the registry side says of this side's log.
+    async fn take(&self, exchanged: &Exchanged) -> Result<(), ExchangeError> {
+        let database = self.store.side().database();
+        match &exchanged.outcome {
+            Some(Outcome::Countersignature(line)) => {
+                let checkpoint = &exchanged.checkpoint;
+                self.witnessing
+                    .take_countersignature(database, checkpoint, line)
+                    .await?;
+            }
+            Some(
+                Outcome::Witnessed(note) | Outcome::Inconsistent(InconsistentCheckpoint { witnessed: note }),
+            ) if !note.is_empty() => {
+                self.witnessing.take_witnessed(database, note).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What an exchange has brought.
+struct Exchanged {
+    /// The checkpoint that was shown.
+    checkpoint: String,
+    /// What became of it.
+    outcome: Option<Outcome>,
+    /// The registry side's.
+    theirs: SubmittedCheckpoint,
+}
