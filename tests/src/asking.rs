@@ -23,11 +23,7 @@ use tokio::{
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// Persons who are provided, whatever is recorded in a test.
-const PERSONS: [Scenario; 3] = [
-    Scenario::Ordinary,
-    Scenario::VariationSequence,
-    Scenario::Plane2,
-];
+const PERSONS: [Scenario; 3] = [Scenario::Ordinary, Scenario::VariationSequence, Scenario::Plane2];
 /// Between a refusal and the next attempt.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 /// Nothing takes longer on a machine that works.
@@ -50,7 +46,10 @@ pub struct Asking {
 impl Asking {
     /// Logs them in, lets them consent, and starts.
     pub async fn start(cast: &Cast) -> Self {
-        let (told, stop) = (Arc::new(watch::Sender::default()), Arc::new(AtomicBool::new(false)));
+        let (told, stop) = (
+            Arc::new(watch::Sender::default()),
+            Arc::new(AtomicBool::new(false)),
+        );
         let mut work = JoinSet::new();
         for scenario in PERSONS {
             let frontend = cast.frontend.clone();

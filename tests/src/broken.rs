@@ -149,7 +149,10 @@ impl UnderLoad {
             let logs = log::logs(&side.database(&self.deployment)).await;
             let released = released_of(&logs[side.log()]);
             let without: Vec<_> = answered.difference(&released).collect();
-            assert!(without.is_empty(), "{side:?}: answers without an entry: {without:?}");
+            assert!(
+                without.is_empty(),
+                "{side:?}: answers without an entry: {without:?}"
+            );
             let held = self.countersigned.assert_are_of(side.role(), &logs);
             assert!(held > 0, "{:?} has countersigned nothing", side.other());
         }

@@ -253,7 +253,10 @@ pub(crate) fn log(language: Language, origin: &str, log: &LogSummary) -> String 
 
 pub(crate) fn count(language: Language, check: Check, checked: u64, not_checked: u64) -> String {
     let what = match check {
-        Check::Entries => language.of("確認署名されたルートの下の記録", "entries under a countersigned root"),
+        Check::Entries => language.of(
+            "確認署名されたルートの下の記録",
+            "entries under a countersigned root",
+        ),
         Check::Releases => language.of(
             "提供と禁止行為の順序",
             "releases against the acts that forbid them",

@@ -338,7 +338,9 @@ async fn keep_ready(
     readiness: Readiness,
 ) {
     loop {
-        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue() && store.side().database().is_writable();
+        let good = cards.all_fresh(&cards.lists())
+            && !witnessing.is_overdue()
+            && store.side().database().is_writable();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

@@ -100,10 +100,13 @@ async fn exported_logs_of_both_sides_verify_and_reading_them_is_an_entry() {
         desk.pair.deployment.gateway_database(),
     ] {
         let bundles = log::bundles(&database).await;
-        let read = bundles.iter().flat_map(|bundle| &bundle.entries).find_map(|entry| match &entry.event {
-            Some(log::Event::OrdinaryAct(act)) if act.act == "READ_AUDIT_LOG" => Some(act.detail.clone()),
-            _ => None,
-        });
+        let read = bundles
+            .iter()
+            .flat_map(|bundle| &bundle.entries)
+            .find_map(|entry| match &entry.event {
+                Some(log::Event::OrdinaryAct(act)) if act.act == "READ_AUDIT_LOG" => Some(act.detail.clone()),
+                _ => None,
+            });
         let read = read.expect("the reading is an entry");
         assert_eq!(read.actor, "auditor/carol");
         assert!(read.reference.contains(" 0.."), "{}", read.reference);
@@ -114,12 +117,30 @@ async fn exported_logs_of_both_sides_verify_and_reading_them_is_an_entry() {
 async fn a_log_is_read_by_auditors_only_and_no_file_is_written_for_anybody_else() {
     let desk = Desk::open().await;
     let out = desk.path("operator.log");
-    let arguments = ["audit", "export", "--side", "registry", "--log", PROVIDER_INSTANCE];
+    let arguments = [
+        "audit",
+        "export",
+        "--side",
+        "registry",
+        "--log",
+        PROVIDER_INSTANCE,
+    ];
     let arguments = [&arguments[..], &["--out", out.to_str().unwrap()]].concat();
-    desk.run("alice", &arguments).await.exits(1).says(&["PERMISSION_DENIED"]);
+    desk.run("alice", &arguments)
+        .await
+        .exits(1)
+        .says(&["PERMISSION_DENIED"]);
     let partial = PathBuf::from(format!("{}.partial", out.display()));
     assert!(!out.exists() && !partial.exists());
-    let unknown = ["audit", "export", "--side", "registry", "--log", "provider-9", "--out"];
+    let unknown = [
+        "audit",
+        "export",
+        "--side",
+        "registry",
+        "--log",
+        "provider-9",
+        "--out",
+    ];
     let ended = desk
         .run_auditor(&[&unknown[..], &[out.to_str().unwrap()]].concat())
         .await;
@@ -127,7 +148,14 @@ async fn a_log_is_read_by_auditors_only_and_no_file_is_written_for_anybody_else(
     // A file that is there is left alone.
     desk.write("there.log", "something");
     let there = desk.path("there.log");
-    let arguments = ["audit", "export", "--side", "registry", "--log", PROVIDER_INSTANCE];
+    let arguments = [
+        "audit",
+        "export",
+        "--side",
+        "registry",
+        "--log",
+        PROVIDER_INSTANCE,
+    ];
     let arguments = [&arguments[..], &["--out", there.to_str().unwrap()]].concat();
     desk.run_auditor(&arguments).await.exits(2);
     assert_eq!(std::fs::read_to_string(there).unwrap(), "something");

@@ -175,5 +175,6 @@ fn pseudonym(flag: &str, text: Option<&str>) -> Result<Option<[u8; 16]>> {
 }
 
 fn moment(flag: &str, text: Option<&str>) -> Result<Option<i64>> {
-    text.map(|text| Ok(arguments::moment(flag, text)?.unix_ms())).transpose()
+    text.map(|text| Ok(arguments::moment(flag, text)?.unix_ms()))
+        .transpose()
 }
