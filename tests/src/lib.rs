@@ -20,6 +20,7 @@ pub mod instances;
 pub mod log;
 pub mod proxy;
 pub mod raw;
+pub mod registry_evidence;
 pub mod soak;
 mod stored;
 pub mod stores;
@@ -331,4 +332,21 @@ pub fn address(server: &Server, listener: Listener) -> String {
 pub fn identity(name: &str) -> PeerIdentity {
     let domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
     PeerIdentity::parse(&format!("spiffe://{TRUST_DOMAIN}/{name}"), &domain).unwrap()
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not so within 20 s.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let looks = async {
+        while !is_so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(20);
+    assert!(
+        tokio::time::timeout(patience, looks).await.is_ok(),
+        "not in time: {what}"
+    );
 }

@@ -35,7 +35,7 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
-    metrics::{OldRows, removed_rows},
+    metrics::{OldRows, Queue, batches, removed_rows},
     persons,
     provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
@@ -176,6 +176,7 @@ impl Provider {
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let metrics = Metrics::default();
         let removed = removed_rows(&metrics);
+        let batches = batches(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
@@ -232,10 +233,14 @@ impl Provider {
             logins: logins.clone(),
             clock: clock.clone(),
         });
-        let releases = Batcher::start(config.provision, move |calls| {
-            let releaser = releaser.clone();
-            async move { releaser.release(calls).await }
-        });
+        let releases = Batcher::start(
+            config.provision,
+            batches.of(Queue::Releases, clock.clone()),
+            move |calls| {
+                let releaser = releaser.clone();
+                async move { releaser.release(calls).await }
+            },
+        );
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });

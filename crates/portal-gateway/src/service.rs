@@ -32,12 +32,13 @@ use koseki_proto::portal::{
 use crate::{
     admin::AdminService,
     checkpoints::CheckpointExchange,
+    closings::Closings,
     config::Config,
     consent::Consents,
     hold_back::HoldBack,
     login::Login,
     login_limits::LoginLimits,
-    metrics::{GatewayMetrics, OldRows},
+    metrics::{GatewayMetrics, OldRows, Queue, batches},
     old_data::OldDataRemoval,
     own_records::OwnRecords,
     portal::PortalService,
@@ -187,6 +188,7 @@ impl Gateway {
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
         let metrics = Metrics::default();
         let counted = GatewayMetrics::new(&metrics);
+        let batches = batches(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
@@ -257,7 +259,8 @@ impl Gateway {
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });
-        let requests = Batcher::start(config.provision, move |asked| {
+        let meter = batches.of(Queue::Requests, clock.clone());
+        let requests = Batcher::start(config.provision, meter, move |asked| {
             let provision = provision.clone();
             async move { provision.provide(asked).await }
         });
@@ -334,8 +337,16 @@ impl Gateway {
             index,
             tokens,
         };
+        let closings = Closings::start(
+            store.clone(),
+            policies.clone(),
+            clock.clone(),
+            config.provision,
+            batches.of(Queue::Closings, clock.clone()),
+        );
         let portal = PortalService {
             login,
+            closings,
             consents,
             requesters,
             own_records,

@@ -256,6 +256,9 @@ impl WriteTx {
         kept: Option<(&Sealer, &[u8])>,
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
+        if entries.is_empty() {
+            return Err(StoreError::Unreadable("a bundle without entries"));
+        }
         self.take_gate().await?;
         let head = self
             .head

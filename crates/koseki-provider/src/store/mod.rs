@@ -57,6 +57,8 @@ pub struct ItemFacts {
     pub registers: Vec<RegisterFacts>,
     /// Non-provision records in force that name the person or one of the registers.
     pub non_provision: Vec<RecordFacts>,
+    /// Whether something of it cannot be read: then nothing is provided.
+    pub unreadable: bool,
 }
 
 /// A linkage.

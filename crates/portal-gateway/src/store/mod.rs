@@ -3,6 +3,7 @@
 
 mod acts;
 mod cards;
+mod closings;
 mod consents;
 mod linkages;
 mod lookups;
@@ -90,6 +91,34 @@ pub struct UsedSession {
     pub blocked: bool,
 }
 
+/// What a requester closes.
+pub enum Closing {
+    /// The session.
+    Session,
+    /// One of the requester's consents.
+    Consent(ActId),
+}
+
+/// A requester's own closing.
+pub struct RequesterClosing {
+    /// What is closed.
+    pub closing: Closing,
+    /// The session with which it is asked for.
+    pub token_sha256: [u8; 32],
+    /// The call.
+    pub call: PortalCall,
+}
+
+impl RequesterClosing {
+    /// The consent, when it is one.
+    pub fn consent(&self) -> Option<ActId> {
+        match self.closing {
+            Closing::Session => None,
+            Closing::Consent(id) => Some(id),
+        }
+    }
+}
+
 /// Why a requester's own act was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RequesterError {
@@ -164,13 +193,13 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), NotOpened>;
 
-    /// Ends a session: in force when this returns.
-    async fn end_session(
+    /// Closes what requesters ask for; one outcome each, in order. In force when this returns.
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError>;
 
     /// Who has this session and with which card; the session counts as used now.
     async fn use_session(
@@ -213,16 +242,6 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
     /// were at the beginning.
     async fn index_records(&self) -> Result<bool, StoreError>;
-
-    /// Withdraws a consent of the session's requester: in force when this returns.
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError>;
 
     /// Stores linkages; one outcome each, in order, after all of them are durable.
     async fn store_linkages(
@@ -425,13 +444,13 @@ impl GatewayStore for Store {
         acts::open_session(&self.database, token_sha256, (card, cards), proof, call, now).await
     }
 
-    async fn end_session(
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::end_session(&self.database, token_sha256, call, now).await
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+        closings::close(&self.database, asked, bounds, now).await
     }
 
     async fn use_session(
@@ -479,17 +498,6 @@ impl GatewayStore for Store {
         now: Timestamp,
     ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, call, now).await
-    }
-
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn store_linkages(
