@@ -15,6 +15,8 @@ use crate::{
 /// Until a service says that it cannot serve, or that it can again: two intervals of a second, and what the longest wait for a
 /// database takes.
 const SAYS_SO_WITHIN: Duration = Duration::from_secs(12);
+/// Time in which a service looks several times whether it can serve again.
+const SEVERAL_LOOKS: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A side, as this looks at it.
@@ -111,6 +113,22 @@ impl UnderLoad {
             let what = format!("{fault}, {side:?}");
             until_ready(self.ops[*side as usize], false, &what).await;
         }
+        self.asking.until_refused().await;
+    }
+
+    /// For as long as it lasts the services of these sides do not say that they can serve.
+    pub async fn goes_on_refusing(&mut self, sides: &[Side], fault: &str) {
+        let looks = async {
+            let mut looks = interval(LOOK_EVERY);
+            loop {
+                looks.tick().await;
+                for side in sides {
+                    let ready = ops::is_ready(self.ops[*side as usize]).await;
+                    assert!(!matches!(ready, Ok(true)), "{fault}, {side:?}: it says that it is ready");
+                }
+            }
+        };
+        let _: Result<(), _> = timeout(SEVERAL_LOOKS, looks).await;
         self.asking.until_refused().await;
     }
 

@@ -11,7 +11,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
-use common::clock::SystemClock;
+use common::{alarm::Alarm, clock::SystemClock};
 use devkit::{
     client::Access,
     deployment::{Addresses, Deployment, Plan},
@@ -36,8 +36,15 @@ async fn a_write_that_hangs_refuses_and_recovers() {
         let mut holder = SqliteConnection::connect_with(&options).await.unwrap();
         holder.execute("BEGIN IMMEDIATE").await.unwrap();
         load.refuses(&[side], "somebody else holds the file").await;
+        let (server, log) = match side {
+            Side::Registry => (&pair.provider, "provider-1"),
+            Side::Portal => (&pair.gateway, "gateway-1"),
+        };
+        let unwritable = (Alarm::LogUnwritable, log.to_owned());
+        assert!(server.alarms().standing().contains(&unwritable));
         holder.execute("ROLLBACK").await.unwrap();
         load.recovers("somebody else has held the file").await;
+        assert!(!server.alarms().standing().contains(&unwritable));
     }
     load.end().await;
 }

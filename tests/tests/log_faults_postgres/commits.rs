@@ -20,6 +20,8 @@ pub(crate) enum Commits {
     ReplySwallowed,
     /// It never arrives: the connection is closed.
     NotDelivered,
+    /// It never arrives, and nobody closes the connection, for good: a line that has gone dead.
+    NothingMore,
 }
 
 /// The line, on a port of its own, which ends with the test.
@@ -55,7 +57,7 @@ impl Line {
         self.commits.send_replace(commits);
     }
 
-    /// How many connections were closed at their COMMIT.
+    /// How many connections came to nothing at their COMMIT.
     pub(crate) fn cut(&self) -> usize {
         *self.cut.borrow()
     }
@@ -88,6 +90,9 @@ async fn pass(
         let _ = done && answers.read(&mut [0; 1024]).await.is_ok();
     }
     cut.send_modify(|cut| *cut += 1);
+    if commits == Commits::NothingMore {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Carries what the service asks, up to a COMMIT that is not to come through.

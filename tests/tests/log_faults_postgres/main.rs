@@ -141,7 +141,11 @@ async fn a_commit_whose_outcome_is_not_known_is_no_answer_and_forks_nothing() {
     let mut load = UnderLoad::start(&pair.deployment, ops, &pair.cast().await).await;
     for side in Side::BOTH {
         let line = &lines[side as usize];
-        for commits in [Commits::ReplySwallowed, Commits::NotDelivered] {
+        for commits in [
+            Commits::ReplySwallowed,
+            Commits::NotDelivered,
+            Commits::NothingMore,
+        ] {
             let cut = line.cut();
             line.set(commits);
             load.refuses(&[side], &format!("{commits:?}")).await;
@@ -170,6 +174,7 @@ async fn a_full_disk_refuses_and_recovers() {
     let mut load = bench.load().await;
     limit(&bench.server, Some(FULL));
     load.refuses(&Side::BOTH, "a full disk").await;
+    load.goes_on_refusing(&Side::BOTH, "a full disk").await;
     limit(&bench.server, None);
     load.recovers("a full disk").await;
     load.end().await;
