@@ -51,7 +51,8 @@ struct Arguments {
     /// Where the report goes.
     #[arg(long, default_value = "target/bench/report.json")]
     report: PathBuf,
-    /// Measure nothing, but profile the services and the database; perf's files go to this folder.
+    /// Measure nothing, but profile the services and the database, at 256 callers or the number given; perf's files go to this
+    /// folder.
     #[arg(long)]
     profile: Option<PathBuf>,
     #[command(subcommand)]
@@ -113,7 +114,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
         let world = World::start(engine, sizes.persons, &sizes, seed).await?;
         if let Some(folder) = &arguments.profile {
-            profile::run(&world, BUSY, folder).await?;
+            profile::run(
+                &world,
+                arguments.concurrency.first().copied().unwrap_or(BUSY),
+                folder,
+            )
+            .await?;
         } else {
             let concurrency = match arguments.concurrency.as_slice() {
                 [] => CONCURRENCY.as_slice(),
