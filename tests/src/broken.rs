@@ -124,7 +124,10 @@ impl UnderLoad {
                 looks.tick().await;
                 for side in sides {
                     let ready = ops::is_ready(self.ops[*side as usize]).await;
-                    assert!(!matches!(ready, Ok(true)), "{fault}, {side:?}: it says that it is ready");
+                    assert!(
+                        !matches!(ready, Ok(true)),
+                        "{fault}, {side:?}: it says that it is ready"
+                    );
                 }
             }
         };
