@@ -129,7 +129,7 @@ impl UnderLoad {
         self.asking.until_refused().await;
     }
 
-    /// For as long as it lasts the services of these sides do not say that they can serve.
+    /// For as long as it lasts the services of these sides do not say that they can serve, although nobody asks and is refused.
     pub async fn goes_on_refusing(&mut self, sides: &[Side], fault: &str) {
         let looks = async {
             let mut looks = interval(LOOK_EVERY);
@@ -141,7 +141,9 @@ impl UnderLoad {
                 }
             }
         };
+        self.asking.pause(true);
         let _: Result<(), _> = timeout(SEVERAL_LOOKS, looks).await;
+        self.asking.pause(false);
         self.asking.until_refused().await;
     }
 
