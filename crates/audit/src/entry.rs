@@ -2,8 +2,8 @@
 
 use koseki_proto::koseki::evidence::v1::{
     Bundle as Encoded, Entry as EncodedEntry, ExportedBundle, GuardAct, GuardActDetail, LostAnswer,
-    LostAnswerDetail, OrdinaryAct, OrdinaryActDetail, Provision, ProvisionDetail, Public, Restricted,
-    public, restricted,
+    LostAnswerDetail, OrdinaryAct, OrdinaryActDetail, Provision, ProvisionDetail, Public, Restricted, public,
+    restricted,
 };
 use prost::Message as _;
 

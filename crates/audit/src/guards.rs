@@ -94,7 +94,11 @@ impl Guards {
             return;
         };
         self.epochs.missing |= !sound;
-        if self.unlinked.first().is_some_and(|unlinked| unlinked.epoch != epoch) {
+        if self
+            .unlinked
+            .first()
+            .is_some_and(|unlinked| unlinked.epoch != epoch)
+        {
             self.finish(report);
         }
         self.epoch(log, placed, epoch, all_go_on, report);
@@ -168,7 +172,11 @@ impl Guards {
                     );
                 } else {
                     self.epochs.missing = true;
-                    report.miss(Gap::ActsMissing, &log.origin, Some((placed.first_index, u64::MAX)));
+                    report.miss(
+                        Gap::ActsMissing,
+                        &log.origin,
+                        Some((placed.first_index, u64::MAX)),
+                    );
                 }
             }
         }
@@ -190,7 +198,9 @@ impl Guards {
             "SET_BLOCK" => {
                 self.blocked.entry(subject()).or_insert(epoch);
             }
-            "CHANGE_LINKAGE" if !detail.former_card_pseudonym.is_empty() => self.change_linkage(detail, epoch),
+            "CHANGE_LINKAGE" if !detail.former_card_pseudonym.is_empty() => {
+                self.change_linkage(detail, epoch)
+            }
             "REACTIVATE_LINKAGE" => {
                 self.not_linked.remove(&detail.subject_pseudonym);
             }
@@ -264,9 +274,18 @@ impl Guards {
         let by = |acts: &HashMap<Pseudonym, u64>, named: &Pseudonym| acts.get(named).copied();
         let mut forbidden: Vec<(Trouble, u64)> = [
             (Trouble::ReleasedWhileSuspended, suspended.copied()),
-            (Trouble::ReleasedWhileBlocked, by(&self.blocked, &detail.card_pseudonym)),
-            (Trouble::ReleasedAfterLogout, by(&self.ended, &detail.session_pseudonym)),
-            (Trouble::ReleasedAfterWithdrawal, by_text(&self.withdrawn, &detail.consent_id)),
+            (
+                Trouble::ReleasedWhileBlocked,
+                by(&self.blocked, &detail.card_pseudonym),
+            ),
+            (
+                Trouble::ReleasedAfterLogout,
+                by(&self.ended, &detail.session_pseudonym),
+            ),
+            (
+                Trouble::ReleasedAfterWithdrawal,
+                by_text(&self.withdrawn, &detail.consent_id),
+            ),
         ]
         .into_iter()
         .filter_map(|(trouble, epoch)| Some((trouble, epoch?)))

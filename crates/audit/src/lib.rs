@@ -22,6 +22,7 @@ mod verify;
 mod walk;
 mod words;
 
+pub use archive::archivable;
 pub use keys::{Keys, KeysError};
 pub use moment::parse as parse_moment;
 pub use prove::prove;

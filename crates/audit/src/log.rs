@@ -110,7 +110,10 @@ impl Log {
 
     /// One more checkpoint that it must agree with.
     pub(crate) fn add(&mut self, target: Target) {
-        self.targets.entry(target.checkpoint.size).or_default().push(target);
+        self.targets
+            .entry(target.checkpoint.size)
+            .or_default()
+            .push(target);
     }
 
     /// Reads it from the beginning.
@@ -428,14 +431,20 @@ impl Reader<'_> {
         match at.zip(exported) {
             // It grew since.
             Some((at, exported)) if at > exported => {}
-            Some((at, exported)) if at + MAX_CLOCK_SKEW_MS < exported && last.is_some_and(|file| file.end.is_ok()) => {
+            Some((at, exported))
+                if at + MAX_CLOCK_SKEW_MS < exported && last.is_some_and(|file| file.end.is_ok()) =>
+            {
                 report.count(Check::WitnessedCheckpoints, 1, 0);
                 let place = Place {
                     log: origin.clone(),
                     at_ms: Some(at),
                     ..Place::default()
                 };
-                report.find(Trouble::RolledBack, place, format!("size {of} > {}", self.tree.size()));
+                report.find(
+                    Trouble::RolledBack,
+                    place,
+                    format!("size {of} > {}", self.tree.size()),
+                );
             }
             _ => {
                 report.count(Check::WitnessedCheckpoints, 0, 1);

@@ -27,7 +27,9 @@ pub(crate) fn jst(unix_ms: i64) -> String {
 }
 
 pub(crate) fn utc_s(unix_s: u64) -> String {
-    let ms = i64::try_from(unix_s).ok().and_then(|unix_s| unix_s.checked_mul(1_000));
+    let ms = i64::try_from(unix_s)
+        .ok()
+        .and_then(|unix_s| unix_s.checked_mul(1_000));
     ms.map_or_else(|| "out of range".to_owned(), utc)
 }
 

@@ -51,12 +51,17 @@ pub fn prove(files: &[PathBuf], keys: &Keys, request_id: &str) -> Report {
                     format!("  包含証明: {size} 件の木、ハッシュ {} 個\n", hashes.len())
                 }
                 (Some((size, hashes)), Language::En) => {
-                    format!("  inclusion proof: tree of {size} entries, {} hashes\n", hashes.len())
+                    format!(
+                        "  inclusion proof: tree of {size} entries, {} hashes\n",
+                        hashes.len()
+                    )
                 }
                 (None, _) => format!("  {}\n", Gap::BeyondCheckpoint.words(language)),
             });
         }
-        let checkpoint = report.checkpoint_of(&one.origin).map(|checkpoint| &checkpoint.note);
+        let checkpoint = report
+            .checkpoint_of(&one.origin)
+            .map(|checkpoint| &checkpoint.note);
         let proof = proof.map(|(size, hashes)| {
             let hashes: Vec<String> = hashes.iter().map(|hash| BASE64.encode(hash)).collect();
             json!({ "size": size, "hashes": hashes, "checkpoint": checkpoint })

@@ -49,15 +49,23 @@ type Fit = Option<bool>;
 
 impl Asked {
     /// For each thing that is known, whether it fits this side's entry.
-    fn fits(&self, side: Side, provision: &Provision, detail: &ProvisionDetail, at_ms: Option<i64>) -> Vec<Fit> {
-        let pseudonym = |asked: &Option<[u8; 16]>, recorded: &[u8]| asked.map(|asked| Some(recorded == asked));
+    fn fits(
+        &self,
+        side: Side,
+        provision: &Provision,
+        detail: &ProvisionDetail,
+        at_ms: Option<i64>,
+    ) -> Vec<Fit> {
+        let pseudonym =
+            |asked: &Option<[u8; 16]>, recorded: &[u8]| asked.map(|asked| Some(recorded == asked));
         let frontend = self.frontend.as_ref().map(|frontend| {
             let peer = detail.peer.strip_prefix("portal-frontend/");
             (side == Side::Portal).then(|| peer == Some(frontend))
         });
-        let municipality = self.municipality_code.as_ref().map(|code| {
-            (side == Side::Registry).then(|| detail.municipality_codes.contains(code))
-        });
+        let municipality = self
+            .municipality_code
+            .as_ref()
+            .map(|code| (side == Side::Registry).then(|| detail.municipality_codes.contains(code)));
         // Each side has its own pseudonyms: one that does not fit here may fit there.
         let or_there = |fit: Option<Fit>| fit.map(|fit| fit.filter(|fits| *fits));
         let request = self.request_id.as_ref();
@@ -105,7 +113,8 @@ impl Row {
     }
 
     fn released(&self) -> bool {
-        self.parts().any(|part| part.provision.outcome() == Outcome::Released)
+        self.parts()
+            .any(|part| part.provision.outcome() == Outcome::Released)
     }
 }
 
@@ -114,7 +123,10 @@ impl Row {
 pub fn who_received(files: &[PathBuf], keys: &Keys, asked: &Asked) -> Report {
     let (logs, mut report) = verified("who-received", files, keys);
     let found = gather(&logs, keys, asked);
-    let mut rows: Vec<&Row> = found.values().filter(|row| row.released() && row.is_asked()).collect();
+    let mut rows: Vec<&Row> = found
+        .values()
+        .filter(|row| row.released() && row.is_asked())
+        .collect();
     rows.sort_by_key(|row| row.parts().map(|part| (part.at_ms, &part.log, part.index)).min());
     let json: Vec<Value> = rows.iter().map(|row| to_json(row)).collect();
     let text = Language::ALL.map(|language| to_text(language, &rows));
@@ -209,10 +221,24 @@ fn to_text(language: Language, rows: &[&Row]) -> String {
             let outcome = crate::prove::outcome(provision.outcome);
             let words = match language {
                 Language::Ja => [
-                    "請求番号", "結果", "請求の別", "項目", "提供先", "同意", "市区町村", "記録",
+                    "請求番号",
+                    "結果",
+                    "請求の別",
+                    "項目",
+                    "提供先",
+                    "同意",
+                    "市区町村",
+                    "記録",
                 ],
                 Language::En => [
-                    "request", "outcome", "kind", "items", "to", "consent", "municipalities", "entry",
+                    "request",
+                    "outcome",
+                    "kind",
+                    "items",
+                    "to",
+                    "consent",
+                    "municipalities",
+                    "entry",
                 ],
             };
             let values = [

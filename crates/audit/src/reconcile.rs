@@ -5,9 +5,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use koseki_proto::koseki::evidence::v1::{
-    LostAnswer, LostAnswerDetail, Outcome, Provision, ProvisionDetail,
-};
+use koseki_proto::koseki::evidence::v1::{LostAnswer, LostAnswerDetail, Outcome, Provision, ProvisionDetail};
 use serde_json::{Value, json};
 
 use crate::{
@@ -130,7 +128,10 @@ impl Reconciliation {
                             sha256: detail.answer_sha256.clone(),
                             seen: Seen::Nothing,
                         };
-                        this.answers.entry(id(&provision.request_id)).or_default().push(answer);
+                        this.answers
+                            .entry(id(&provision.request_id))
+                            .or_default()
+                            .push(answer);
                     }
                 }
             }
@@ -168,7 +169,13 @@ impl Reconciliation {
     }
 
     /// What the portal side has recorded of a request.
-    fn request(&mut self, provision: &Provision, detail: &ProvisionDetail, place: Place, report: &mut Report) {
+    fn request(
+        &mut self,
+        provision: &Provision,
+        detail: &ProvisionDetail,
+        place: Place,
+        report: &mut Report,
+    ) {
         let released = provision.outcome() == Outcome::Released;
         let request_id = provision.request_id.as_str();
         if detail.provider_log.is_empty() {
@@ -183,7 +190,10 @@ impl Reconciliation {
             }
             return;
         }
-        let log = self.logs.iter().position(|origin| instance(origin) == detail.provider_log);
+        let log = self
+            .logs
+            .iter()
+            .position(|origin| instance(origin) == detail.provider_log);
         let bundle = detail.provider_bundle;
         let twin = self.answer(request_id, &detail.eligibility_sha256, |answer| {
             Some(answer.log) == log && answer.bundle == bundle
@@ -341,7 +351,11 @@ impl Difference {
 }
 
 fn not_yet(report: &mut Report, place: &Place) {
-    report.miss(Gap::TwinNotYet, &place.log, place.index.map(|index| (index, index + 1)));
+    report.miss(
+        Gap::TwinNotYet,
+        &place.log,
+        place.index.map(|index| (index, index + 1)),
+    );
 }
 
 fn is_younger(at_ms: Option<i64>, until: Option<i64>) -> bool {

@@ -61,7 +61,12 @@ impl Tree {
 
     /// Its root.
     pub(crate) fn root(&self) -> Hash {
-        let joined = self.roots.iter().rev().copied().reduce(|right, left| node(&left, &right));
+        let joined = self
+            .roots
+            .iter()
+            .rev()
+            .copied()
+            .reduce(|right, left| node(&left, &right));
         joined.unwrap_or_else(|| sha256(&[]))
     }
 

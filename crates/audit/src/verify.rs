@@ -48,7 +48,11 @@ impl Logs {
                     if !end.checkpoint.is_empty() {
                         notes.push((end.checkpoint.clone(), origin.clone(), false));
                     }
-                    notes.extend(end.witnessed.iter().map(|note| (note.clone(), origin.clone(), true)));
+                    notes.extend(
+                        end.witnessed
+                            .iter()
+                            .map(|note| (note.clone(), origin.clone(), true)),
+                    );
                 }
                 Err(fault) => report.miss(gap_of(*fault), &origin, None),
             }

@@ -253,7 +253,10 @@ pub(crate) fn log(language: Language, origin: &str, log: &LogSummary) -> String 
 
 pub(crate) fn count(language: Language, check: Check, checked: u64, not_checked: u64) -> String {
     let what = match check {
-        Check::Entries => language.of("確認署名されたルートの下の記録", "entries under a countersigned root"),
+        Check::Entries => language.of(
+            "確認署名されたルートの下の記録",
+            "entries under a countersigned root",
+        ),
         Check::Releases => language.of(
             "提供と禁止行為の順序",
             "releases against the acts that forbid them",
@@ -310,5 +313,18 @@ pub(crate) fn more(language: Language, total: u64) -> String {
     match language {
         Language::Ja => format!("問題は全部で {total} 件あり、先頭のみを示しています"),
         Language::En => format!("{total} findings in all; only the first are listed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_the_report_has_everything_that_can_be_said() {
+        let page = include_str!("../../../docs/audit-report.md");
+        for name in Trouble::NAMES.iter().chain(Gap::NAMES) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
     }
 }

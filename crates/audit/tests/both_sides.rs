@@ -143,13 +143,19 @@ fn an_answer_that_the_portal_side_has_no_trace_of_is_found_when_it_is_old_enough
     later(&mut gateway);
     let json = assert_finds(&reconciled(&provider, &gateway), "NO_TWIN_AT_GATEWAY");
     assert_eq!(json["findings"][0]["about"], request_id(5));
-    assert_eq!(json["findings"][0]["log"], "koseki.example/koseki-provider/provider-1");
+    assert_eq!(
+        json["findings"][0]["log"],
+        "koseki.example/koseki-provider/provider-1"
+    );
 }
 
 #[test]
 fn what_was_lost_withheld_or_never_came_is_listed_with_its_cause() {
     let (mut provider, mut gateway) = both();
-    provider.commit(0, vec![provision(there(5)), provision(there(6)), provision(there(7))]);
+    provider.commit(
+        0,
+        vec![provision(there(5)), provision(there(6)), provision(there(7))],
+    );
     gateway.commit(0, vec![lost(5)]);
     gateway.commit(0, vec![provision(unanswered(6, "UNAVAILABLE"))]);
     let mut withheld = here(7, 4);
@@ -161,7 +167,12 @@ fn what_was_lost_withheld_or_never_came_is_listed_with_its_cause() {
     let differences = json["result"]["differences"].as_array().unwrap();
     let causes: Vec<(&str, &str)> = differences
         .iter()
-        .map(|one| (one["request_id"].as_str().unwrap(), one["cause"].as_str().unwrap()))
+        .map(|one| {
+            (
+                one["request_id"].as_str().unwrap(),
+                one["cause"].as_str().unwrap(),
+            )
+        })
         .collect();
     let ids = [7, 5, 6].map(request_id);
     assert_eq!(
@@ -198,8 +209,15 @@ fn both_entries_of_a_request_are_proved() {
         let hash = |value: &Value| tlog::Hash(bytes(value).try_into().unwrap());
         let leaf = [bytes(&entry["public"]), bytes(&entry["commitment"])].concat();
         let checkpoint = entry["proof"]["checkpoint"].as_str().unwrap();
-        let root = BASE64.decode(checkpoint.lines().nth(2).unwrap().as_bytes()).unwrap();
-        let hashes = entry["proof"]["hashes"].as_array().unwrap().iter().map(hash).collect();
+        let root = BASE64
+            .decode(checkpoint.lines().nth(2).unwrap().as_bytes())
+            .unwrap();
+        let hashes = entry["proof"]["hashes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(hash)
+            .collect();
         tlog::check_record(
             &hashes,
             entry["proof"]["size"].as_u64().unwrap(),
@@ -210,7 +228,10 @@ fn both_entries_of_a_request_are_proved() {
         .unwrap();
         assert_eq!(entry["entry"]["request_id"], request_id(3));
     }
-    assert_eq!(entries[0]["entry"]["answer_sha256"], entries[1]["entry"]["answer_sha256"]);
+    assert_eq!(
+        entries[0]["entry"]["answer_sha256"],
+        entries[1]["entry"]["answer_sha256"]
+    );
     let unknown = audit::prove(desk.files(), &desk.keys(), &request_id(99));
     assert_not_checked(&unknown, "REQUEST_NOT_FOUND");
 }
@@ -224,7 +245,9 @@ fn received(asked: Asked) -> Vec<String> {
         assert_eq!(row["portal"].as_array().unwrap().len(), 1);
         assert_eq!(row["registry"].as_array().unwrap().len(), 1);
     }
-    rows.iter().map(|row| row["request_id"].as_str().unwrap().to_owned()).collect()
+    rows.iter()
+        .map(|row| row["request_id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -233,12 +256,30 @@ fn releases_are_found_by_whatever_is_known_on_either_side() {
     let pseudonym = |number: u8| Some(<[u8; 16]>::try_from(named(number)).unwrap());
     let found = [
         Asked::default(),
-        Asked { card: pseudonym(3), ..Asked::default() },
-        Asked { card: pseudonym(43), ..Asked::default() },
-        Asked { session: pseudonym(2), ..Asked::default() },
-        Asked { subject: pseudonym(41), ..Asked::default() },
-        Asked { frontend: Some("demo".to_owned()), ..Asked::default() },
-        Asked { municipality_code: Some("131016".to_owned()), ..Asked::default() },
+        Asked {
+            card: pseudonym(3),
+            ..Asked::default()
+        },
+        Asked {
+            card: pseudonym(43),
+            ..Asked::default()
+        },
+        Asked {
+            session: pseudonym(2),
+            ..Asked::default()
+        },
+        Asked {
+            subject: pseudonym(41),
+            ..Asked::default()
+        },
+        Asked {
+            frontend: Some("demo".to_owned()),
+            ..Asked::default()
+        },
+        Asked {
+            municipality_code: Some("131016".to_owned()),
+            ..Asked::default()
+        },
         Asked {
             frontend: Some("demo".to_owned()),
             municipality_code: Some("131016".to_owned()),
@@ -250,17 +291,39 @@ fn releases_are_found_by_whatever_is_known_on_either_side() {
         assert_eq!(received(asked.clone()), all, "{asked:?}");
     }
     let none = [
-        Asked { card: pseudonym(9), ..Asked::default() },
-        Asked { frontend: Some("other".to_owned()), ..Asked::default() },
-        Asked { municipality_code: Some("011002".to_owned()), ..Asked::default() },
-        Asked { frontend: Some("demo".to_owned()), card: pseudonym(9), ..Asked::default() },
-        Asked { request_id: Some(request_id(4)), ..Asked::default() },
-        Asked { until_ms: Some(BEGIN * 1_000), ..Asked::default() },
+        Asked {
+            card: pseudonym(9),
+            ..Asked::default()
+        },
+        Asked {
+            frontend: Some("other".to_owned()),
+            ..Asked::default()
+        },
+        Asked {
+            municipality_code: Some("011002".to_owned()),
+            ..Asked::default()
+        },
+        Asked {
+            frontend: Some("demo".to_owned()),
+            card: pseudonym(9),
+            ..Asked::default()
+        },
+        Asked {
+            request_id: Some(request_id(4)),
+            ..Asked::default()
+        },
+        Asked {
+            until_ms: Some(BEGIN * 1_000),
+            ..Asked::default()
+        },
     ];
     for asked in none {
         assert!(received(asked.clone()).is_empty(), "{asked:?}");
     }
-    let one = Asked { request_id: Some(request_id(2)), ..Asked::default() };
+    let one = Asked {
+        request_id: Some(request_id(2)),
+        ..Asked::default()
+    };
     assert_eq!(received(one), [request_id(2)]);
     // Bundles are 10 s apart.
     let window = Asked {
@@ -287,7 +350,14 @@ fn the_japanese_text_is_the_golden_one() {
         audit::verify(desk.files(), &keys),
         audit::reconcile(desk.files(), &keys),
         audit::prove(desk.files(), &keys, &request_id(3)),
-        audit::who_received(desk.files(), &keys, &Asked { request_id: Some(request_id(3)), ..Asked::default() }),
+        audit::who_received(
+            desk.files(),
+            &keys,
+            &Asked {
+                request_id: Some(request_id(3)),
+                ..Asked::default()
+            },
+        ),
     ] {
         text.push_str(&report.to_text(Language::Ja));
         text.push('\n');

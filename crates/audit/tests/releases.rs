@@ -4,7 +4,9 @@
 
 mod writer;
 
-use koseki_proto::koseki::evidence::v1::{GuardActDetail, OrdinaryAct, OrdinaryActDetail, public::Event, restricted::Detail};
+use koseki_proto::koseki::evidence::v1::{
+    GuardActDetail, OrdinaryAct, OrdinaryActDetail, export_part::Part, public::Event, restricted::Detail,
+};
 use prost_types::Timestamp;
 use writer::{
     BEGIN, Desk, GATEWAY, Happened, Log, PROVIDER, assert_clean, assert_finds, assert_not_checked, encoded,
@@ -28,7 +30,12 @@ fn story(role: &'static str, acts: Vec<Happened>) -> Log {
 fn forbidden(log: &Log) -> Vec<(u64, String)> {
     let json = Desk::of(&[log]).verify().to_json();
     let findings = json["findings"].as_array().unwrap().iter();
-    let found = findings.map(|one| (one["index"].as_u64().unwrap(), one["finding"].as_str().unwrap().to_owned()));
+    let found = findings.map(|one| {
+        (
+            one["index"].as_u64().unwrap(),
+            one["finding"].as_str().unwrap().to_owned(),
+        )
+    });
     found.collect()
 }
 
@@ -42,7 +49,10 @@ fn forbids_until_lifted(role: &'static str, finding: &str, acts: [Happened; 2]) 
 
 #[track_caller]
 fn forbids_for_ever(role: &'static str, finding: &str, act: Happened) {
-    let found = forbidden(&story(role, vec![act, guard("TAKE_POLICY", 0, GuardActDetail::default())]));
+    let found = forbidden(&story(
+        role,
+        vec![act, guard("TAKE_POLICY", 0, GuardActDetail::default())],
+    ));
     assert_eq!(found, [(2, finding.to_owned()), (4, finding.to_owned())]);
 }
 
@@ -68,7 +78,10 @@ fn a_release_while_its_kind_or_all_kinds_are_suspended_is_found() {
         }
         // Lifting the one does not lift the other.
         let found = forbidden(&story(role, vec![suspend(0), suspend(1), resume(1)]));
-        assert_eq!(found.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [2, 4, 6]);
+        assert_eq!(
+            found.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+            [2, 4, 6]
+        );
         forbids_nothing(role, suspend(2));
         let moved = guard("DATABASE_MOVED", 0, GuardActDetail::default());
         forbids_until_lifted(role, "RELEASED_WHILE_SUSPENDED", [moved, resume(0)]);
@@ -96,7 +109,10 @@ fn a_block_goes_over_with_the_linkage_to_another_card() {
         ..about(9)
     };
     let acts = vec![guard("SET_BLOCK", 0, about(9)), guard("CHANGE_LINKAGE", 0, moved)];
-    assert_eq!(forbidden(&story(GATEWAY, acts)), [(4, "RELEASED_WHILE_BLOCKED".to_owned())]);
+    assert_eq!(
+        forbidden(&story(GATEWAY, acts)),
+        [(4, "RELEASED_WHILE_BLOCKED".to_owned())]
+    );
 }
 
 #[test]
@@ -156,7 +172,11 @@ fn a_release_under_a_withdrawn_consent_is_found() {
         guard("WITHDRAW_CONSENT", 0, detail)
     };
     let (_, released) = release(0);
-    forbids_for_ever(GATEWAY, "RELEASED_AFTER_WITHDRAWAL", withdraw(&released.consent_id));
+    forbids_for_ever(
+        GATEWAY,
+        "RELEASED_AFTER_WITHDRAWAL",
+        withdraw(&released.consent_id),
+    );
     forbids_nothing(GATEWAY, withdraw(RECORD));
 }
 
@@ -186,8 +206,16 @@ fn a_release_against_a_record_is_found_whatever_it_names() {
         let recorded = guard("RECORD_NON_PROVISION", 0, record(person, register));
         forbids_until_lifted(PROVIDER, "RELEASED_AGAINST_RECORD", [recorded, released()]);
     }
-    for (person, register) in [(Some(9), None), (None, Some(9)), (Some(9), Some(4)), (Some(1), Some(9))] {
-        forbids_nothing(PROVIDER, guard("RECORD_NON_PROVISION", 0, record(person, register)));
+    for (person, register) in [
+        (Some(9), None),
+        (None, Some(9)),
+        (Some(9), Some(4)),
+        (Some(1), Some(9)),
+    ] {
+        forbids_nothing(
+            PROVIDER,
+            guard("RECORD_NON_PROVISION", 0, record(person, register)),
+        );
     }
     // The release of another record lifts nothing.
     let other = GuardActDetail {
@@ -219,7 +247,10 @@ fn a_record_holds_from_its_beginning_to_its_end() {
         (Some(30), Some(50), vec![4]),
     ] {
         let acts = vec![guard("RECORD_NON_PROVISION", 0, of(from, until)), nothing()];
-        let indexes: Vec<u64> = forbidden(&story(PROVIDER, acts)).iter().map(|(index, _)| *index).collect();
+        let indexes: Vec<u64> = forbidden(&story(PROVIDER, acts))
+            .iter()
+            .map(|(index, _)| *index)
+            .collect();
         assert_eq!(indexes, found, "{from:?} {until:?}");
     }
     let shortened = GuardActDetail {
@@ -311,7 +342,7 @@ fn bodies_that_were_archived_are_checked_by_their_hashes_below_a_mark_that_is_an
     // A hash that was changed.
     log.archived = 2;
     let mut parts = log.parts(0, &log.signed());
-    if let writer::PartOf::Bundle(bundle) = &mut parts[1] {
+    if let Part::Bundle(bundle) = &mut parts[1] {
         bundle.leaf_hashes[0] ^= 1;
     }
     let mut desk = Desk::empty();

@@ -3,7 +3,7 @@
 
 mod writer;
 
-use koseki_proto::koseki::evidence::v1::{ExportedBundle, GuardActDetail, export_part::Part};
+use koseki_proto::koseki::evidence::v1::{GuardActDetail, export_part::Part};
 use writer::{
     BEGIN, Desk, GATEWAY, Log, PROVIDER, assert_clean, assert_finds, assert_not_checked, encoded, guard,
     ordinary, provision, release,
@@ -19,7 +19,10 @@ fn some_log(role: &'static str, instance: &'static str) -> Log {
         log.commit(1, pair.map(provision).to_vec());
     }
     log.commit(2, vec![guard("SUSPEND_PROVISION", 2, GuardActDetail::default())]);
-    log.commit(2, vec![provision(release(20)), ordinary("LOGIN"), provision(release(21))]);
+    log.commit(
+        2,
+        vec![provision(release(20)), ordinary("LOGIN"), provision(release(21))],
+    );
     log
 }
 
@@ -31,13 +34,6 @@ fn tampered(change: impl FnOnce(&mut Vec<Part>)) -> Desk {
     let mut desk = Desk::empty();
     desk.add(&log, &encoded(&parts));
     desk
-}
-
-fn bundle(part: &mut Part) -> &mut ExportedBundle {
-    match part {
-        Part::Bundle(bundle) => bundle,
-        _ => unreachable!("a bundle"),
-    }
 }
 
 /// The log, after something was done to it, under the checkpoint of the log as it was.
@@ -88,7 +84,10 @@ fn entries_that_were_deleted_or_reordered_are_found() {
         log.commit(2, vec![ordinary("LOGIN")]);
     });
     assert_finds(&desk.verify(), "ROOT_DIFFERS");
-    assert_finds(&changed(|log| log.bundles[3].entries.swap(0, 1)).verify(), "ROOT_DIFFERS");
+    assert_finds(
+        &changed(|log| log.bundles[3].entries.swap(0, 1)).verify(),
+        "ROOT_DIFFERS",
+    );
     let desk = changed(|log| log.bundles.swap(3, 4));
     assert_finds(&desk.verify(), "ROOT_DIFFERS");
     assert_finds(&desk.verify(), "INDEXING");
@@ -100,7 +99,10 @@ fn entries_that_were_deleted_or_reordered_are_found() {
 fn bundles_that_are_missing_or_come_twice_in_a_file_are_found() {
     let desk = tampered(|parts| drop(parts.remove(4)));
     let json = assert_finds(&desk.verify(), "NUMBERING");
-    assert_eq!(json["findings"][0]["log"], "koseki.example/koseki-provider/provider-1");
+    assert_eq!(
+        json["findings"][0]["log"],
+        "koseki.example/koseki-provider/provider-1"
+    );
     assert_finds(&desk.verify(), "END_DIFFERS");
     assert_finds(&tampered(|parts| parts.swap(4, 5)).verify(), "NUMBERING");
     assert_finds(
@@ -142,7 +144,12 @@ fn a_byte_that_was_changed_anywhere_is_never_clean() {
         spoilt[at] ^= 1;
         let mut desk = Desk::empty();
         desk.add(&log, &spoilt);
-        assert_ne!(desk.verify().verdict().exit_code(), 0, "byte {at} of {}", whole.len());
+        assert_ne!(
+            desk.verify().verdict().exit_code(),
+            0,
+            "byte {at} of {}",
+            whole.len()
+        );
     }
 }
 
@@ -164,7 +171,9 @@ fn without_a_countersigned_checkpoint_nothing_is_clean() {
         desk.add(&log, &encoded(&log.parts(0, &key.countersign(&note, BEGIN))));
         assert_not_checked(&desk.verify(), "NOT_COUNTERSIGNED");
     }
-    let unsigned = log.signed().replace("koseki-provider/provider-1 ", "koseki-provider/provider-2 ");
+    let unsigned = log
+        .signed()
+        .replace("koseki-provider/provider-1 ", "koseki-provider/provider-2 ");
     let mut desk = Desk::empty();
     desk.add(&log, &encoded(&log.parts(0, &unsigned)));
     assert_finds(&desk.verify(), "CHECKPOINT_UNSIGNED");
@@ -189,7 +198,16 @@ fn a_log_that_was_forked_is_found_by_what_the_other_side_countersigned() {
     shown.commit(2, vec![ordinary("GRANT_CONSENT")]);
     let mut gateway = some_log(GATEWAY, "gateway-1");
     gateway.witnessed = vec![seen.signed()];
-    // The witness's key has signed both: it was had, or the log shown to the auditor was countersigned before.
+    // Whoever forks the log has its key, and not the witness's.
+    let mut desk = Desk::empty();
+    desk.add(
+        &shown,
+        &encoded(&shown.parts(0, &shown.checkpoint(shown.size(), None))),
+    );
+    assert_not_checked(&desk.verify(), "NOT_COUNTERSIGNED");
+    desk.add(&gateway, &encoded(&gateway.parts(0, &gateway.signed())));
+    assert_finds(&desk.verify(), "FORKED");
+    // A witness that has countersigned both is found as well.
     assert_finds(&Desk::of(&[&shown, &gateway]).verify(), "FORKED");
 }
 
@@ -206,7 +224,10 @@ fn a_log_that_was_rolled_back_is_found_by_what_the_other_side_countersigned() {
     assert_clean(&Desk::of(&[&restored, &gateway]).verify());
     // So close to the export that clocks decide.
     gateway.witnessed = vec![seen.checkpoint(seen.size(), Some(restored.exported_at - 5))];
-    assert_not_checked(&Desk::of(&[&restored, &gateway]).verify(), "WITNESSED_BEYOND_FILE");
+    assert_not_checked(
+        &Desk::of(&[&restored, &gateway]).verify(),
+        "WITNESSED_BEYOND_FILE",
+    );
     // And grown again since: other entries stand where the countersigned ones were.
     let mut regrown = some_log(PROVIDER, "provider-1");
     regrown.commit(2, vec![ordinary("GRANT_CONSENT")]);
@@ -276,8 +297,14 @@ fn what_an_entry_says_of_itself_must_fit_its_bundle() {
         change(&mut log);
         Desk::of(&[&log])
     };
-    assert_finds(&signed_as_changed(|log| log.bundles[4].epoch = 0).verify(), "EPOCH_FELL");
-    assert_finds(&signed_as_changed(|log| log.bundles[4].epoch = 0).verify(), "ENTRY_EPOCH");
+    assert_finds(
+        &signed_as_changed(|log| log.bundles[4].epoch = 0).verify(),
+        "EPOCH_FELL",
+    );
+    assert_finds(
+        &signed_as_changed(|log| log.bundles[4].epoch = 0).verify(),
+        "ENTRY_EPOCH",
+    );
     let later = |log: &mut Log| log.bundles[4].at.as_mut().unwrap().seconds += 1;
     assert_finds(&signed_as_changed(later).verify(), "ENTRY_TIME");
     let other = |log: &mut Log| log.bundles[4].log = "provider-2".to_owned();

@@ -140,7 +140,10 @@ impl<S: HasLogs + ?Sized> AuditLog for AuditLogService<S> {
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
         permit(&request)?;
-        let listed = self.list().await.map_err(|error| Refusal::from(Reason::from(error)))?;
+        let listed = self
+            .list()
+            .await
+            .map_err(|error| Refusal::from(Reason::from(error)))?;
         Ok(Response::new(listed))
     }
 
@@ -209,9 +212,7 @@ impl<S: HasLogs + ?Sized> Export<S> {
         give(Part::Header(header)).await?;
         let mut next = self.from;
         while next < self.to {
-            let bundles = database
-                .exported_bundles(&self.log, next, self.to, PAGE)
-                .await?;
+            let bundles = database.exported_bundles(&self.log, next, self.to, PAGE).await?;
             if bundles.is_empty() {
                 break;
             }
@@ -220,7 +221,10 @@ impl<S: HasLogs + ?Sized> Export<S> {
                 give(Part::Bundle(bundle)).await?;
             }
         }
-        let size = database.range_start(&self.log, self.to, self.size).await?.first_index;
+        let size = database
+            .range_start(&self.log, self.to, self.size)
+            .await?
+            .first_index;
         let end = ExportEnd {
             bundles: self.to - self.from,
             size,

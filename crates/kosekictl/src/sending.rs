@@ -219,6 +219,6 @@ pub(crate) fn checked(file: &Path, scan: &Scan) -> Report {
         json,
         text,
         finding: tally.refused() > 0,
-            unchecked: false,
+        unchecked: false,
     }
 }

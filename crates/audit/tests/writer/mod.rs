@@ -28,8 +28,6 @@ use prost_types::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use koseki_proto::koseki::evidence::v1::export_part::Part as PartOf;
-
 pub const DOMAIN: &str = "koseki.example";
 pub const PROVIDER: &str = "koseki-provider";
 pub const GATEWAY: &str = "portal-gateway";
@@ -153,7 +151,10 @@ impl Log {
     }
 
     pub fn size(&self) -> u64 {
-        self.bundles.iter().map(|bundle| bundle.entries.len() as u64).sum()
+        self.bundles
+            .iter()
+            .map(|bundle| bundle.entries.len() as u64)
+            .sum()
     }
 
     /// Appends a bundle under an epoch; the index of its first entry.
@@ -193,7 +194,10 @@ impl Log {
     }
 
     pub fn leaves(&self) -> Vec<[u8; 32]> {
-        self.bundles.iter().flat_map(|bundle| bundle.entries.iter().map(leaf)).collect()
+        self.bundles
+            .iter()
+            .flat_map(|bundle| bundle.entries.iter().map(leaf))
+            .collect()
     }
 
     /// The checkpoint of the first `size` entries, signed, and countersigned at `unix_s` when that is given.
@@ -213,7 +217,10 @@ impl Log {
 
     /// The parts of the file, from a bundle on, under this checkpoint.
     pub fn parts(&self, from: usize, checkpoint: &str) -> Vec<Part> {
-        let first_index = self.bundles.get(from).map_or(self.size(), |bundle| bundle.first_index);
+        let first_index = self
+            .bundles
+            .get(from)
+            .map_or(self.size(), |bundle| bundle.first_index);
         let leaves = self.leaves();
         let mut frontier = Vec::new();
         let mut at = 0;
@@ -237,7 +244,11 @@ impl Log {
             let archived = (number as u64) < self.archived;
             Part::Bundle(ExportedBundle {
                 number: number as u64,
-                body: if archived { Vec::new() } else { bundle.encode_to_vec() },
+                body: if archived {
+                    Vec::new()
+                } else {
+                    bundle.encode_to_vec()
+                },
                 leaf_hashes: match archived {
                     true => bundle.entries.iter().flat_map(leaf).collect(),
                     false => Vec::new(),
@@ -324,7 +335,9 @@ impl Desk {
 pub fn names(report: &Report, list: &str, name: &str) -> Vec<String> {
     let json = report.to_json();
     let all = json[list].as_array().unwrap();
-    all.iter().map(|one| one[name].as_str().unwrap().to_owned()).collect()
+    all.iter()
+        .map(|one| one[name].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 use koseki_proto::koseki::common::v1::{
-    ArchiveLog, LiftBlock, OpeningAct, ReactivateLinkage, ReleaseNonProvision, ResumeProvision, ShortenNonProvision,
-    opening_act::Act,
+    ArchiveLog, LiftBlock, OpeningAct, ReactivateLinkage, ReleaseNonProvision, ResumeProvision,
+    ShortenNonProvision, opening_act::Act,
 };
 use prost::Message as _;
 

@@ -223,10 +223,9 @@ impl SideStore for Store {
                 non_provision::end(tx, keys, *record, Some(*until), now).await
             }
             Opening::ReactivateLinkage(card) => persons::reactivate(tx, keys, card).await,
-            Opening::ResumeProvision(_) | Opening::ArchiveLog(..) | Opening::LiftBlock(_) => Err(ActError::Malformed(
-                "act",
-                RuleBroken("an act of the registry side"),
-            )),
+            Opening::ResumeProvision(_) | Opening::ArchiveLog(..) | Opening::LiftBlock(_) => Err(
+                ActError::Malformed("act", RuleBroken("an act of the registry side")),
+            ),
         }
     }
 }

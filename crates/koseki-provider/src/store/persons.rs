@@ -14,8 +14,8 @@ use common::{
     lines::{LineFault, LoadStart},
     sealing::Place,
     store::{
-        ActError, Change, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx, check_changes,
-        check_rotates,
+        ActError, Change, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx,
+        check_changes, check_rotates,
     },
     terms::{LinkageCode, LinkageHandle, LinkageState},
 };

@@ -10,8 +10,8 @@ use common::{
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart, Outcome},
     store::{
-        ActError, Change, Column, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx,
-        check_changes, check_rotates, table,
+        ActError, Change, Column, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value,
+        WriteTx, check_changes, check_rotates, table,
     },
     terms::{LinkageCode, LinkageState},
 };

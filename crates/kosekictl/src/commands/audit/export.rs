@@ -143,7 +143,9 @@ impl Export {
             end.size,
         );
         if end.bundles == 0 {
-            text.push_str("\nnothing new is countersigned yet: wait some seconds, or see `kosekictl audit logs`");
+            text.push_str(
+                "\nnothing new is countersigned yet: wait some seconds, or see `kosekictl audit logs`",
+            );
         }
         let json = json!({
             "file": self.out.display().to_string(),
@@ -198,7 +200,11 @@ impl NewFile {
     }
 
     fn failed(&self, error: impl ToString) -> Box<Failure> {
-        Failure::file(&self.partial, error, "see that there is room, and repeat the command")
+        Failure::file(
+            &self.partial,
+            error,
+            "see that there is room, and repeat the command",
+        )
     }
 
     fn add(&mut self, part: &Part) -> Result<()> {
