@@ -19,6 +19,10 @@ use crate::{
 /// What the clocks of an auditor and of a witness may differ by, in milliseconds.
 const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
+/// A witness tells whole seconds, and its word needs a moment to come: what it countersigned so shortly before an export may be
+/// beyond it, in milliseconds.
+const UNKNOWN_YET_MS: i64 = 2_000;
+
 /// A side of the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
@@ -430,7 +434,7 @@ impl Reader<'_> {
             .and_then(|countersigned| i64::try_from(countersigned.unix_s).ok()?.checked_mul(1_000));
         match at.zip(exported) {
             // It grew since.
-            Some((at, exported)) if at > exported => {}
+            Some((at, exported)) if at + UNKNOWN_YET_MS > exported => {}
             Some((at, exported))
                 if at + MAX_CLOCK_SKEW_MS < exported && last.is_some_and(|file| file.end.is_ok()) =>
             {

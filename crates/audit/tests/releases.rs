@@ -294,6 +294,10 @@ fn an_epoch_that_no_act_made_is_found_and_one_that_another_file_may_yet_have_is_
     log.commit(3, vec![provision(release(1))]);
     log.commit(3, vec![ordinary("LOGIN")]);
     assert_finds(&Desk::of(&[&log]).verify(), "EPOCH_WITHOUT_ACT");
+    let mut first = Log::new(GATEWAY, "one-1");
+    first.commit(2, vec![act()]);
+    first.commit(2, vec![ordinary("LOGIN")]);
+    assert_finds(&Desk::of(&[&first]).verify(), "EPOCH_WITHOUT_ACT");
     let mut twice = Log::new(GATEWAY, "one-1");
     twice.commit(1, vec![act()]);
     twice.commit(1, vec![act()]);

@@ -1,4 +1,15 @@
 //! `kosekictl audit` on logs that real services wrote, exported over their RPC by an auditor.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helper functions outside of #[test] may fail a test, too"
+)]
+
+#[path = "../kosekictl/desk.rs"]
+#[allow(dead_code, reason = "another target uses the rest of it")]
+mod desk;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -21,7 +32,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use serde_json::Value;
 
-use crate::desk::{Desk, Ended};
+use desk::{Desk, Ended};
 
 /// The auditor's files.
 #[derive(Clone)]
