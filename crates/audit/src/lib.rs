@@ -13,6 +13,7 @@ mod keys;
 mod log;
 mod moment;
 mod note;
+mod origin;
 mod prove;
 mod received;
 mod reconcile;
