@@ -34,6 +34,7 @@ const STORE_SUITE: [&str; 25] = [
     "four_conditions",
     "hostile_gateway",
     "interleavings",
+    "kills",
     "login",
     "login_proof",
     "next_policy",
@@ -51,10 +52,11 @@ const STORE_SUITE: [&str; 25] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 7] = [
+const POSTGRES: [&str; 8] = [
     "database_at_start",
     "ingest_load",
     "instances",
+    "log_faults_postgres",
     "lookup_growth",
     "pools",
     "roles",

@@ -251,7 +251,12 @@ impl Provider {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
-        server.background(keep_ready(cards.clone(), witnessing.clone(), server.readiness()));
+        server.background(keep_ready(
+            cards.clone(),
+            witnessing.clone(),
+            store.clone(),
+            server.readiness(),
+        ));
         {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
@@ -324,11 +329,18 @@ impl Provider {
     }
 }
 
-/// The service is ready while there is a fresh list of what cards are revoked, and its log is countersigned or waits for the
-/// first gateway to do so.
-async fn keep_ready(cards: Arc<Cards>, witnessing: Arc<Witnessing>, readiness: Readiness) {
+/// The service is ready while there is a fresh list of what cards are revoked, and its log can be written and is countersigned
+/// or waits for the first gateway to do so.
+async fn keep_ready(
+    cards: Arc<Cards>,
+    witnessing: Arc<Witnessing>,
+    store: Arc<dyn ProviderStore>,
+    readiness: Readiness,
+) {
     loop {
-        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue();
+        let good = cards.all_fresh(&cards.lists())
+            && !witnessing.is_overdue()
+            && store.side().database().is_writable();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

@@ -284,6 +284,7 @@ impl Gateway {
             suppressions: suppressions.clone(),
             cards: cards.clone(),
             witnessing,
+            store: store.clone(),
             alarms: alarms.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
@@ -399,19 +400,21 @@ struct Watched {
     suppressions: Arc<Replica>,
     cards: Arc<Cards>,
     witnessing: Arc<Witnessing>,
+    store: Arc<dyn GatewayStore>,
     alarms: Alarms,
 }
 
 impl Watched {
     /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
-    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log is countersigned.
+    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log can be written and is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
             self.provider.look().await;
             let good = self.provider.state().is_some()
                 && self.suppressions.current().is_some()
                 && self.cards.can_tell()
-                && self.witnessing.holds();
+                && self.witnessing.holds()
+                && self.store.side().database().is_writable();
             if good != readiness.get() {
                 readiness.set(good).await;
                 tracing::info!(ready = good, "readiness changed");

@@ -114,11 +114,10 @@ CREATE TABLE proposal (
 CREATE INDEX proposal_target ON proposal (target);
 CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
 
+-- An id begins with its time (UUIDv7), so that those that no fresh request can carry any more are the lowest.
 CREATE TABLE used_request_id (
-    id      BYTEA   PRIMARY KEY,
-    used_at BIGINT  NOT NULL
+    id BYTEA PRIMARY KEY
 );
-CREATE INDEX used_request_id_at ON used_request_id (used_at);
 
 -- Which database this is: after a promotion or a restore, provision stops until two persons resume it.
 CREATE TABLE database_identity (

@@ -114,11 +114,10 @@ CREATE TABLE proposal (
 CREATE INDEX proposal_target ON proposal (target);
 CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
 
+-- An id begins with its time (UUIDv7), so that those that no fresh request can carry any more are the lowest.
 CREATE TABLE used_request_id (
-    id      BLOB    PRIMARY KEY,
-    used_at INTEGER NOT NULL
+    id BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX used_request_id_at ON used_request_id (used_at);
 
 -- Cards that were replaced by another of the same person: one that stands here is never bound again.
 CREATE TABLE replaced_card (

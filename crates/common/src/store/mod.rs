@@ -4,6 +4,7 @@
 mod archive;
 mod commit_warning;
 mod database;
+mod health;
 mod housekeeping;
 mod load;
 mod log;
@@ -67,6 +68,11 @@ impl StoreError {
         // A deadlock; a failure to serialise.
         matches!(self, Self::Failed(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| code == "40P01" || code == "40001"))
+    }
+
+    /// Nothing came back in time.
+    fn timed_out() -> Self {
+        Self::Failed(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -162,11 +162,7 @@ pub trait ReleaseTx: Send {
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// The kinds that are suspended.
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError>;
@@ -318,12 +314,8 @@ impl ReleaseTx for Release {
         sequences::use_up(&mut self.tx, &self.log, sequences).await
     }
 
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids, now).await
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {

@@ -54,7 +54,7 @@ impl Provision {
         if !gate.policy_holds(policy, now)? {
             return Err(StoreError::BehindPolicy);
         }
-        let mut fresh = gate.use_request_ids(asked, now).await?;
+        let mut fresh = gate.use_request_ids(asked).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
         // By the lists that are recorded here, not by those that this instance happens to hold.
         let lists = self.cards.behind_gate(gate.list_numbers()?);

@@ -308,11 +308,7 @@ pub trait ReleaseTx: Send {
     fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// Reads everything that could forbid the requests.
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
@@ -566,13 +562,9 @@ impl ReleaseTx for Release {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(&ids, now).await
+        self.tx.use_request_ids(&ids).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
