@@ -24,6 +24,7 @@ const OPENSSL: &str = "openssl";
 const STORE_SUITE: [&str; 25] = [
     "accounts",
     "approvals",
+    "audit_logs",
     "bad_acts",
     "bad_lines",
     "bad_linkages",

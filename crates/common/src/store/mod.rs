@@ -20,6 +20,7 @@ mod side;
 mod sqlite;
 mod write_tx;
 
+pub use archive::ArchiveError;
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
 pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
