@@ -269,8 +269,8 @@ fn the_golden_file_grants_nothing_beyond_the_roles_of_the_design() {
             assert_eq!(cell == "who", nobody, "{caller} {first} {listener}");
         }
     }
-    // 34 methods for one role each, what auditors read, and two of health for each of six roles on each of five listeners.
-    assert_eq!(granted, 35 + READS.len() + 2 * 6 * 5);
+    // 36 methods for one role each, what auditors read, and two of health for each of six roles on each of five listeners.
+    assert_eq!(granted, 36 + READS.len() + 2 * 6 * 5);
 }
 
 #[tokio::test]
