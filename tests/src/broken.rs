@@ -93,7 +93,10 @@ pub async fn until_alarm(server: &Server, alarm: Alarm, log: &str, stands: bool)
         }
     };
     let said = timeout(SAYS_SO_WITHIN, said).await;
-    assert!(said.is_ok(), "{alarm:?} about {log}: it is not so that it stands: {stands}");
+    assert!(
+        said.is_ok(),
+        "{alarm:?} about {log}: it is not so that it stands: {stands}"
+    );
 }
 
 /// Both services under load.

@@ -7,6 +7,7 @@ mod closings;
 mod consents;
 mod linkages;
 mod lookups;
+mod lost_answers;
 mod old_data;
 mod read;
 mod records;
@@ -34,6 +35,7 @@ use common::{
 };
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
+pub use lost_answers::{LostAnswerPlace, lost_answer_place, record_lost_answers};
 pub use old_data::OldData;
 
 use crate::{
