@@ -281,7 +281,10 @@ fn what_is_no_log_of_the_list_is_not_taken_for_one() {
     let mut desk = Desk::of(&[&log]);
     let path = desk.folder.path().join("stranger");
     writer::write(&path, &encoded(&stranger.parts(0, &stranger.signed())));
-    let report = audit::verify(&[desk.files(), std::slice::from_ref(&path)].concat(), &desk.keys());
+    let report = audit::verify(
+        &[desk.files(), std::slice::from_ref(&path)].concat(),
+        &desk.keys(),
+    );
     assert_not_checked(&report, "NO_KEY");
     writer::write(&path, b"something else");
     let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys());
