@@ -31,14 +31,14 @@ use koseki_provider::{
 };
 use portal_gateway::{
     call::PortalCall,
-    conditions::{Guards, SessionFacts},
+    conditions::SessionFacts,
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
     own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
-        RequesterError, SessionBounds, UsedSession,
+        self as portal, Block, Challenge, GatewayStore, GuardsRead, NewConsent, NotOpened, OldData,
+        OpenSession, RequesterClosing, RequesterError, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -129,15 +129,15 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(asked, now).await
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(asked).await
     }
 
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.tx.epoch()
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
         self.tx.read(asked).await
     }
 
@@ -172,11 +172,7 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         self.store.read(asked, unproven).await
     }
 
@@ -216,13 +212,13 @@ impl GatewayStore for HookedGateway {
             .await
     }
 
-    async fn end_session(
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        self.store.end_session(token_sha256, call, now).await
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+        self.store.close(asked, bounds, now).await
     }
 
     async fn grant_consent(
@@ -275,19 +271,6 @@ impl GatewayStore for HookedGateway {
             return Err(StoreError::Failed(sqlx::Error::PoolClosed));
         }
         self.store.index_records().await
-    }
-
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        self.store
-            .withdraw_consent(token_sha256, consent, bounds, call, now)
-            .await
     }
 
     async fn store_linkages(
@@ -358,12 +341,8 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         self.tx.use_sequences(sequences).await
     }
 
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids, now).await
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {

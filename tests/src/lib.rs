@@ -8,6 +8,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod asking;
+pub mod broken;
+pub mod countersigned;
 pub mod feed;
 pub mod forger;
 pub mod gate;
@@ -37,6 +40,7 @@ use common::{
 use devkit::{
     client::{Access, Reach},
     deployment::{Addresses, Deployment, Plan, TRUST_DOMAIN},
+    postgres::Cluster,
     registers::ScenarioPerson,
     story::{self, Cast, Offices, Teller},
 };
@@ -60,6 +64,8 @@ pub struct Setting<'a> {
     pub portal: Places,
     /// What stands before the provider's linkage listener.
     pub proxy: Option<&'a Proxy>,
+    /// The PostgreSQL servers of the registry and the portal side; without them both stand on what the tests run on.
+    pub servers: Option<[Arc<Cluster>; 2]>,
     /// When the gateway lets a register refusal leave.
     pub hold_back: HoldBack,
     /// What is changed in the files before the start.
@@ -72,6 +78,7 @@ impl Default for Setting<'_> {
             registry: Places::default(),
             portal: Places::default(),
             proxy: None,
+            servers: None,
             hold_back: HoldBack::UntilDue,
             change: |_| {},
         }
@@ -130,7 +137,8 @@ impl Pair {
         Self::start_with(setting, setting.change).await
     }
 
-    async fn start_with(setting: &Setting<'_>, prepare: impl FnOnce(&Deployment)) -> Self {
+    /// Starts both on an empty store, as the test has set it, with the files as `prepare` leaves them.
+    pub async fn start_with(setting: &Setting<'_>, prepare: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -138,7 +146,10 @@ impl Pair {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
-        stores::place(&deployment).await;
+        match &setting.servers {
+            Some(servers) => stores::place_on(&deployment, servers).await,
+            None => stores::place(&deployment).await,
+        }
         prepare(&deployment);
         Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), setting).await
     }
@@ -201,6 +212,15 @@ impl Pair {
             ..Setting::default()
         };
         Self::start_in(directory, deployment, clock, &setting).await
+    }
+
+    /// Stops both and starts them again on what is stored, by the machine's time, after something was done between.
+    pub async fn again_now(self, between: impl AsyncFnOnce(&Deployment)) -> Self {
+        let (directory, deployment) = (self._directory.clone(), self.deployment.clone());
+        self.stop().await;
+        between(&deployment).await;
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, &Setting::default()).await
     }
 
     /// Starts both and loads the data set through the listeners that municipalities and operators use.

@@ -21,9 +21,10 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 24] = [
+const STORE_SUITE: [&str; 26] = [
     "accounts",
     "approvals",
+    "audit_logs",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
@@ -33,6 +34,7 @@ const STORE_SUITE: [&str; 24] = [
     "four_conditions",
     "hostile_gateway",
     "interleavings",
+    "kills",
     "login",
     "login_proof",
     "next_policy",
@@ -50,10 +52,11 @@ const STORE_SUITE: [&str; 24] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 7] = [
+const POSTGRES: [&str; 8] = [
     "database_at_start",
     "ingest_load",
     "instances",
+    "log_faults_postgres",
     "lookup_growth",
     "pools",
     "roles",

@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod approval;
+pub mod audit_log;
 pub mod authorisation;
 pub mod batch;
 pub mod card;
@@ -38,4 +39,5 @@ pub mod suspension;
 pub mod telemetry;
 pub mod terms;
 pub mod tls;
+pub mod turns;
 pub mod witness;

@@ -11,6 +11,7 @@ use common::{
     refusal::{Reason, Refusal},
     store::StoreError,
     terms::{Procedure, RequestId, RequestKind, RuleBroken},
+    witness::Witnessing,
 };
 use koseki_proto::{
     koseki::common::v1::RequesterCopyInfo,
@@ -28,6 +29,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     call::PortalCall,
+    closings::Closings,
     consent::{Consents, Term},
     hold_back::HoldBack,
     login::{Login, token_sha256},
@@ -43,6 +45,8 @@ use crate::{
 pub struct PortalService {
     /// Logins and sessions.
     pub login: Login,
+    /// What requesters close.
+    pub closings: Closings,
     /// Consents.
     pub consents: Consents,
     /// Who is logged in.
@@ -61,6 +65,8 @@ pub struct PortalService {
     pub provider: Arc<ProviderLink>,
     /// What the registry side has stopped, for the status.
     pub suppressions: Arc<Replica>,
+    /// Whether this log is countersigned, for the status.
+    pub witnessing: Arc<Witnessing>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -85,7 +91,11 @@ impl PortalService {
         let policy = self.policies.current();
         let asked = parse(&policy, permit, request_id, request, arrived)?;
         let exchange = &policy.exchange;
-        let outcome = tokio::time::timeout(exchange.refusal_after(), self.requests.submit(asked)).await;
+        let outcome = tokio::time::timeout(
+            exchange.refusal_after(),
+            self.requests.submit(permit.peer().name(), asked),
+        )
+        .await;
         let verdict = match outcome {
             // Not decided in time: the same for everybody.
             Err(_) | Ok(Err(BatchError::Lost)) => Err(Reason::Unavailable),
@@ -142,11 +152,10 @@ impl PortalService {
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let here = self.store.side().database().suspensions().await?;
-        // Whoever cannot tell which cards are revoked, or who is suppressed, provides to nobody.
-        let provider = self
-            .provider
-            .state()
-            .filter(|_| self.login.cards.can_tell() && self.suppressions.current().is_some());
+        // Whoever cannot tell which cards are revoked, or who is suppressed, or has no witness, provides to nobody.
+        let provider = self.provider.state().filter(|_| {
+            self.login.cards.can_tell() && self.suppressions.current().is_some() && self.witnessing.holds()
+        });
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,
@@ -222,8 +231,8 @@ impl Portal for PortalService {
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
         let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
-        self.login
-            .logout(&PortalCall::new(&permit, id), &request.get_ref().session_token)
+        self.closings
+            .logout(PortalCall::new(&permit, id), &request.get_ref().session_token)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(LogoutResponse {
@@ -288,8 +297,8 @@ impl Portal for PortalService {
             consent_id,
             ..
         } = request.get_ref();
-        self.consents
-            .withdraw(&PortalCall::new(&permit, id), session_token, consent_id)
+        self.closings
+            .withdraw(PortalCall::new(&permit, id), session_token, consent_id)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(WithdrawConsentResponse {
@@ -348,9 +357,10 @@ impl Portal for PortalService {
             .map_err(refused(id))?;
         Ok(Response::new(ListProvisionRecordsResponse {
             request_id: id.to_string(),
-            records: page.records.into_iter().map(Into::into).collect(),
+            records: page.records,
             next_page_token: page.next,
             complete_until: Some(page.complete_until.to_proto()),
+            checkpoints: page.checkpoints,
         }))
     }
 

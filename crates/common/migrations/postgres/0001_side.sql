@@ -38,6 +38,10 @@ CREATE TABLE bundle (
     sealed      BYTEA,
     PRIMARY KEY (log, number)
 );
+-- Bodies are compressed at little cost; hashes and what is sealed cannot be.
+ALTER TABLE bundle ALTER COLUMN body SET COMPRESSION lz4;
+ALTER TABLE bundle ALTER COLUMN hashes SET STORAGE EXTERNAL;
+ALTER TABLE bundle ALTER COLUMN sealed SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX bundle_first_index ON bundle (log, first_index);
 
 -- The newest checkpoint of each log here, and the newest that the other side has countersigned: signed notes.
@@ -55,6 +59,12 @@ CREATE TABLE witnessed_log (
     size   BIGINT  NOT NULL,
     root   BYTEA   NOT NULL,
     note   TEXT    NOT NULL
+);
+
+-- Bodies of bundles before this number may be dropped: a mark that two persons have made.
+CREATE TABLE retention_mark (
+    log           TEXT    PRIMARY KEY,
+    before_bundle BIGINT  NOT NULL
 );
 
 -- kind 0 stands for all kinds.
@@ -108,11 +118,10 @@ CREATE TABLE proposal (
 CREATE INDEX proposal_target ON proposal (target);
 CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
 
+-- An id begins with its time (UUIDv7), so that those that no fresh request can carry any more are the lowest.
 CREATE TABLE used_request_id (
-    id      BYTEA   PRIMARY KEY,
-    used_at BIGINT  NOT NULL
+    id BYTEA PRIMARY KEY
 );
-CREATE INDEX used_request_id_at ON used_request_id (used_at);
 
 -- Which database this is: after a promotion or a restore, provision stops until two persons resume it.
 CREATE TABLE database_identity (

@@ -135,6 +135,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         "/koseki.linkage.v1.Linkage/ExchangeCheckpoints",
         &[PortalGateway],
     ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/GetReceipts",
+        &[PortalGateway],
+    ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
     (
         &[Ingest],
@@ -190,6 +195,16 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         &[KosekiAdmin],
         "/koseki.admin.v1.KosekiAdmin/GetStatus",
         &[Operator, Auditor],
+    ),
+    (
+        &[PortalAdmin, KosekiAdmin],
+        "/koseki.evidence.v1.AuditLog/ListLogs",
+        &[Auditor],
+    ),
+    (
+        &[PortalAdmin, KosekiAdmin],
+        "/koseki.evidence.v1.AuditLog/ReadBundles",
+        &[Auditor],
     ),
     (&Listener::ALL, "/grpc.health.v1.Health/Check", ANY_ROLE),
     (&Listener::ALL, "/grpc.health.v1.Health/Watch", ANY_ROLE),

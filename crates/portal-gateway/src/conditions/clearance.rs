@@ -23,6 +23,8 @@ pub struct Guards {
     pub card_key: Option<[u8; 32]>,
     /// Whether the session's card is blocked.
     pub blocked: bool,
+    /// Whether something of it cannot be read: then nothing is decided.
+    pub unreadable: bool,
 }
 
 /// What requests are checked against beside the store.
@@ -114,10 +116,15 @@ pub enum Cleared {
     Refused(Reason),
 }
 
-/// Checks one request. The order of reasons is fixed: suspended, session and card, consent, then the register refusal;
+/// Checks one request, with those of its consents that may carry it. The order of reasons is fixed: suspended, session and card, consent, then the register refusal;
 /// nothing before the last consults linkage or blocks.
-pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cleared {
-    match for_the_caller(asked, guards, conditions) {
+pub fn clear(
+    asked: &Asked,
+    guards: &Guards,
+    consents: &[ConsentFacts],
+    conditions: &Conditions<'_>,
+) -> Cleared {
+    match for_the_caller(asked, guards, consents, conditions) {
         Err(reason) => Cleared::Refused(reason),
         Ok((logged_in, consented)) => {
             // Who is stopped is not known: nobody is provided for, linked or not (I4, I6).
@@ -142,12 +149,16 @@ pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cle
 fn for_the_caller(
     asked: &Asked,
     guards: &Guards,
+    consents: &[ConsentFacts],
     conditions: &Conditions<'_>,
 ) -> Result<(LoggedIn, Consented), Reason> {
     if conditions.suspensions.covers(asked.kind) {
         return Err(Reason::ProvisionSuspended);
     }
+    if guards.unreadable {
+        return Err(Reason::Unavailable);
+    }
     let logged_in = LoggedIn::check(guards.session.as_ref(), asked, conditions)?;
-    let consented = Consented::check(&guards.consents, asked, conditions)?;
+    let consented = Consented::check(consents, asked, conditions)?;
     Ok((logged_in, consented))
 }

@@ -1,13 +1,13 @@
 //! The release transaction on the portal side (DESIGN §4): the guards are read again behind the gate, the four
 //! conditions checked again, what a release uses up is used up, and the commit of the entries is the release.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
 use common::{
     evidence::{Outcome as Recorded, ProvisionEntry, Released},
     policy::Policy,
     refusal::Reason,
-    store::{StoreError, again_if_it_gave_way},
+    store::{self, StoreError, one_by_one_if_it_fails},
 };
 use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
@@ -15,62 +15,82 @@ use super::{
     Asked, Outcome, Provision, Verdict,
     forward::{Answer, Answered},
 };
-use crate::conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear};
+use crate::{
+    conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear},
+    store::GuardsRead,
+};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
     pub(super) async fn record(
         &self,
         asked: &[Asked],
+        admitted: &GuardsRead,
         answered: Answered,
         sent: Duration,
         policy: &Policy,
     ) -> Vec<Outcome> {
-        match again_if_it_gave_way(|| self.transaction(asked, &answered, sent, policy)).await {
-            Ok(released) => released.each().map(Ok).collect(),
-            Err(error) => {
-                let reason = Reason::from(error);
-                asked.iter().map(|_| Err(reason)).collect()
-            }
-        }
+        let answered = &answered;
+        one_by_one_if_it_fails(asked.len(), |part| async move {
+            let released = self
+                .transaction(asked, admitted, answered, part, sent, policy)
+                .await?;
+            Ok(released.each().collect())
+        })
+        .await
     }
 
+    /// Records and releases a part of a batch.
     async fn transaction(
         &self,
         asked: &[Asked],
+        admitted: &GuardsRead,
         answered: &Answered,
+        part: Range<usize>,
         sent: Duration,
         policy: &Policy,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
+        let first = part.start;
+        let (asked, answers) = (
+            store::part(asked, part.clone())?,
+            store::part(&answered.answers, part.clone())?,
+        );
         let mut gate = self.store.enter().await?;
         // Behind the gate: what is judged by time is judged at the release.
         let now = self.clock.now();
         if !gate.policy_holds(policy, now)? {
             return Err(StoreError::BehindPolicy);
         }
-        let mut fresh = gate.use_request_ids(asked, now).await?;
-        let (suspensions, mut guards) = gate.read(asked).await?;
+        let mut fresh = gate.use_request_ids(asked).await?;
+        // What admission has read still stands as long as the epoch does.
+        let again = match gate.epoch()? == admitted.epoch {
+            true => None,
+            false => Some(gate.read(asked).await?),
+        };
+        let (suspensions, guards) = match &again {
+            Some(again) => (&again.suspensions, again.guards.as_slice()),
+            None => (&admitted.suspensions, store::part(&admitted.guards, part)?),
+        };
         // By the lists that are recorded here, not by those that this instance happens to hold.
         let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let conditions = self.conditions(policy, suspensions, lists);
+        let conditions = self.conditions(policy, suspensions.clone(), lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
-            guards
-                .session
-                .as_ref()
-                .is_some_and(|session| session.is_open(asked, &conditions))
+            guards.session.as_ref().is_some_and(|session| {
+                session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions)
+            })
         };
         let used = asked
             .iter()
-            .zip(&guards)
+            .zip(guards)
             .filter(open)
             .map(|(asked, _)| asked.session)
             .collect();
 
         let decided_at = self.clock.monotonic();
         let mut decided = Vec::with_capacity(asked.len());
-        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(&answered.answers) {
+        for ((asked, guards), answer) in asked.iter().zip(guards).zip(answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
@@ -95,7 +115,7 @@ impl Provision {
 
         let received = |at: usize| {
             let received = answered.received.as_ref()?;
-            Some((received, received.answers.get(at)?.as_ref()?))
+            Some((received, received.answers.get(first + at)?.as_ref()?))
         };
         let named = |label, value: &[u8]| self.pseudonym.pseudonym(label, value).to_vec();
         let entry = |(at, ((asked, decision), guards)): (usize, ((&Asked, &Decision), &Guards))| {
@@ -143,7 +163,7 @@ impl Provision {
         let entries = asked
             .iter()
             .zip(&decided)
-            .zip(&guards)
+            .zip(guards)
             .enumerate()
             .map(entry)
             .collect();
@@ -157,7 +177,7 @@ impl Provision {
     fn decide(
         &self,
         asked: &Asked,
-        guards: &mut Guards,
+        guards: &Guards,
         answer: &Answer,
         conditions: &Conditions<'_>,
         (sent, decided_at): (Duration, Duration),
@@ -165,7 +185,7 @@ impl Provision {
         let account = guards.session.as_ref().map(|session| session.account);
         let decision = match answer {
             Answer::Refused(reason) => Decision::refused(*reason),
-            Answer::NotProvided(cause) => match clear(asked, guards, conditions) {
+            Answer::NotProvided(cause) => match clear(asked, guards, &guards.consents, conditions) {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
                 Cleared::Clear(_) | Cleared::Cover { .. } => {
@@ -174,10 +194,9 @@ impl Provision {
             },
             Answer::Provided(info, forwarded) => {
                 // Only the consent that the registry side was told of carries this answer.
-                guards
-                    .consents
-                    .retain(|consent| consent.id == forwarded.consent_id());
-                match clear(asked, guards, conditions) {
+                let mut consents = guards.consents.clone();
+                consents.retain(|consent| consent.id == forwarded.consent_id());
+                match clear(asked, guards, &consents, conditions) {
                     Cleared::Refused(reason) => Decision::refused(reason),
                     Cleared::Cover { cause, .. } => Decision::not_provided(cause),
                     // The linkage was replaced meanwhile: this answer is another code's.

@@ -3,9 +3,11 @@
 
 mod acts;
 mod cards;
+mod closings;
 mod consents;
 mod linkages;
 mod lookups;
+mod lost_answers;
 mod old_data;
 mod read;
 mod records;
@@ -15,6 +17,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
@@ -32,6 +35,7 @@ use common::{
 };
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
+pub use lost_answers::{LostAnswerPlace, lost_answer_place, record_lost_answers};
 pub use old_data::OldData;
 
 use crate::{
@@ -90,6 +94,45 @@ pub struct UsedSession {
     pub blocked: bool,
 }
 
+/// Everything that could forbid some requests, as it stood at one moment.
+pub struct GuardsRead {
+    /// The epoch that was current before it was read. As long as it is, nothing of it has come to forbid more: every act that
+    /// forbids makes a new one.
+    pub epoch: Epoch,
+    /// The kinds that are suspended.
+    pub suspensions: Suspensions,
+    /// One a request, in order.
+    pub guards: Vec<Guards>,
+}
+
+/// What a requester closes.
+pub enum Closing {
+    /// The session.
+    Session,
+    /// One of the requester's consents.
+    Consent(ActId),
+}
+
+/// A requester's own closing.
+pub struct RequesterClosing {
+    /// What is closed.
+    pub closing: Closing,
+    /// The session with which it is asked for.
+    pub token_sha256: [u8; 32],
+    /// The call.
+    pub call: PortalCall,
+}
+
+impl RequesterClosing {
+    /// The consent, when it is one.
+    pub fn consent(&self) -> Option<ActId> {
+        match self.closing {
+            Closing::Session => None,
+            Closing::Consent(id) => Some(id),
+        }
+    }
+}
+
 /// Why a requester's own act was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RequesterError {
@@ -132,11 +175,7 @@ pub trait GatewayStore: Send + Sync + 'static {
 
     /// Reads everything that could forbid the requests, for admission, and the login proofs of the sessions `unproven`, by
     /// the hashes of their tokens.
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError>;
 
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
@@ -164,13 +203,13 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), NotOpened>;
 
-    /// Ends a session: in force when this returns.
-    async fn end_session(
+    /// Closes what requesters ask for; one outcome each, in order. In force when this returns.
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError>;
 
     /// Who has this session and with which card; the session counts as used now.
     async fn use_session(
@@ -213,16 +252,6 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
     /// were at the beginning.
     async fn index_records(&self) -> Result<bool, StoreError>;
-
-    /// Withdraws a consent of the session's requester: in force when this returns.
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError>;
 
     /// Stores linkages; one outcome each, in order, after all of them are durable.
     async fn store_linkages(
@@ -288,14 +317,13 @@ pub trait ReleaseTx: Send {
     fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
+
+    /// The epoch, behind the gate.
+    fn epoch(&self) -> Result<Epoch, StoreError>;
 
     /// Reads everything that could forbid the requests.
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError>;
 
     /// Spends one-time consents; those that could be.
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError>;
@@ -313,6 +341,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn GatewayStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The gateway's store.
@@ -346,6 +380,7 @@ impl SideStore for Store {
             Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
             Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
             Opening::ResumeProvision(_)
+            | Opening::ArchiveLog(..)
             | Opening::ReleaseNonProvision(_)
             | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
                 "act",
@@ -361,11 +396,7 @@ impl GatewayStore for Store {
         self
     }
 
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         let mut reader = self.database.reader().await?;
         read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
     }
@@ -425,13 +456,13 @@ impl GatewayStore for Store {
         acts::open_session(&self.database, token_sha256, (card, cards), proof, call, now).await
     }
 
-    async fn end_session(
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::end_session(&self.database, token_sha256, call, now).await
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+        closings::close(&self.database, asked, bounds, now).await
     }
 
     async fn use_session(
@@ -479,17 +510,6 @@ impl GatewayStore for Store {
         now: Timestamp,
     ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, call, now).await
-    }
-
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn store_linkages(
@@ -550,16 +570,16 @@ impl ReleaseTx for Release {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(&ids, now).await
+        self.tx.use_request_ids(&ids).await
     }
 
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.tx.epoch()
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
         read::guards(&mut self.tx.connection(), &self.keys, asked, &[]).await
     }
 

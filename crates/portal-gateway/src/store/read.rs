@@ -4,8 +4,7 @@
 use common::{
     clock::Timestamp,
     keyring::Keyring,
-    store::{Column, Connection, Row, StoreError, Value, suspensions, table},
-    suspension::Suspensions,
+    store::{Column, Connection, Row, StoreError, Value, epoch_and_suspensions, table},
     terms::{ActId, LinkageCode},
 };
 
@@ -13,7 +12,7 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
 use super::{
-    OpenSession,
+    GuardsRead, OpenSession,
     lookups::{card_place, code_place, proof_place},
 };
 use crate::{
@@ -26,8 +25,9 @@ pub(super) async fn guards(
     keys: &Keyring,
     asked: &[Asked],
     unproven: &[[u8; 32]],
-) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-    let suspensions = suspensions(connection).await?;
+) -> Result<GuardsRead, StoreError> {
+    // Before the rest: an act that comes between makes the epoch another one when it is looked at again.
+    let (epoch, suspensions) = epoch_and_suspensions(connection).await?;
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
     let tokens = Value::keys(asked.iter().map(|asked| asked.session.as_slice()));
     let rows = connection
@@ -53,14 +53,14 @@ pub(super) async fn guards(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        let session = facts(row, keys)?;
+        // A row that cannot be read must not touch the neighbours of its request.
+        let Ok(account) = take(guard, row, keys) else {
+            guard.unreadable = true;
+            continue;
+        };
         places.push(Some(row.int(0)?));
-        accounts.push(Some(session.account));
+        accounts.push(Some(account));
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
-        guard.session = Some(session);
-        guard.linkage = linkage(row, keys)?;
-        guard.blocked = row.bool(15)?;
-        guard.card_key = Some(row.array(16)?);
     }
     let wanted = table([
         ("place", Column::Int(places)),
@@ -80,15 +80,37 @@ pub(super) async fn guards(
         let guard = guards
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        guard.consents.push(ConsentFacts {
-            id: ActId::from_bytes(row.array(1)?),
-            text_sha256: row.array(2)?,
-            given_at: moment(row, 3)?,
-            expires_at: moment(row, 4)?,
-            one_time: row.bool(5)?,
-        });
+        match consent(row) {
+            Ok(consent) => guard.consents.push(consent),
+            Err(_) => guard.unreadable = true,
+        }
     }
-    Ok((suspensions, guards))
+    Ok(GuardsRead {
+        epoch,
+        suspensions,
+        guards,
+    })
+}
+
+/// What a row says of a request's session, its linkage and its card; the account.
+fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<i64, StoreError> {
+    let session = facts(row, keys)?;
+    let account = session.account;
+    guard.session = Some(session);
+    guard.linkage = linkage(row, keys)?;
+    guard.blocked = row.bool(15)?;
+    guard.card_key = Some(row.array(16)?);
+    Ok(account)
+}
+
+fn consent(row: &Row) -> Result<ConsentFacts, StoreError> {
+    Ok(ConsentFacts {
+        id: ActId::from_bytes(row.array(1)?),
+        text_sha256: row.array(2)?,
+        given_at: moment(row, 3)?,
+        expires_at: moment(row, 4)?,
+        one_time: row.bool(5)?,
+    })
 }
 
 /// One session.
