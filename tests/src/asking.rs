@@ -23,11 +23,7 @@ use tokio::{
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// Persons who are provided, whatever is recorded in a test.
-const PERSONS: [Scenario; 3] = [
-    Scenario::Ordinary,
-    Scenario::VariationSequence,
-    Scenario::Plane2,
-];
+const PERSONS: [Scenario; 3] = [Scenario::Ordinary, Scenario::VariationSequence, Scenario::Plane2];
 /// Between a refusal and the next attempt.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 /// Nothing takes longer on a machine that works.

@@ -93,7 +93,10 @@ pub async fn until_alarm(server: &Server, alarm: Alarm, log: &str, stands: bool)
         }
     };
     let said = timeout(SAYS_SO_WITHIN, said).await;
-    assert!(said.is_ok(), "{alarm:?} about {log}: it is not so that it stands: {stands}");
+    assert!(
+        said.is_ok(),
+        "{alarm:?} about {log}: it is not so that it stands: {stands}"
+    );
 }
 
 /// Both services under load.
@@ -137,7 +140,10 @@ impl UnderLoad {
                 looks.tick().await;
                 for side in sides {
                     let ready = ops::is_ready(self.ops[*side as usize]).await;
-                    assert!(!matches!(ready, Ok(true)), "{fault}, {side:?}: it says that it is ready");
+                    assert!(
+                        !matches!(ready, Ok(true)),
+                        "{fault}, {side:?}: it says that it is ready"
+                    );
                 }
             }
         };
@@ -182,7 +188,10 @@ impl UnderLoad {
             let logs = log::logs(&side.database(&self.deployment)).await;
             let released = released_of(&logs[side.log()]);
             let without: Vec<_> = answered.difference(&released).collect();
-            assert!(without.is_empty(), "{side:?}: answers without an entry: {without:?}");
+            assert!(
+                without.is_empty(),
+                "{side:?}: answers without an entry: {without:?}"
+            );
             let held = self.countersigned.assert_are_of(side.role(), &logs);
             assert!(held > 0, "{:?} has countersigned nothing", side.other());
         }

@@ -45,8 +45,16 @@ impl Countersigned {
                 for entry in entries.take(usize::try_from(*size).unwrap()) {
                     tree.append(&leaf(&entry.stored), &mut Vec::new());
                 }
-                assert_eq!(tree.size(), *size, "{origin} is shorter than what was countersigned");
-                assert_eq!(tree.root(), *root, "{origin} is not what was countersigned at {size}");
+                assert_eq!(
+                    tree.size(),
+                    *size,
+                    "{origin} is shorter than what was countersigned"
+                );
+                assert_eq!(
+                    tree.root(),
+                    *root,
+                    "{origin} is not what was countersigned at {size}"
+                );
                 held += 1;
             }
         }

@@ -129,12 +129,8 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(asked, now).await
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(asked).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
@@ -345,12 +341,8 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         self.tx.use_sequences(sequences).await
     }
 
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids, now).await
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {

@@ -293,7 +293,7 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
         .await
         .unwrap();
     other.execute("BEGIN").await.unwrap();
-    sqlx::query("INSERT INTO used_request_id (id, used_at) VALUES ($1, 0)")
+    sqlx::query("INSERT INTO used_request_id (id) VALUES ($1)")
         .bind(ids[1].as_bytes().as_slice())
         .execute(&mut other)
         .await
@@ -301,7 +301,7 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
     let use_up = |store: Arc<Store>, ids: [RequestId; 3]| {
         tokio::spawn(async move {
             let mut tx = store.database().begin(Access::Release).await?;
-            let fresh = tx.use_request_ids(&ids, now).await?;
+            let fresh = tx.use_request_ids(&ids).await?;
             tx.commit_unrecorded().await?;
             Ok::<_, StoreError>(fresh.len())
         })

@@ -56,8 +56,20 @@ pub(crate) fn run(name: Name) -> Result<()> {
     let watch = Stopwatch::start();
     let found = match name {
         Name::Mutants => run_mutants()?,
-        Name::Kills => run_test_on(&folder, "kills", "what_was_acknowledged", Profile::Dev, Some("postgres"))?,
-        Name::KillsSqlite => run_test_on(&folder, "kills", "what_was_acknowledged", Profile::Dev, Some("sqlite"))?,
+        Name::Kills => run_test_on(
+            &folder,
+            "kills",
+            "what_was_acknowledged",
+            Profile::Dev,
+            Some("postgres"),
+        )?,
+        Name::KillsSqlite => run_test_on(
+            &folder,
+            "kills",
+            "what_was_acknowledged",
+            Profile::Dev,
+            Some("sqlite"),
+        )?,
         Name::Instances => run_test(
             &folder,
             "instances",

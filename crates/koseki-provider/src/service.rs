@@ -4,13 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    audit_log::AuditLogService,
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
-    evidence::{EvidenceKeys, ReceiptSigner},
+    evidence::{EvidenceKeys, ReceiptSigner, witness_name},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -173,6 +174,7 @@ impl Provider {
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
+        let side = witness_name(&trust_domain, Role::KosekiProvider);
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let metrics = Metrics::default();
         let removed = removed_rows(&metrics);
@@ -297,6 +299,7 @@ impl Provider {
             expiries,
             cards,
         );
+        let audit_log = AuditLogService::server(store.clone(), side, clock.clone());
         let admin = AdminService {
             store,
             clock,
@@ -319,7 +322,7 @@ impl Provider {
             .await?;
         server
             .listen(Listener::KosekiAdmin, config.listen.admin, |routes| {
-                routes.add_service(admin)
+                routes.add_service(admin).add_service(audit_log)
             })
             .await?;
         Ok(server)
@@ -335,7 +338,9 @@ async fn keep_ready(
     readiness: Readiness,
 ) {
     loop {
-        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue() && store.side().database().is_writable();
+        let good = cards.all_fresh(&cards.lists())
+            && !witnessing.is_overdue()
+            && store.side().database().is_writable();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

@@ -4,13 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     alarm::{Alarm, Alarms},
+    audit_log::AuditLogService,
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
-    evidence::EvidenceKeys,
+    evidence::{EvidenceKeys, witness_name},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -185,6 +186,7 @@ impl Gateway {
             clock.clone(),
         )?;
         let expiries = tls.expiries();
+        let side = witness_name(&trust_domain, Role::PortalGateway);
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
         let metrics = Metrics::default();
         let counted = GatewayMetrics::new(&metrics);
@@ -367,6 +369,7 @@ impl Gateway {
             expiries,
             cards,
         );
+        let audit_log = AuditLogService::server(store.clone(), side, clock.clone());
         let admin = AdminService {
             store,
             clock,
@@ -384,7 +387,7 @@ impl Gateway {
             .await?;
         server
             .listen(Listener::PortalAdmin, config.listen.admin, |routes| {
-                routes.add_service(admin)
+                routes.add_service(admin).add_service(audit_log)
             })
             .await?;
         Ok(server)

@@ -116,7 +116,10 @@ async fn what_was_acknowledged_is_there_after_kills() {
             Victim::Server(_) => 2,
         }] += 1;
         ledger.has_killed(number);
-        println!("{number}: {victim:?} was killed, after {} s", clock.monotonic().as_secs());
+        println!(
+            "{number}: {victim:?} was killed, after {} s",
+            clock.monotonic().as_secs()
+        );
     }
     forbidders::finish(&ledger, STANDSTILL).await;
     ledger.stop();

@@ -17,7 +17,10 @@ pub(crate) fn reconcile(provider: &Log, gateway: &Log) -> BTreeMap<String, usize
             .get(id)
             .unwrap_or_else(|| panic!("{id} was released by the gateway, and not by the provider"));
         assert_eq!(here.outcome(), Outcome::Released, "{id}");
-        assert_eq!(there.provider_bundle, *bundle, "{id}: the receipt names another bundle");
+        assert_eq!(
+            there.provider_bundle, *bundle,
+            "{id}: the receipt names another bundle"
+        );
         let digest = &here.restricted.as_ref().unwrap().answer_sha256;
         assert_eq!((digest.len(), digest), (32, &there.answer_sha256), "{id}");
     }

@@ -64,7 +64,12 @@ impl Line {
 }
 
 /// Carries bytes until one of them closes, or a COMMIT does not come through.
-async fn pass(here: TcpStream, there: TcpStream, commits: &watch::Sender<Commits>, cut: &watch::Sender<usize>) {
+async fn pass(
+    here: TcpStream,
+    there: TcpStream,
+    commits: &watch::Sender<Commits>,
+    cut: &watch::Sender<usize>,
+) {
     for stream in [&here, &there] {
         stream.set_nodelay(true).unwrap();
     }

@@ -20,8 +20,8 @@ use std::{
     time::Duration,
 };
 
-use common::{alarm::Alarm, authorisation::Listener};
 use commits::{Commits, Line};
+use common::{alarm::Alarm, authorisation::Listener};
 use devkit::{postgres::Cluster, story::Cast};
 use integration_tests::{
     Pair, Setting, address,
@@ -58,7 +58,9 @@ impl Bench {
     }
 
     async fn superuser(&self, side: Side) -> PgConnection {
-        let url = side.database(&self.pair.deployment).with_extension("superuser-url");
+        let url = side
+            .database(&self.pair.deployment)
+            .with_extension("superuser-url");
         PgConnection::connect(&fs::read_to_string(url).unwrap())
             .await
             .unwrap()
@@ -191,7 +193,8 @@ async fn a_process_whose_log_another_has_taken_serves_no_more() {
     let mut load = UnderLoad::start(&pair.deployment, ops, &pair.cast().await).await;
 
     let second = start_gateway(&pair.deployment, pair.clock.clone()).await;
-    load.refuses(&[Side::Portal], "another gateway has taken the log").await;
+    load.refuses(&[Side::Portal], "another gateway has taken the log")
+        .await;
     let portal = address(&second, Listener::Portal);
     let cast = Cast::new(&pair.deployment, &pair.access(), &portal).unwrap();
     cast.frontend.wait_until_providing().await.unwrap();
@@ -201,7 +204,8 @@ async fn a_process_whose_log_another_has_taken_serves_no_more() {
 
     let _second_provider = start_provider(&pair.deployment, pair.clock.clone()).await;
     asking.until_refused().await;
-    load.refuses(&Side::BOTH, "another provider has taken the log").await;
+    load.refuses(&Side::BOTH, "another provider has taken the log")
+        .await;
     until_alarm(&pair.provider, Alarm::LogTaken, "provider-1", true).await;
     until_ready(ops_of(&pair.gateway), false, "the first gateway").await;
     let also = asking.end().await;

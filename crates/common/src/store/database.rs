@@ -321,16 +321,13 @@ impl Database {
 
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let before = now.before(RequestId::WINDOW * 3);
         let mut tx = self.begin(Access::Ungated).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \
-                 (SELECT id FROM used_request_id WHERE used_at < {before} ORDER BY used_at LIMIT 1000)",
-                &[(
-                    "before",
-                    now.unix_ms().saturating_sub(window_ms.saturating_mul(3)).into(),
-                )],
+                 (SELECT id FROM used_request_id WHERE id < {before} ORDER BY id LIMIT 1000)",
+                &[("before", (&RequestId::lowest_of(before)).into())],
             )
             .await?;
         tx.commit_unrecorded().await?;

@@ -261,7 +261,7 @@ impl HashReader for Held {
 }
 
 /// Reads hashes from beside the bundles of the entries that they were completed with.
-async fn hashes(
+pub(super) async fn hashes(
     connection: &mut Connection<'_>,
     log: &str,
     wanted: &[u64],

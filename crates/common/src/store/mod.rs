@@ -1,12 +1,14 @@
 //! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
 //! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
+mod archive;
 mod commit_warning;
 mod database;
 mod health;
 mod housekeeping;
 mod load;
 mod log;
+mod log_export;
 mod open_error;
 mod pooled_tx;
 mod postgres;
@@ -20,8 +22,9 @@ mod write_tx;
 
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
-pub use load::{Change, Load, LoadEnd, check_changes, check_rotates};
+pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
 pub use log::{StoredCheckpoint, Witnessed};
+pub use log_export::{LogFacts, RangeStart};
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use replaced_cards::ReplacedCards;

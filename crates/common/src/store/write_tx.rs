@@ -177,17 +177,13 @@ impl WriteTx {
 
     /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
     /// ids do not wait for each other.
-    pub async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    pub async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
         let rows = self
             .all(
-                "INSERT INTO used_request_id (id, used_at) SELECT value, {now} FROM {ids} WHERE true ORDER BY value \
+                "INSERT INTO used_request_id (id) SELECT value FROM {ids} WHERE true ORDER BY value \
                  ON CONFLICT DO NOTHING RETURNING id",
-                &[("ids", ids), ("now", now.unix_ms().into())],
+                &[("ids", ids)],
             )
             .await?;
         rows.iter().map(|row| row.array(0)).collect()

@@ -141,7 +141,7 @@ impl Releaser {
 
         let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
         let handles: Vec<LinkageHandle> = items.iter().map(|(_, item)| item.handle).collect();
-        let mut fresh = gate.use_request_ids(&ids, now).await?;
+        let mut fresh = gate.use_request_ids(&ids).await?;
         let suspensions = gate.suspensions().await?;
         let facts = gate.read(&handles, now).await?;
 

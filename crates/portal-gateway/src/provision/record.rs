@@ -54,7 +54,7 @@ impl Provision {
         if !gate.policy_holds(policy, now)? {
             return Err(StoreError::BehindPolicy);
         }
-        let mut fresh = gate.use_request_ids(asked, now).await?;
+        let mut fresh = gate.use_request_ids(asked).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
         // By the lists that are recorded here, not by those that this instance happens to hold.
         let lists = self.cards.behind_gate(gate.list_numbers()?);
@@ -62,10 +62,9 @@ impl Provision {
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
-            guards
-                .session
-                .as_ref()
-                .is_some_and(|session| session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions))
+            guards.session.as_ref().is_some_and(|session| {
+                session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions)
+            })
         };
         let used = asked
             .iter()

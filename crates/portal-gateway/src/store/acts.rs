@@ -37,7 +37,7 @@ pub(super) async fn open_session(
     now: Timestamp,
 ) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
-    if !is_new(&mut tx, call, now).await? {
+    if !is_new(&mut tx, call).await? {
         return Err(NotOpened::RequestIdUsed);
     }
     // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
@@ -95,8 +95,8 @@ pub(super) async fn open_session(
 }
 
 /// Uses up the id of a call; whether it was new.
-async fn is_new(tx: &mut WriteTx, call: &PortalCall, now: Timestamp) -> Result<bool, StoreError> {
-    Ok(!tx.use_request_ids(&[call.request_id], now).await?.is_empty())
+async fn is_new(tx: &mut WriteTx, call: &PortalCall) -> Result<bool, StoreError> {
+    Ok(!tx.use_request_ids(&[call.request_id]).await?.is_empty())
 }
 
 /// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
@@ -167,7 +167,7 @@ pub(super) async fn grant_consent(
 ) -> Result<i64, RequesterError> {
     let mut tx = database.begin(Access::Ordinary).await?;
     let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
-    if !is_new(&mut tx, call, now).await? {
+    if !is_new(&mut tx, call).await? {
         return Err(RequesterError::RequestIdUsed);
     }
     let kind = i32::from(new.kind.to_proto());

@@ -51,7 +51,7 @@ pub(super) async fn close(
     if ids.is_empty() {
         return Ok(standings.into_iter().map(Standing::outcome).collect());
     }
-    let mut fresh = tx.use_request_ids(&ids, now).await?;
+    let mut fresh = tx.use_request_ids(&ids).await?;
     let mut closed = Closed::default();
     let mut outcomes = Vec::with_capacity(asked.len());
     for (asked, standing) in asked.iter().zip(standings) {

@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
@@ -307,11 +308,7 @@ pub trait ReleaseTx: Send {
     fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// Reads everything that could forbid the requests.
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
@@ -332,6 +329,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn GatewayStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The gateway's store.
@@ -365,6 +368,7 @@ impl SideStore for Store {
             Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
             Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
             Opening::ResumeProvision(_)
+            | Opening::ArchiveLog(..)
             | Opening::ReleaseNonProvision(_)
             | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
                 "act",
@@ -558,13 +562,9 @@ impl ReleaseTx for Release {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(&ids, now).await
+        self.tx.use_request_ids(&ids).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
