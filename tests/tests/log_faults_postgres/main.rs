@@ -199,11 +199,11 @@ async fn a_process_whose_log_another_has_taken_serves_no_more() {
     let cast = Cast::new(&pair.deployment, &pair.access(), &portal).unwrap();
     cast.frontend.wait_until_providing().await.unwrap();
     let asking = Asking::start(&cast).await;
-    asking.until_answered().await;
+    asking.until_answered("another start").await;
     until_alarm(&pair.gateway, Alarm::LogTaken, "gateway-1", true).await;
 
     let _second_provider = start_provider(&pair.deployment, pair.clock.clone()).await;
-    asking.until_refused().await;
+    asking.until_refused("another provider has taken the log").await;
     load.refuses(&Side::BOTH, "another provider has taken the log")
         .await;
     until_alarm(&pair.provider, Alarm::LogTaken, "provider-1", true).await;
