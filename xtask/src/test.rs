@@ -21,7 +21,7 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 25] = [
+const STORE_SUITE: [&str; 26] = [
     "accounts",
     "approvals",
     "audit_logs",
