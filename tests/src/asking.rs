@@ -39,6 +39,7 @@ struct Told {
 /// Requesters with a consent that holds, who ask without end.
 pub struct Asking {
     told: Arc<watch::Sender<Told>>,
+    paused: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     work: JoinSet<BTreeSet<String>>,
 }
@@ -46,10 +47,8 @@ pub struct Asking {
 impl Asking {
     /// Logs them in, lets them consent, and starts.
     pub async fn start(cast: &Cast) -> Self {
-        let (told, stop) = (
-            Arc::new(watch::Sender::default()),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let told = Arc::new(watch::Sender::default());
+        let (paused, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut work = JoinSet::new();
         for scenario in PERSONS {
             let frontend = cast.frontend.clone();
@@ -57,9 +56,20 @@ impl Asking {
             let text = frontend.consent_text(KIND).await.unwrap();
             let hour = Term::For(Duration::from_secs(3_600));
             frontend.consent(&session, &text, hour).await.unwrap();
-            work.spawn(ask(frontend, session, told.clone(), stop.clone()));
+            let (told, paused, stop) = (told.clone(), paused.clone(), stop.clone());
+            work.spawn(ask(frontend, session, told, paused, stop));
         }
-        Self { told, stop, work }
+        Self {
+            told,
+            paused,
+            stop,
+            work,
+        }
+    }
+
+    /// Lets them wait, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
     }
 
     /// Waits until each has surely been answered since now.
@@ -92,12 +102,16 @@ async fn ask(
     frontend: Frontend,
     session: Session,
     told: Arc<watch::Sender<Told>>,
+    paused: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 ) -> BTreeSet<String> {
     let mut answered = BTreeSet::new();
     let mut attempts = interval(ATTEMPT_EVERY);
     while !stop.load(Ordering::SeqCst) {
         attempts.tick().await;
+        if paused.load(Ordering::SeqCst) {
+            continue;
+        }
         let request_id = frontend.ids().next();
         match frontend.copy_info_as(&request_id, &session, KIND, "").await {
             Ok(_) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::{ops, server::Server};
+use common::{alarm::Alarm, ops, server::Server};
 use devkit::{deployment::Deployment, story::Cast};
 use tokio::time::{interval, timeout};
 
@@ -83,6 +83,22 @@ pub async fn until_ready(ops: SocketAddr, wanted: bool, what: &str) {
     assert!(said.is_ok(), "{what}: it does not say that ready is {wanted}");
 }
 
+/// Waits until an alarm about a log stands, or is over.
+pub async fn until_alarm(server: &Server, alarm: Alarm, log: &str, stands: bool) {
+    let wanted = (alarm, log.to_owned());
+    let said = async {
+        let mut looks = interval(LOOK_EVERY);
+        while server.alarms().standing().contains(&wanted) != stands {
+            looks.tick().await;
+        }
+    };
+    let said = timeout(SAYS_SO_WITHIN, said).await;
+    assert!(
+        said.is_ok(),
+        "{alarm:?} about {log}: it is not so that it stands: {stands}"
+    );
+}
+
 /// Both services under load.
 pub struct UnderLoad {
     deployment: Deployment,
@@ -116,7 +132,7 @@ impl UnderLoad {
         self.asking.until_refused().await;
     }
 
-    /// For as long as it lasts the services of these sides do not say that they can serve.
+    /// For as long as it lasts the services of these sides do not say that they can serve, although nobody asks and is refused.
     pub async fn goes_on_refusing(&mut self, sides: &[Side], fault: &str) {
         let looks = async {
             let mut looks = interval(LOOK_EVERY);
@@ -131,7 +147,9 @@ impl UnderLoad {
                 }
             }
         };
+        self.asking.pause(true);
         let _: Result<(), _> = timeout(SEVERAL_LOOKS, looks).await;
+        self.asking.pause(false);
         self.asking.until_refused().await;
     }
 

@@ -73,6 +73,16 @@ impl Line {
 impl Forger {
     /// With the files of the deployment's gateway, at the registry side's linkage listener.
     pub fn new(deployment: &Deployment, provider: &str, clock: Arc<dyn Clock>) -> Self {
+        Self::at_instance(deployment, provider, &deployment.provider_instance(), clock)
+    }
+
+    /// The same, at another provider instance than the deployment's.
+    pub fn at_instance(
+        deployment: &Deployment,
+        provider: &str,
+        instance: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let config: portal_gateway::config::Config =
             common::config::load(&deployment.gateway_config()).unwrap();
         let connector = Connector::new(
@@ -80,7 +90,7 @@ impl Forger {
             &TrustDomain::parse(TRUST_DOMAIN).unwrap(),
             provider,
             Role::KosekiProvider,
-            &deployment.provider_instance(),
+            instance,
             clock.clone(),
         );
         Self {

@@ -31,14 +31,14 @@ use koseki_provider::{
 };
 use portal_gateway::{
     call::PortalCall,
-    conditions::{Guards, SessionFacts},
+    conditions::SessionFacts,
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
     own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
-        RequesterClosing, RequesterError, SessionBounds, UsedSession,
+        self as portal, Block, Challenge, GatewayStore, GuardsRead, NewConsent, NotOpened, OldData,
+        OpenSession, RequesterClosing, RequesterError, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -133,7 +133,11 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.use_request_ids(asked).await
     }
 
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.tx.epoch()
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
         self.tx.read(asked).await
     }
 
@@ -168,11 +172,7 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         self.store.read(asked, unproven).await
     }
 

@@ -7,7 +7,16 @@ use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 use crate::stores::Behind;
 
 /// The evidence of acts and what is derived from it, and the number of starts, which are not what was sent.
-const EVIDENCE: [&str; 5] = ["bundle", "log_head", "gate", "provision_record", "indexed_log"];
+const EVIDENCE: [&str; 8] = [
+    "bundle",
+    "log_head",
+    "log_checkpoint",
+    "witnessed_log",
+    "gate",
+    "provision_record",
+    "indexed_log",
+    "lost_answer_place",
+];
 
 /// Every row of every table but for the evidence, as SQL literals, by table. The service may run meanwhile.
 pub async fn stored(database: &Path) -> BTreeMap<String, Vec<String>> {

@@ -149,6 +149,17 @@ impl Behind {
         }
     }
 
+    /// The same, to change what stands there.
+    pub async fn open_to_write(sqlite: &Path) -> Self {
+        match fs::read_to_string(url_beside(sqlite)) {
+            Ok(url) => Self::Postgres(PgConnection::connect(&url).await.unwrap()),
+            Err(_) => {
+                let options = SqliteConnectOptions::new().filename(sqlite);
+                Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
+            }
+        }
+    }
+
     /// The connection.
     pub fn connection(&mut self) -> common::store::Connection<'_> {
         match self {

@@ -40,8 +40,8 @@ use koseki_proto::koseki::{
     evidence::v1::{Outcome as Recorded, Receipt},
     linkage::v1::{
         Eligibility, ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
-        GetLinkageStatusResponse, NotLookedUp, NotLookedUpReason, ProvideCopyInfoRequest,
-        ProvideCopyInfoResponse, WatchSuppressionsRequest, WatchSuppressionsResponse,
+        GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, NotLookedUp, NotLookedUpReason,
+        ProvideCopyInfoRequest, ProvideCopyInfoResponse, WatchSuppressionsRequest, WatchSuppressionsResponse,
         item_result::Outcome,
         linkage_client::LinkageClient,
         linkage_server::{Linkage, LinkageServer},
@@ -135,6 +135,13 @@ impl Linkage for Recorder {
         request: Request<ExchangeCheckpointsRequest>,
     ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
         self.behind().exchange_checkpoints(request.into_inner()).await
+    }
+
+    async fn get_receipts(
+        &self,
+        request: Request<GetReceiptsRequest>,
+    ) -> Result<Response<GetReceiptsResponse>, Status> {
+        self.behind().get_receipts(request.into_inner()).await
     }
 }
 

@@ -45,8 +45,8 @@ use koseki_proto::koseki::{
     common::v1::{ProvidedRegister, RegisterKind, RequesterCopyInfo, RequesterItems},
     linkage::v1::{
         ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
-        GetLinkageStatusResponse, ItemResult, ProvideCopyInfoRequest, ProvideCopyInfoResponse,
-        ProvidedCopyInfo, WatchSuppressionsRequest,
+        GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, ItemResult,
+        ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo, WatchSuppressionsRequest,
         item_result::Outcome,
         linkage_server::{Linkage, LinkageServer},
     },
@@ -243,6 +243,13 @@ impl Linkage for TooMuch {
         request: Request<ExchangeCheckpointsRequest>,
     ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
         Ok(Response::new(self.evidence.exchange(request.get_ref())))
+    }
+
+    async fn get_receipts(
+        &self,
+        _: Request<GetReceiptsRequest>,
+    ) -> Result<Response<GetReceiptsResponse>, Status> {
+        Ok(Response::new(GetReceiptsResponse::default()))
     }
 
     async fn get_linkage_status(

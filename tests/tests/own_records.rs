@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use common::{
     authorisation::Listener,
     clock::{Clock as _, Timestamp},
+    digest,
+    evidence::{Checkpoint, LogKeys, is_countersigned},
     terms::RequestKind,
 };
 use data_encoding::HEXLOWER;
@@ -24,8 +26,11 @@ use devkit::{
 };
 use integration_tests::{Pair, address, hooks::Places, start_gateway, stores};
 use koseki_proto::{
-    koseki::common::v1::{CopyInfoItem, LiftBlock, RequestKind as ProtoKind, opening_act::Act},
-    portal::v1::{ListProvisionRecordsResponse, ProvisionOutcome, ProvisionRecord},
+    koseki::{
+        common::v1::{CopyInfoItem, LiftBlock, RequestKind as ProtoKind, opening_act::Act},
+        evidence::v1::{Public, public::Event},
+    },
+    portal::v1::{ListProvisionRecordsResponse, ProvisionOutcome, ProvisionRecord, RecordProof},
 };
 use portal_gateway::store::OldData;
 use prost::Message as _;
@@ -337,7 +342,22 @@ async fn refusals_for_the_register_are_alike() {
         assert_eq!(record.outcome(), ProvisionOutcome::NotProvided);
         record.request_id = "0".repeat(36);
         record.at = None;
-        let bytes = page.encode_to_vec();
+        // Where it stands in the log says nothing of it; what may be shown of its entry must not, either, in length or in words.
+        let proof = record.proof.take().unwrap();
+        page.checkpoints.clear();
+        let mut public = Public::decode(proof.public_part.as_slice()).unwrap();
+        let Some(Event::Provision(provision)) = &mut public.event else {
+            panic!("{scenario:?}: another event")
+        };
+        assert_eq!(provision.request_id, id);
+        provision.request_id = "0".repeat(36);
+        public.at_unix_s = 0;
+        // Suspensions and loads are no acts of the requester, but of others: the epoch is as public as they are.
+        public.epoch = 0;
+        let mut bytes = page.encode_to_vec();
+        bytes.extend(public.encode_to_vec());
+        bytes.push(u8::try_from(proof.public_part.len()).unwrap());
+        bytes.push(u8::try_from(proof.commitment.len()).unwrap());
         assert_eq!(*alike.get_or_insert_with(|| bytes.clone()), bytes, "{scenario:?}");
     }
 }
@@ -511,8 +531,93 @@ async fn the_index_is_made_anew_from_the_log_and_is_the_same() {
     let gateway = start_gateway(&deployment, clock.clone()).await;
     let access = devkit::client::Access::new(&deployment, clock);
     let frontend = Frontend::new(&access, &address(&gateway, Listener::Portal)).unwrap();
-    let after = [all(&frontend, &one, 7).await, all(&frontend, &other, 7).await];
+    let mut after = [all(&frontend, &one, 7).await, all(&frontend, &other, 7).await];
+    let mut before = before;
+    for record in before.iter_mut().chain(&mut after).flatten() {
+        // The log has grown meanwhile, and was countersigned again.
+        let proof = record.proof.as_mut().unwrap();
+        (proof.tree_size, proof.inclusion_proof) = (0, Vec::new());
+    }
     assert_eq!(after, before);
+}
+
+/// The root of a tree of this size that has this leaf at this place, by an inclusion proof (RFC 6962 section 2.1.1).
+fn root_of(leaf: &[u8], proof: &RecordProof) -> Option<Vec<u8>> {
+    let mut path = proof.inclusion_proof.iter();
+    let node = |left: &[u8], right: &[u8]| digest::sha256(&[&[1], left, right]).to_vec();
+    let mut hash = digest::sha256(&[&[0], leaf]).to_vec();
+    let (mut at, mut last) = (proof.index, proof.tree_size.checked_sub(1)?);
+    while last > 0 {
+        if at % 2 == 1 {
+            hash = node(path.next()?, &hash);
+        } else if at < last {
+            hash = node(&hash, path.next()?);
+        }
+        (at, last) = (at / 2, last / 2);
+    }
+    path.next().is_none().then_some(hash)
+}
+
+#[tokio::test]
+async fn each_record_has_a_proof_that_it_stands_in_a_countersigned_log() {
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let frontend = &cast.frontend;
+    let session = consented(&cast, Scenario::Ordinary).await;
+    let refused = consented(&cast, Scenario::ImageOnly).await;
+    for _ in 0..5 {
+        frontend.copy_info(&session, KIND, "").await.unwrap();
+    }
+    frontend.copy_info(&refused, KIND, "").await.unwrap_err();
+    let keys = LogKeys::load(&pair.deployment.log_keys()).unwrap();
+    for (session, count) in [(&session, 5), (&refused, 1)] {
+        let proven = async {
+            loop {
+                let page = page(frontend, session, 0, &[]).await;
+                assert_eq!(page.records.len(), count);
+                let proofs = page.records.iter().map(|record| record.proof.as_ref().unwrap());
+                // What is not countersigned yet says so.
+                let (waiting, proven): (Vec<_>, Vec<_>) = proofs.partition(|proof| proof.tree_size == 0);
+                assert!(waiting.iter().all(|proof| proof.inclusion_proof.is_empty()));
+                assert!(proven.iter().all(|proof| proof.tree_size > proof.index));
+                if waiting.is_empty() {
+                    return page;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let page = tokio::time::timeout(PATIENCE, proven).await.unwrap();
+        let [note] = &page.checkpoints[..] else {
+            panic!("{} checkpoints", page.checkpoints.len())
+        };
+        let checkpoint = Checkpoint::open(note, &keys).unwrap();
+        assert!(is_countersigned(note, "koseki.example/koseki-provider", &keys));
+        for record in &page.records {
+            let proof = record.proof.as_ref().unwrap();
+            assert_eq!(
+                (&proof.origin, proof.tree_size),
+                (&checkpoint.origin, checkpoint.size)
+            );
+            let leaf = [proof.public_part.as_slice(), &proof.commitment].concat();
+            assert_eq!(root_of(&leaf, proof).unwrap(), checkpoint.root);
+            for at in 0..leaf.len() {
+                let mut altered = leaf.clone();
+                altered[at] ^= 1;
+                assert_ne!(root_of(&altered, proof).unwrap(), checkpoint.root);
+            }
+            let public = Public::decode(proof.public_part.as_slice()).unwrap();
+            let Some(Event::Provision(provision)) = public.event else {
+                panic!("another event")
+            };
+            assert_eq!(provision.request_id, record.request_id);
+            assert_eq!(provision.reason, record.reason);
+            assert_eq!(provision.items, record.items);
+            assert_eq!(
+                i64::try_from(public.at_unix_s).unwrap(),
+                record.at.as_ref().unwrap().seconds
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -101,6 +101,11 @@ impl Alarms {
         }
     }
 
+    /// Whether it stands.
+    pub fn stands(&self, alarm: Alarm, about: &str) -> bool {
+        self.held().contains(&(alarm, about.to_owned()))
+    }
+
     /// What stands, and what it is about.
     pub fn standing(&self) -> Vec<(Alarm, String)> {
         self.held().iter().cloned().collect()

@@ -39,4 +39,5 @@ pub mod suspension;
 pub mod telemetry;
 pub mod terms;
 pub mod tls;
+pub mod turns;
 pub mod witness;

@@ -22,6 +22,7 @@ use crate::{
     refusal::{Reason, Refusal},
     store::{Database, StoreError, Witnessed, worked},
     terms::RuleBroken,
+    turns::Turns,
 };
 
 /// How often the newest checkpoint is signed, and exchanged with the other side: twice within the second that an entry may wait.
@@ -43,6 +44,9 @@ pub enum WitnessError {
     /// What came does not have the form that it has to have.
     #[error("{0}: {1}")]
     Malformed(&'static str, RuleBroken),
+    /// A checkpoint of the same log is being looked at.
+    #[error("a checkpoint of the same log is being looked at")]
+    Busy,
 }
 
 impl From<WitnessError> for Refusal {
@@ -54,6 +58,7 @@ impl From<WitnessError> for Refusal {
                 RuleBroken("a checkpoint that a known key has signed"),
             ),
             WitnessError::Malformed(field, rule) => Refusal::malformed(field, rule),
+            WitnessError::Busy => Reason::Overloaded.into(),
         }
     }
 }
@@ -77,20 +82,23 @@ pub struct Witnessing {
     alarms: Alarms,
     clock: Arc<dyn Clock>,
     started: Duration,
+    /// The newest checkpoint that was signed: its size and the note. One look at the own log at a time, so that what was read
+    /// before is not taken for a log that has become smaller.
+    signed: tokio::sync::Mutex<Option<(u64, String)>>,
     state: Mutex<State>,
+    /// The logs of the other side whose checkpoint is being looked at.
+    turns: Turns,
 }
 
 #[derive(Default)]
 struct State {
-    /// The newest checkpoint that was signed: its size and the note.
-    signed: Option<(u64, String)>,
     /// Sizes that the own log was seen to have: its root then, and when it was seen to have that size last.
     seen: BTreeMap<u64, ([u8; HASH_BYTES], Duration)>,
     /// Until when everything that was in the own log is known to be countersigned.
     witnessed_until: Option<Duration>,
     /// The newest size that is stored as countersigned.
     stored: u64,
-    /// The other side has countersigned what this log is not.
+    /// The other side has countersigned what this log is not, or it is not what it was a moment ago.
     differs: bool,
 }
 
@@ -112,7 +120,9 @@ impl Witnessing {
             alarms,
             started: clock.monotonic(),
             clock,
+            signed: tokio::sync::Mutex::default(),
             state: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -153,10 +163,11 @@ impl Witnessing {
 
     /// The own log's newest checkpoint, signed and stored.
     async fn newest(&self, database: &Database) -> Result<(u64, String), WitnessError> {
+        let mut newest = self.signed.lock().await;
         let read_at = self.clock.monotonic();
         let tree = database.tree().await?;
         self.see(&tree, read_at);
-        if let Some(signed) = &self.state().signed
+        if let Some(signed) = &*newest
             && signed.0 == tree.size()
         {
             return Ok(signed.clone());
@@ -168,12 +179,16 @@ impl Witnessing {
         };
         let signed = (tree.size(), checkpoint.sign(&self.keys.checkpoint)?);
         database.store_checkpoint(signed.0, &signed.1).await?;
-        self.state().signed = Some(signed.clone());
+        *newest = Some(signed.clone());
         Ok(signed)
     }
 
     fn see(&self, tree: &Frontier, read_at: Duration) {
         let mut state = self.state();
+        // Somebody has changed it behind the service's back: a log only grows.
+        state.differs |= state.seen.last_key_value().is_some_and(|(size, (root, _))| {
+            tree.size() < *size || (tree.size() == *size && tree.root() != *root)
+        });
         state.seen.insert(tree.size(), (tree.root(), read_at));
         while state.seen.len() > REMEMBERED {
             state.seen.pop_first();
@@ -202,7 +217,7 @@ impl Witnessing {
 
     /// The newest size of the own log that the other side is known to have countersigned.
     pub async fn witnessed_size(&self, database: &Database) -> Result<u64, WitnessError> {
-        Ok(database.stored_checkpoint().await?.witnessed_size)
+        Ok(database.stored_checkpoint(database.log()).await?.witnessed_size)
     }
 
     /// The newest checkpoint of a log of the other side that this side has countersigned; empty when there is none.
@@ -233,12 +248,7 @@ impl Witnessing {
         if checkpoint.origin != self.keys.origin() || !is_countersigned(note, &witness, &self.keys.known) {
             return Err(NoteFault::NotCountersigned.into());
         }
-        let seen = self.state().seen.get(&checkpoint.size).copied();
-        let is_ours = match seen {
-            Some((root, _)) => root == checkpoint.root,
-            None => self.was_ours(database, &checkpoint).await?,
-        };
-        if !is_ours {
+        if !self.was_ours(database, &checkpoint).await? {
             self.state().differs = true;
             self.alarms.raise(Alarm::LogDiffers, self.keys.origin());
             return Ok(checkpoint.size);
@@ -248,17 +258,22 @@ impl Witnessing {
         }
         let mut state = self.state();
         state.stored = state.stored.max(checkpoint.size);
-        if let Some((_, read_at)) = seen {
+        if let Some((_, read_at)) = state.seen.get(&checkpoint.size).copied() {
             state.witnessed_until = state.witnessed_until.max(Some(read_at));
         }
         Ok(checkpoint.size)
     }
 
+    /// Whether the own log, as it is stored now, was this. One whose hashes are gone is not.
     async fn was_ours(&self, database: &Database, checkpoint: &Checkpoint) -> Result<bool, WitnessError> {
         if checkpoint.size > database.tree().await?.size() {
             return Ok(false);
         }
-        Ok(database.root_at(checkpoint.size).await? == checkpoint.root)
+        match database.root_at(checkpoint.size).await {
+            Ok(root) => Ok(root == checkpoint.root),
+            Err(StoreError::Unreadable(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Countersigns a checkpoint of the other side's instance, if it goes on from what was countersigned before.
@@ -277,6 +292,8 @@ impl Witnessing {
                 RuleBroken("that of the peer's own log"),
             ));
         }
+        // Another one would come out of order, or only cost.
+        let _turn = self.turns.take(&origin).ok_or(WitnessError::Busy)?;
         let before = database.witnessed(&origin).await?;
         let verdict = match &before {
             Some(before) if before.size != submitted.old_size => {
@@ -294,6 +311,16 @@ impl Witnessing {
                 || (checkpoint.size == before.size && checkpoint.root != before.root)
         });
         let inconsistent = behind || matches!(verdict, Some(Verdict::Inconsistent(_)));
+        if inconsistent && !self.alarms.stands(Alarm::PeerLogInconsistent, &origin) {
+            // Two checkpoints that do not fit, each signed by the log's own key: they are kept where nobody of that side can
+            // take them away.
+            let before = before.as_ref().map(|before| before.note.as_str());
+            tracing::error!(
+                countersigned = before.unwrap_or_default(),
+                shown = submitted.checkpoint,
+                "the other side's log does not go on from what was countersigned"
+            );
+        }
         self.alarms.set(Alarm::PeerLogInconsistent, &origin, inconsistent);
         if let Some(verdict) = verdict {
             return Ok(verdict);
@@ -302,6 +329,13 @@ impl Witnessing {
         let line = countersign(&submitted.checkpoint, &self.keys.witness, now)?;
         let witness = self.keys.witness_of(self.own.role());
         let note = with_countersignature(&submitted.checkpoint, &line, &witness, &self.keys.known)?;
+        if before
+            .as_ref()
+            .is_some_and(|before| before.size == checkpoint.size)
+        {
+            // It is what is stored: nothing to go on to.
+            return Ok(Verdict::Countersigned(line));
+        }
         let after = Witnessed {
             size: checkpoint.size,
             root: checkpoint.root,

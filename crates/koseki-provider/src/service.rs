@@ -23,6 +23,7 @@ use common::{
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
     tls::TlsMaterial,
+    turns::Turns,
     witness::Witnessing,
 };
 use koseki_proto::koseki::{
@@ -272,6 +273,7 @@ impl Provider {
             releases,
             witnessing,
             receipts,
+            receipt_turns: Turns::default(),
             verifier: Arc::new(verifier),
             policies: policies.clone(),
             logins,

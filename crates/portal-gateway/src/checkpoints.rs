@@ -71,11 +71,16 @@ impl CheckpointExchange {
             None => self.witnessing.witnessed_size(database).await?,
         };
         let first = self.exchange(from).await?;
-        let verdict = self
-            .witnessing
-            .witness(database, &self.provider, &first.theirs)
-            .await?;
         *old_size = Some(self.countersigned_size(&first));
+        let witnessed = self.witnessing.witness(database, &self.provider, &first.theirs);
+        let verdict = match witnessed.await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                // What is wrong with their log takes nothing from their word about this one.
+                self.take(&first).await?;
+                return Err(error.into());
+            }
+        };
         let is_news = self.size_of(&first.theirs.checkpoint) != first.theirs.old_size;
         if matches!(verdict, Verdict::Countersigned(_)) && is_news {
             let second = self.exchange(self.countersigned_size(&first)).await?;

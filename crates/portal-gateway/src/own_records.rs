@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use common::{
     clock::Timestamp,
+    evidence::EvidenceKeys,
     paging::{PageSize, PageTokens, TokenFor},
     refusal::{Reason, Refusal},
 };
@@ -13,7 +14,7 @@ use koseki_proto::{
     portal::v1::{ProvisionOutcome, ProvisionRecord},
 };
 
-use crate::{record_index::RecordIndex, requester::Unblocked, store::GatewayStore};
+use crate::{record_index::RecordIndex, record_proofs, requester::Unblocked, store::GatewayStore};
 
 /// Where a record stands: the newest first, and by log and place in it within a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,10 @@ pub struct Record {
     pub items: Vec<CopyInfoItem>,
     /// Name of the frontend.
     pub frontend: String,
+    /// The public part of its entry, as it was hashed.
+    pub public_part: Vec<u8>,
+    /// What hides the rest of it.
+    pub commitment: Vec<u8>,
 }
 
 impl From<Record> for ProvisionRecord {
@@ -81,6 +86,7 @@ impl From<Record> for ProvisionRecord {
             reason: record.reason,
             items: record.items.into_iter().map(Into::into).collect(),
             frontend: record.frontend,
+            proof: None,
         }
     }
 }
@@ -93,7 +99,9 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 /// A page of records.
 pub struct RecordPage {
     /// The newest first.
-    pub records: Vec<Record>,
+    pub records: Vec<ProvisionRecord>,
+    /// The checkpoints that their proofs are for.
+    pub checkpoints: Vec<String>,
     /// For the next page; empty on the last one.
     pub next: Vec<u8>,
     /// Everything from before this moment is in the list.
@@ -108,6 +116,8 @@ pub struct OwnRecords {
     pub index: Arc<RecordIndex>,
     /// Makes page tokens.
     pub tokens: Arc<PageTokens>,
+    /// Names logs.
+    pub keys: Arc<EvidenceKeys>,
 }
 
 impl OwnRecords {
@@ -151,8 +161,12 @@ impl OwnRecords {
                 .map_err(|_| Reason::Unavailable)?,
             _ => Vec::new(),
         };
+        let database = self.store.side().database();
+        let proven = record_proofs::prove(database, &self.keys, records).await;
+        let (records, checkpoints) = proven.map_err(Reason::from)?;
         Ok(RecordPage {
             records,
+            checkpoints,
             next,
             complete_until,
         })

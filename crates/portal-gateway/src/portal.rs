@@ -11,6 +11,7 @@ use common::{
     refusal::{Reason, Refusal},
     store::StoreError,
     terms::{Procedure, RequestId, RequestKind, RuleBroken},
+    witness::Witnessing,
 };
 use koseki_proto::{
     koseki::common::v1::RequesterCopyInfo,
@@ -64,6 +65,8 @@ pub struct PortalService {
     pub provider: Arc<ProviderLink>,
     /// What the registry side has stopped, for the status.
     pub suppressions: Arc<Replica>,
+    /// Whether this log is countersigned, for the status.
+    pub witnessing: Arc<Witnessing>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -149,11 +152,10 @@ impl PortalService {
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let here = self.store.side().database().suspensions().await?;
-        // Whoever cannot tell which cards are revoked, or who is suppressed, provides to nobody.
-        let provider = self
-            .provider
-            .state()
-            .filter(|_| self.login.cards.can_tell() && self.suppressions.current().is_some());
+        // Whoever cannot tell which cards are revoked, or who is suppressed, or has no witness, provides to nobody.
+        let provider = self.provider.state().filter(|_| {
+            self.login.cards.can_tell() && self.suppressions.current().is_some() && self.witnessing.holds()
+        });
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,
@@ -355,9 +357,10 @@ impl Portal for PortalService {
             .map_err(refused(id))?;
         Ok(Response::new(ListProvisionRecordsResponse {
             request_id: id.to_string(),
-            records: page.records.into_iter().map(Into::into).collect(),
+            records: page.records,
             next_page_token: page.next,
             complete_until: Some(page.complete_until.to_proto()),
+            checkpoints: page.checkpoints,
         }))
     }
 

@@ -39,6 +39,7 @@ use crate::{
     hold_back::HoldBack,
     login::Login,
     login_limits::LoginLimits,
+    lost_answers::LostAnswers,
     metrics::{GatewayMetrics, OldRows, Queue, batches},
     old_data::OldDataRemoval,
     own_records::OwnRecords,
@@ -241,11 +242,20 @@ impl Gateway {
             clock.clone(),
         ));
         let checkpoints = CheckpointExchange {
-            client: CheckpointExchange::client(connector.channel()),
+            client: CheckpointExchange::client(connector.clone().channel()),
             provider: there.instance.clone(),
             witnessing: witnessing.clone(),
             keys: evidence.clone(),
             store: store.clone(),
+        };
+        let lost_answers = LostAnswers {
+            client: LostAnswers::client(connector.channel()),
+            provider: there.instance.clone(),
+            instance: config.instance.clone(),
+            keys: evidence.clone(),
+            store: store.clone(),
+            alarms: alarms.clone(),
+            clock: clock.clone(),
         };
         let provision = Arc::new(Provision {
             instance: config.instance,
@@ -257,7 +267,7 @@ impl Gateway {
             suppressions: suppressions.clone(),
             signer,
             witnessing: witnessing.clone(),
-            evidence,
+            evidence: evidence.clone(),
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });
@@ -275,6 +285,7 @@ impl Gateway {
         }
         server.background(feed.keep_up());
         server.background(checkpoints.keep_up());
+        server.background(lost_answers.keep_up());
         {
             let (store, witnessing) = (store.clone(), witnessing.clone());
             server.background(async move { witnessing.keep_up(store.side().database()).await });
@@ -283,7 +294,7 @@ impl Gateway {
             provider: provider.clone(),
             suppressions: suppressions.clone(),
             cards: cards.clone(),
-            witnessing,
+            witnessing: witnessing.clone(),
             store: store.clone(),
             alarms: alarms.clone(),
         };
@@ -338,6 +349,7 @@ impl Gateway {
             store: store.clone(),
             index,
             tokens,
+            keys: evidence,
         };
         let closings = Closings::start(
             store.clone(),
@@ -358,6 +370,7 @@ impl Gateway {
             store: store.clone(),
             provider: provider.clone(),
             suppressions: suppressions.clone(),
+            witnessing,
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);

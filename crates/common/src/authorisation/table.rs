@@ -135,6 +135,11 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         "/koseki.linkage.v1.Linkage/ExchangeCheckpoints",
         &[PortalGateway],
     ),
+    (
+        &[Linkage],
+        "/koseki.linkage.v1.Linkage/GetReceipts",
+        &[PortalGateway],
+    ),
     (&[Ingest], "/koseki.ingest.v1.Ingest/SendCopies", &[Municipality]),
     (
         &[Ingest],

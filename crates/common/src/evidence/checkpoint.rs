@@ -84,8 +84,8 @@ impl Checkpoint {
             size: text.size(),
             root: text.hash().0,
         };
-        // Extension lines would be signed without being looked at.
-        (this.text()? == note.text())
+        // Extension lines would be signed without being looked at, and no log has more entries than can be stored.
+        (this.text()? == note.text() && i64::try_from(this.size).is_ok())
             .then_some((this, note))
             .ok_or(NoteFault::Malformed)
     }
@@ -117,7 +117,11 @@ pub fn with_countersignature(
     }
     let mut all = signatures(signed)?;
     all.push(added);
-    self::note(note.text(), &all)
+    let note = self::note(note.text(), &all)?;
+    // Whoever fills a note with signatures gets none that nobody could read.
+    (note.len() <= MAX_NOTE_BYTES)
+        .then_some(note)
+        .ok_or(NoteFault::Malformed)
 }
 
 /// Whether a key of the witness of this name has countersigned the note.

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
+use koseki_proto::koseki::evidence::v1::Bundle;
+use prost::Message as _;
 use tlog_tiles::tlog::{
     EMPTY_HASH, Error as TreeError, Hash, HashReader, prove_record, prove_tree, split_stored_hash_index,
     stored_hash_index, tree_hash,
@@ -72,9 +74,20 @@ impl Database {
             .await
     }
 
-    /// That the entry of this index is in a log of this database at this size.
-    pub async fn prove_inclusion(&self, log: &str, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
-        self.hashed(log, |reader| prove_record(size, index, reader)).await
+    /// For each of these indexes, that its entry is in a log of this database at this size, which is above them all.
+    pub async fn prove_inclusion(
+        &self,
+        log: &str,
+        indexes: &[u64],
+        size: u64,
+    ) -> Result<Vec<Vec<Hash>>, StoreError> {
+        let prove = |reader: &Held| {
+            indexes
+                .iter()
+                .map(|index| prove_record(size, *index, reader))
+                .collect()
+        };
+        self.hashed(log, prove).await
     }
 
     /// Root of the log that this process writes, as it was at an earlier size.
@@ -82,23 +95,21 @@ impl Database {
         if size == 0 {
             return Ok(EMPTY_HASH.0);
         }
-        let root = self
-            .hashed(self.log(), |reader| {
-                tree_hash(size, reader).map(|root| vec![root])
-            })
-            .await?;
-        Ok(root.first().ok_or(TREE)?.0)
+        let root = self.hashed(self.log(), |reader| tree_hash(size, reader)).await?;
+        Ok(root.0)
     }
 
     /// Computes over the hashes of a log: once to know which it takes, and once with them.
-    async fn hashed(
+    async fn hashed<T>(
         &self,
         log: &str,
-        compute: impl Fn(&Held) -> Result<Vec<Hash>, TreeError>,
-    ) -> Result<Vec<Hash>, StoreError> {
+        compute: impl Fn(&Held) -> Result<T, TreeError>,
+    ) -> Result<T, StoreError> {
         let mut held = Held::default();
         compute(&held).map_err(|_| TREE)?;
-        let wanted = held.wanted.take();
+        let mut wanted = held.wanted.take();
+        wanted.sort_unstable();
+        wanted.dedup();
         if !wanted.is_empty() {
             let mut reader = self.reader().await?;
             held.hashes = hashes(&mut reader.connection(), log, &wanted).await?;
@@ -109,14 +120,38 @@ impl Database {
         compute(&held).map_err(|_| TREE)
     }
 
-    /// The newest checkpoint that the other side has countersigned of the log that this process writes.
-    pub async fn stored_checkpoint(&self) -> Result<StoredCheckpoint, StoreError> {
+    /// Bundles of the log that this process writes, from a number on and in order, each with its number; without its body when that
+    /// was archived.
+    pub async fn bundles(&self, from: u64, limit: i64) -> Result<Vec<(u64, Option<Bundle>)>, StoreError> {
+        let mut reader = self.reader().await?;
+        let rows = reader
+            .connection()
+            .all(
+                "SELECT number, body FROM bundle WHERE log = {log} AND number >= {from} ORDER BY number LIMIT {limit}",
+                &[
+                    ("log", self.log().into()),
+                    ("from", i64::try_from(from).unwrap_or(i64::MAX).into()),
+                    ("limit", limit.into()),
+                ],
+            )
+            .await?;
+        let bundle = |body| Bundle::decode(body).map_err(|_| StoreError::Unreadable("a bundle"));
+        rows.iter()
+            .map(|row| {
+                let bundle = row.optional_bytes(1)?.map(bundle).transpose()?;
+                Ok((row.int(0)?.unsigned_abs(), bundle))
+            })
+            .collect()
+    }
+
+    /// The newest checkpoint that the other side has countersigned of a log of this database.
+    pub async fn stored_checkpoint(&self, log: &str) -> Result<StoredCheckpoint, StoreError> {
         let mut reader = self.reader().await?;
         let row = reader
             .connection()
             .optional(
                 "SELECT witnessed_size, witnessed_note FROM log_checkpoint WHERE log = {log}",
-                &[("log", self.log().into())],
+                &[("log", log.into())],
             )
             .await?;
         Ok(match row {
@@ -260,43 +295,49 @@ impl HashReader for Held {
     }
 }
 
-/// Reads hashes from beside the bundles of the entries that they were completed with.
+/// Reads hashes, each from its place beside the bundle of the entry that it was completed with: two statements, whatever is
+/// wanted.
 pub(super) async fn hashes(
     connection: &mut Connection<'_>,
     log: &str,
     wanted: &[u64],
 ) -> Result<HashMap<u64, Hash>, StoreError> {
-    let mut entries = Vec::with_capacity(wanted.len());
-    for index in wanted {
-        let (level, number) = split_stored_hash_index(*index);
-        entries.push(i64::try_from(((number + 1) << level) - 1).map_err(|_| TREE)?);
-    }
-    let entries = super::table([(
-        "entry",
-        super::Column::Int(entries.into_iter().map(Some).collect()),
-    )]);
+    let number = |number: u64| i64::try_from(number).map(Some).map_err(|_| TREE);
+    let entry = |index: &u64| {
+        let (level, place) = split_stored_hash_index(*index);
+        number(((place + 1) << level) - 1)
+    };
+    let entries = wanted.iter().map(entry).collect::<Result<_, _>>()?;
+    let entries = super::table([("entry", super::Column::Int(entries))]);
     let rows = connection
         .all(
-            "SELECT first_index, hashes FROM bundle WHERE log = {log} AND first_index IN \
-             (SELECT (SELECT max(first_index) FROM bundle WHERE log = {log} AND first_index <= entry) FROM {entries})",
+            "SELECT (SELECT max(first_index) FROM bundle WHERE log = {log} AND first_index <= entry) \
+             FROM {entries} ORDER BY at",
             &[("log", Value::from(log)), ("entries", entries)],
         )
         .await?;
-    let mut found = HashMap::with_capacity(wanted.len());
-    for row in &rows {
-        let first = stored_hash_index(0, row.int(0)?.unsigned_abs());
-        let (hashes, rest) = row.bytes(1)?.as_chunks::<HASH_BYTES>();
-        if !rest.is_empty() {
-            return Err(TREE);
-        }
-        for index in wanted {
-            let place = index
-                .checked_sub(first)
-                .and_then(|place| usize::try_from(place).ok());
-            if let Some(hash) = place.and_then(|place| hashes.get(place)) {
-                found.insert(*index, Hash(*hash));
-            }
-        }
+    let (mut firsts, mut places) = (Vec::new(), Vec::new());
+    for (row, index) in rows.iter().zip(wanted) {
+        let first = row.optional_int(0)?.ok_or(TREE)?;
+        let place = index.checked_sub(stored_hash_index(0, first.unsigned_abs()));
+        firsts.push(Some(first));
+        places.push(number(place.ok_or(TREE)? * HASH_BYTES as u64 + 1)?);
     }
-    Ok(found)
+    let places = super::table([
+        ("first", super::Column::Int(firsts)),
+        ("place", super::Column::Int(places)),
+    ]);
+    let rows = connection
+        .all(
+            "SELECT at, substr(hashes, CAST(place AS INTEGER), 32) FROM {places} \
+             JOIN bundle ON log = {log} AND first_index = first",
+            &[("log", Value::from(log)), ("places", places)],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let index = usize::try_from(row.int(0)?).ok().and_then(|at| wanted.get(at));
+            Ok((*index.ok_or(TREE)?, Hash(row.array(1)?)))
+        })
+        .collect()
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod decision;
 mod login;
+mod receipts;
 mod release;
 mod service;
 

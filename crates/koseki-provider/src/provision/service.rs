@@ -12,16 +12,18 @@ use common::{
     policy::{Policies, Told},
     refusal::{Reason, Refusal},
     terms::{RequestKind, RuleBroken},
+    turns::Turns,
     witness::{Verdict, WitnessError, Witnessing},
 };
 use koseki_proto::koseki::{
     evidence::v1::{Receipt, ReceiptItem},
     linkage::v1::{
         ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
-        GetLinkageStatusResponse, InconsistentCheckpoint, ItemResult, NotLookedUp, NotLookedUpReason,
-        NotProvided, ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo,
-        WatchSuppressionsRequest, exchange_checkpoints_response::Outcome as Countersigned,
-        item_result::Outcome, linkage_server::Linkage,
+        GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, InconsistentCheckpoint,
+        ItemResult, NotLookedUp, NotLookedUpReason, NotProvided, ProvideCopyInfoRequest,
+        ProvideCopyInfoResponse, ProvidedCopyInfo, WatchSuppressionsRequest,
+        exchange_checkpoints_response::Outcome as Countersigned, item_result::Outcome,
+        linkage_server::Linkage,
     },
 };
 use tonic::{Request, Response, Status};
@@ -30,6 +32,7 @@ use super::{
     admission::{Admission, Admitted},
     decision::Decision,
     login::{LoginFault, Logins},
+    receipts,
     release::{Answer, Call, CallOutcome},
 };
 use crate::{
@@ -48,6 +51,8 @@ pub struct LinkageService {
     pub witnessing: Arc<Witnessing>,
     /// Signs receipts.
     pub receipts: ReceiptSigner,
+    /// The gateways that are being given receipts again.
+    pub receipt_turns: Turns,
     /// The gateways' keys.
     pub verifier: Arc<Verifier>,
     /// The policies that this side holds.
@@ -196,6 +201,19 @@ impl LinkageService {
         })
     }
 
+    async fn receipts_again(&self, permit: &Permit, from: u64) -> Result<GetReceiptsResponse, Refusal> {
+        let gateway = permit.peer();
+        let _turn = self
+            .receipt_turns
+            .take(gateway.name())
+            .ok_or(Reason::Overloaded)?;
+        let in_flight = receipts::IN_FLIGHT + self.policies.current().exchange.forward_deadline();
+        let before = self.clock.now().before(in_flight);
+        let database = self.store.side().database();
+        let receipts = receipts::again(database, &self.receipts, gateway, from, before).await;
+        Ok(receipts.map_err(Reason::from)?)
+    }
+
     async fn exchange(
         &self,
         permit: &Permit,
@@ -269,6 +287,17 @@ impl Linkage for LinkageService {
         let permit = permit(&request)?;
         let exchanged = self.exchange(&permit, request.get_ref()).await;
         Ok(Response::new(exchanged.map_err(Refusal::from)?))
+    }
+
+    async fn get_receipts(
+        &self,
+        request: Request<GetReceiptsRequest>,
+    ) -> Result<Response<GetReceiptsResponse>, Status> {
+        let permit = permit(&request)?;
+        let receipts = self
+            .receipts_again(&permit, request.get_ref().from_bundle)
+            .await?;
+        Ok(Response::new(receipts))
     }
 
     async fn watch_suppressions(

@@ -73,7 +73,8 @@ CREATE TABLE block (
 );
 
 -- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
--- account is the pseudonym that stands in the entries; items has bit n for the item of that number.
+-- account is the pseudonym that stands in the entries; items has bit n for the item of that number;
+-- public_part and commitment are the entry's leaf.
 CREATE TABLE provision_record (
     log         TEXT    NOT NULL,
     entry_index BIGINT  NOT NULL,
@@ -86,6 +87,8 @@ CREATE TABLE provision_record (
     reason      TEXT    NOT NULL,
     items       BIGINT  NOT NULL,
     frontend    TEXT    NOT NULL,
+    public_part BYTEA   NOT NULL,
+    commitment  BYTEA   NOT NULL,
     PRIMARY KEY (log, entry_index)
 );
 -- Records come in the order of their time: what is old is found by ranges of pages, at no cost to speak of for each row.
@@ -98,6 +101,16 @@ CREATE TABLE indexed_log (
     bundles BIGINT  NOT NULL
 );
 
+-- How far each log here was looked through for answers that were lost, in each log of the registry side: the next bundle there,
+-- and the first bundle here that can have an entry for it.
+CREATE TABLE lost_answer_place (
+    log             TEXT    NOT NULL,
+    provider_log    TEXT    NOT NULL,
+    provider_bundle BIGINT  NOT NULL,
+    own_bundle      BIGINT  NOT NULL,
+    PRIMARY KEY (log, provider_log)
+);
+
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
 GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
@@ -106,7 +119,7 @@ GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, 
     TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO portal_gateway_service;
 GRANT SELECT, INSERT ON account, replaced_card TO portal_gateway_service;
-GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log TO portal_gateway_service;
+GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log, lost_answer_place TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge, provision_record TO portal_gateway_service;
 GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO portal_gateway_auditor;

@@ -73,7 +73,8 @@ CREATE TABLE block (
 ) STRICT, WITHOUT ROWID;
 
 -- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
--- account is the pseudonym that stands in the entries; items has bit n for the item of that number.
+-- account is the pseudonym that stands in the entries; items has bit n for the item of that number;
+-- public_part and commitment are the entry's leaf.
 CREATE TABLE provision_record (
     log         TEXT    NOT NULL,
     entry_index INTEGER NOT NULL,
@@ -86,6 +87,8 @@ CREATE TABLE provision_record (
     reason      TEXT    NOT NULL,
     items       INTEGER NOT NULL,
     frontend    TEXT    NOT NULL,
+    public_part BLOB    NOT NULL,
+    commitment  BLOB    NOT NULL,
     PRIMARY KEY (log, entry_index)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX provision_record_of ON provision_record (account, at, log, entry_index);
@@ -95,4 +98,14 @@ CREATE INDEX provision_record_at ON provision_record (at);
 CREATE TABLE indexed_log (
     log     TEXT    PRIMARY KEY,
     bundles INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How far each log here was looked through for answers that were lost, in each log of the registry side: the next bundle there,
+-- and the first bundle here that can have an entry for it.
+CREATE TABLE lost_answer_place (
+    log             TEXT    NOT NULL,
+    provider_log    TEXT    NOT NULL,
+    provider_bundle INTEGER NOT NULL,
+    own_bundle      INTEGER NOT NULL,
+    PRIMARY KEY (log, provider_log)
 ) STRICT, WITHOUT ROWID;

@@ -3,6 +3,7 @@
 
 use common::{
     clock::Timestamp,
+    digest,
     store::{Access, Column, Database, Row, StoreError, table},
 };
 use koseki_proto::koseki::{
@@ -45,7 +46,8 @@ pub(super) async fn list(
     let rows = reader
         .connection()
         .all(
-            "SELECT at, log, entry_index, request_id, kind, procedure, outcome, reason, items, frontend \
+            "SELECT at, log, entry_index, request_id, kind, procedure, outcome, reason, items, frontend, \
+                    public_part, commitment \
              FROM provision_record \
              WHERE account = {account} AND (at, log, entry_index) < ({at}, {log}, {entry_index}) \
              ORDER BY at DESC, log DESC, entry_index DESC LIMIT {limit}",
@@ -70,6 +72,8 @@ fn record(row: &Row) -> Result<Record, StoreError> {
         reason: row.text(7)?.to_owned(),
         items: items_of(row.int(8)?),
         frontend: row.text(9)?.to_owned(),
+        public_part: row.bytes(10)?.to_vec(),
+        commitment: row.bytes(11)?.to_vec(),
     })
 }
 
@@ -174,6 +178,8 @@ struct Rows {
     reason: Vec<String>,
     items: Vec<Option<i64>>,
     frontend: Vec<String>,
+    public_part: Vec<Vec<u8>>,
+    commitment: Vec<Vec<u8>>,
 }
 
 impl Rows {
@@ -190,6 +196,13 @@ impl Rows {
             let Some(Detail::Provision(detail)) = restricted.detail else {
                 return Err(RULE);
             };
+            // Whoever asked without a session has no account.
+            if detail.subject_pseudonym.is_empty() {
+                continue;
+            }
+            self.commitment
+                .push(digest::sha256(&[&entry.salt, &entry.restricted]).to_vec());
+            self.public_part.push(entry.public);
             self.add_provision(index, at, provision, detail);
         }
         Ok(())
@@ -198,10 +211,6 @@ impl Rows {
     fn add_provision(&mut self, index: i64, at: Timestamp, provision: Provision, detail: ProvisionDetail) {
         let outcome = provision.outcome();
         let items = items_bits(provision.items());
-        // Whoever asked without a session has no account.
-        if detail.subject_pseudonym.is_empty() {
-            return;
-        }
         self.entry_index.push(Some(index));
         self.account.push(detail.subject_pseudonym);
         self.at.push(Some(at.unix_ms()));
@@ -230,11 +239,15 @@ impl Rows {
             ("reason", Column::Text(self.reason)),
             ("items", Column::Int(self.items)),
             ("frontend", Column::Text(self.frontend)),
+            ("public_part", Column::Bytes(self.public_part)),
+            ("commitment", Column::Bytes(self.commitment)),
         ]);
         tx.execute(
             "INSERT INTO provision_record \
-             (log, entry_index, account, at, request_id, kind, procedure, outcome, reason, items, frontend) \
-             SELECT {log}, entry_index, account, decided_at, request_id, kind, procedure, outcome, reason, items, frontend \
+             (log, entry_index, account, at, request_id, kind, procedure, outcome, reason, items, frontend, \
+              public_part, commitment) \
+             SELECT {log}, entry_index, account, decided_at, request_id, kind, procedure, outcome, reason, items, frontend, \
+                    public_part, commitment \
              FROM {rows}",
             &[("log", log.into()), ("rows", rows)],
         )
