@@ -284,10 +284,11 @@ fn what_is_no_log_of_the_list_is_not_taken_for_one() {
     let report = audit::verify(
         &[desk.files(), std::slice::from_ref(&path)].concat(),
         &desk.keys(),
+        None,
     );
     assert_not_checked(&report, "NO_KEY");
     writer::write(&path, b"something else");
-    let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys());
+    let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys(), None);
     assert_not_checked(&report, "NOT_AN_EXPORT");
     desk.add(&log, &[]);
     assert_not_checked(&desk.verify(), "NOT_AN_EXPORT");
@@ -366,7 +367,7 @@ fn how_long_and_how_much_memory_a_million_requests_take() {
         resident("VmRSS")
     );
     let began = std::time::Instant::now();
-    assert_clean(&audit::reconcile(desk.files(), &desk.keys()));
+    assert_clean(&audit::reconcile(desk.files(), &desk.keys(), None));
     println!(
         "reconcile: {:?}; {:?} at most",
         began.elapsed(),

@@ -15,7 +15,7 @@ use integration_tests::Setting;
 use tokio::process::Command;
 
 use crate::{
-    auditor::{Files, bodies, story},
+    auditor::{Files, bodies, exported_later, story},
     desk::Desk,
 };
 
@@ -79,7 +79,14 @@ async fn bodies_are_dropped_below_the_mark_of_two_persons_and_the_rest_verifies(
     })
     .await;
     let asked = story(&desk).await;
-    let files = desk.export_both().await;
+    let exported = desk.export_both().await;
+    // Years later, they are the files of then.
+    let days = |file: &str, name: &str| desk.write(name, exported_later(file, 10 * 24 * 3_600));
+    let files = Files {
+        provider: days(&exported.provider, "provider-of-then.log"),
+        gateway: days(&exported.gateway, "gateway-of-then.log"),
+        ..exported.clone()
+    };
     let tomorrow = SystemClock::new().now().after(DAY).to_rfc3339();
     let propose = |profile: String| {
         let command = [
@@ -161,7 +168,7 @@ async fn bodies_are_dropped_below_the_mark_of_two_persons_and_the_rest_verifies(
     );
     // The file of before has the bodies still: together they are the whole log.
     let both = Files {
-        provider: files.provider.clone(),
+        provider: exported.provider.clone(),
         ..archived.clone()
     };
     let words = [
