@@ -123,7 +123,6 @@ impl UnderLoad {
 
     /// Something is broken: requesters are refused, and the services of these sides say that they cannot serve.
     pub async fn refuses(&mut self, sides: &[Side], fault: &str) {
-        println!("{fault}: refuses");
         self.asking.until_refused().await;
         for side in sides {
             let what = format!("{fault}, {side:?}");
@@ -160,7 +159,6 @@ impl UnderLoad {
             until_ready(self.ops[side as usize], true, &what).await;
         }
         self.works().await;
-        println!("{fault}: recovered");
     }
 
     async fn works(&mut self) {

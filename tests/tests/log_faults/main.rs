@@ -58,7 +58,7 @@ async fn a_disk_that_takes_no_writes_refuses_and_recovers() {
         registers: REGISTERS,
         addresses: Addresses::loopback(),
     };
-    let deployment = Deployment::create(&directory.path().join("deployment"), &plan).unwrap();
+    let deployment = Deployment::create(directory.path().join("deployment"), &plan).unwrap();
     let binaries = unkilled(&directory.path().join("programs"));
     let processes = Processes::start(&binaries, &deployment).await.unwrap();
     let access = Access::new(&deployment, Arc::new(SystemClock::new()));
