@@ -62,8 +62,8 @@ impl Marks {
 /// before it are in the files; `None` when there are none. What the files are worth is verified as `verify` does.
 #[must_use]
 pub fn archivable(files: &[PathBuf], keys: &Keys, log: &str, before_ms: i64) -> (Report, Option<u64>) {
-    let (logs, report) = verified("archive", files, keys);
-    let mut muted = Report::new("archive", keys);
+    let (logs, report) = verified("archive", files, keys, Some(before_ms));
+    let mut muted = Report::new("archive", keys, None);
     let log = logs.logs.values().find(|known| known.instance() == log);
     let mut reader = log.map(Log::reader);
     let mut before = None;

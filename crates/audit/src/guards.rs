@@ -78,6 +78,8 @@ struct Epochs {
     begun: bool,
     /// Whether acts may be missing from here on.
     missing: bool,
+    /// That is still to be said, when a release comes that is asked about: since which entry of which log.
+    unsaid: Option<(String, u64)>,
 }
 
 impl Guards {
@@ -130,8 +132,14 @@ impl Guards {
                 continue;
             }
             match self.epochs.missing {
-                true => not_checked += 1,
                 false => checked += 1,
+                true if report.asks_about(placed.bundle.at_ms) => {
+                    not_checked += 1;
+                    if let Some((origin, from)) = self.epochs.unsaid.take() {
+                        report.miss(Gap::ActsMissing, &origin, Some((from, u64::MAX)));
+                    }
+                }
+                true => {}
             }
             for (trouble, act_epoch) in self.forbidden(provision, detail, placed.bundle.at_ms) {
                 let about = format!("{}: {epoch} >= {act_epoch}", provision.request_id);
@@ -177,11 +185,7 @@ impl Guards {
                     );
                 } else {
                     self.epochs.missing = true;
-                    report.miss(
-                        Gap::ActsMissing,
-                        &log.origin,
-                        Some((placed.first_index, u64::MAX)),
-                    );
+                    self.epochs.unsaid = Some((log.origin.clone(), placed.first_index));
                 }
             }
         }

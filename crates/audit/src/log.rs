@@ -24,6 +24,9 @@ const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 /// beyond it, in milliseconds.
 const UNKNOWN_YET_MS: i64 = 2_000;
 
+/// After so long everything that there was is countersigned, or provision is stopped; in milliseconds.
+const SETTLED_MS: i64 = 120_000;
+
 /// A checkpoint that the entries must agree with.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -85,6 +88,7 @@ impl Log {
             epoch: 0,
             of_file: 0,
             covered: 0,
+            asked: 0,
             sound: true,
         }
     }
@@ -135,6 +139,8 @@ pub(crate) struct Reader<'a> {
     of_file: u64,
     /// Entries under a countersigned root.
     covered: u64,
+    /// Entries up to the last one that is asked about.
+    asked: u64,
     /// Whether every part that there should be was there.
     sound: bool,
 }
@@ -311,6 +317,9 @@ impl Reader<'_> {
             self.index += 1;
             self.compare(report);
         }
+        if report.asks_about(placed.bundle.at_ms) {
+            self.asked = self.index;
+        }
         let summary = report.log(&self.log.origin);
         summary.bundles += 1;
         summary.size = self.index;
@@ -353,8 +362,13 @@ impl Reader<'_> {
             report.miss(Gap::Empty, origin, None);
         } else if self.covered == 0 {
             report.miss(Gap::NotCountersigned, origin, Some((begin, size)));
-        } else if self.covered < size {
-            report.miss(Gap::BeyondCheckpoint, origin, Some((self.covered, size)));
+        } else if self.covered < self.asked {
+            report.miss(Gap::BeyondCheckpoint, origin, Some((self.covered, self.asked)));
+        }
+        let exported = self.exported_at();
+        let wanted = report.until().and_then(|until| until.checked_add(SETTLED_MS));
+        if wanted.is_some_and(|wanted| exported.is_none_or(|exported| exported < wanted)) {
+            report.miss(Gap::ExportedTooEarly, origin, None);
         }
         let covered = self.covered.saturating_sub(begin);
         report.count(Check::Entries, covered, size - begin - covered.min(size - begin));
@@ -363,6 +377,12 @@ impl Reader<'_> {
                 self.beyond(*of, target, report);
             }
         }
+    }
+
+    /// When the last of the files was asked for.
+    fn exported_at(&self) -> Option<i64> {
+        let last = self.log.files.last()?;
+        last.header.exported_at.as_ref().and_then(moment::ms)
     }
 
     /// A checkpoint of more entries than there are: of a file that lacks something, of a log that grew since it was exported, or of
@@ -380,7 +400,7 @@ impl Reader<'_> {
             return;
         }
         let last = self.log.files.last();
-        let exported = last.and_then(|file| file.header.exported_at.as_ref().and_then(moment::ms));
+        let exported = self.exported_at();
         let at = target
             .countersigned
             .and_then(|countersigned| i64::try_from(countersigned.unix_s).ok()?.checked_mul(1_000));

@@ -35,7 +35,7 @@ struct Found {
 /// Finds the entries of a request in exported logs, and proves each. What the logs are worth is verified as `verify` does.
 #[must_use]
 pub fn prove(files: &[PathBuf], keys: &Keys, request_id: &str) -> Report {
-    let (logs, mut report) = verified("prove", files, keys);
+    let (logs, mut report) = verified("prove", files, keys, None);
     let found = find(&logs, keys, request_id);
     if found.is_empty() {
         report.miss(Gap::RequestNotFound, request_id, None);
@@ -85,7 +85,7 @@ pub fn prove(files: &[PathBuf], keys: &Keys, request_id: &str) -> Report {
 
 fn find(logs: &Logs, keys: &Keys, request_id: &str) -> Vec<Found> {
     let wanted = id(request_id);
-    let mut muted = Report::new("prove", keys);
+    let mut muted = Report::new("prove", keys, None);
     let mut found = Vec::new();
     for log in logs.logs.values() {
         let mut reader = log.reader();
@@ -136,7 +136,7 @@ fn proof(logs: &Logs, keys: &Keys, found: &Found, report: &Report) -> Option<(u6
         return None;
     }
     let mut proof = Proof::new(found.index, size, &Reader::tree_before(log));
-    let mut muted = Report::new("prove", keys);
+    let mut muted = Report::new("prove", keys, None);
     let mut reader = log.reader();
     while let Some(placed) = reader.next(&mut muted) {
         for (index, leaf) in (placed.first_index..size).zip(&placed.bundle.leaves) {

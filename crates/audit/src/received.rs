@@ -121,7 +121,7 @@ impl Row {
 /// Looks for releases in exported logs. What the logs are worth is verified as `verify` does.
 #[must_use]
 pub fn who_received(files: &[PathBuf], keys: &Keys, asked: &Asked) -> Report {
-    let (logs, mut report) = verified("who-received", files, keys);
+    let (logs, mut report) = verified("who-received", files, keys, None);
     let found = gather(&logs, keys, asked);
     let mut rows: Vec<&Row> = found
         .values()
@@ -159,7 +159,7 @@ fn gather(logs: &Logs, keys: &Keys, asked: &Asked) -> BTreeMap<[u8; 16], Row> {
 }
 
 fn each(logs: &Logs, keys: &Keys, asked: &Asked, mut take: impl FnMut(Side, Part)) {
-    let mut muted = Report::new("who-received", keys);
+    let mut muted = Report::new("who-received", keys, None);
     for log in logs.logs.values() {
         let mut reader = log.reader();
         while let Some(placed) = reader.next(&mut muted) {

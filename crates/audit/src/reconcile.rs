@@ -77,10 +77,10 @@ struct Reconciliation {
     unanswered: u64,
 }
 
-/// Reconciles exported logs of both sides. What the logs are worth is verified as `verify` does.
+/// Reconciles exported logs of both sides. What the logs are worth is verified as `verify` does, and so is `until_ms`.
 #[must_use]
-pub fn reconcile(files: &[PathBuf], keys: &Keys) -> Report {
-    let (logs, mut report) = verified("reconcile", files, keys);
+pub fn reconcile(files: &[PathBuf], keys: &Keys, until_ms: Option<i64>) -> Report {
+    let (logs, mut report) = verified("reconcile", files, keys, until_ms);
     for side in Side::ALL {
         if logs.of(side).next().is_none() {
             report.miss(Gap::SideNotGiven, side.role(), None);
@@ -94,7 +94,7 @@ pub fn reconcile(files: &[PathBuf], keys: &Keys) -> Report {
 
 impl Reconciliation {
     fn of_registry(logs: &Logs, keys: &Keys) -> Self {
-        let mut muted = Report::new("reconcile", keys);
+        let mut muted = Report::new("reconcile", keys, None);
         let mut this = Self {
             logs: Vec::new(),
             answers: HashMap::new(),
@@ -140,7 +140,7 @@ impl Reconciliation {
     }
 
     fn pass_portal(&mut self, logs: &Logs, keys: &Keys, report: &mut Report) {
-        let mut muted = Report::new("reconcile", keys);
+        let mut muted = Report::new("reconcile", keys, None);
         let mut walk = Walk::new(logs.of(Side::Portal));
         while let Some((log, placed)) = walk.next(&mut muted) {
             self.portal_until = self.portal_until.max(placed.bundle.at_ms);
@@ -201,7 +201,7 @@ impl Reconciliation {
         let Some(twin) = twin else {
             let reach = self.reach.get(&detail.provider_log);
             let reached = reach.is_some_and(|(from, to)| (*from..*to).contains(&bundle));
-            report.count(Check::Twins, u64::from(reached), u64::from(!reached));
+            report.count(Check::Twins, u64::from(reached), 0);
             match reached {
                 true => report.find(Trouble::NoTwinAtProvider, place, request_id),
                 false => not_yet(report, &place),
@@ -243,7 +243,6 @@ impl Reconciliation {
                 }
             }
             None if is_younger(place.at_ms, self.registry_until) => {
-                report.count(Check::Twins, 0, 1);
                 not_yet(report, &place);
             }
             None => {
@@ -280,7 +279,6 @@ impl Reconciliation {
                 Seen::Lost => "LOST_ANSWER".to_owned(),
                 Seen::Unanswered(cause) => format!("NO_ANSWER_CAME: {cause}"),
                 _ if is_younger(answer.at_ms, self.portal_until) => {
-                    report.count(Check::Twins, 0, 1);
                     not_yet(report, &place);
                     continue;
                 }
@@ -351,6 +349,10 @@ impl Difference {
 }
 
 fn not_yet(report: &mut Report, place: &Place) {
+    if !report.asks_about(place.at_ms) {
+        return;
+    }
+    report.count(Check::Twins, 0, 1);
     report.miss(
         Gap::TwinNotYet,
         &place.log,

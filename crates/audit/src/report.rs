@@ -124,6 +124,7 @@ pub(crate) struct LogSummary {
 /// What an audit found.
 pub struct Report {
     command: &'static str,
+    until_ms: Option<i64>,
     keys: Vec<String>,
     logs: BTreeMap<String, LogSummary>,
     counts: BTreeMap<Check, Count>,
@@ -136,9 +137,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(command: &'static str, keys: &Keys) -> Self {
+    pub(crate) fn new(command: &'static str, keys: &Keys, until_ms: Option<i64>) -> Self {
         Self {
             command,
+            until_ms,
             keys: keys.all().map(|(name, id)| format!("{name}+{id:08x}")).collect(),
             logs: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -169,6 +171,16 @@ impl Report {
             let log = log.to_owned();
             self.gaps.push(NotChecked { gap, log, range });
         }
+    }
+
+    /// Whether it is asked about what was at this moment: what is later may be missing, or not be provable yet.
+    pub(crate) fn asks_about(&self, at_ms: Option<i64>) -> bool {
+        at_ms.zip(self.until_ms).is_none_or(|(at, until)| at < until)
+    }
+
+    /// Until when it is asked about.
+    pub(crate) fn until(&self) -> Option<i64> {
+        self.until_ms
     }
 
     pub(crate) fn count(&mut self, check: Check, checked: u64, not_checked: u64) {
@@ -257,6 +269,7 @@ impl Report {
         let mut report = json!({
             "tool": { "name": "kosekictl audit", "version": env!("CARGO_PKG_VERSION") },
             "command": self.command,
+            "until": self.until_ms.map(moment::utc),
             "verdict": self.verdict().name(),
             "exit_code": self.verdict().exit_code(),
             "keys": self.keys,
@@ -284,6 +297,9 @@ impl Report {
 
     fn write_text(&self, out: &mut String, language: Language) -> std::fmt::Result {
         writeln!(out, "{}", words::verdict(language, self.verdict()))?;
+        if let Some(until) = self.until_ms {
+            writeln!(out, "{}", words::until(language, until))?;
+        }
         for (origin, log) in &self.logs {
             writeln!(out, "{}", words::log(language, origin, log))?;
         }

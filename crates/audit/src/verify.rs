@@ -150,15 +150,21 @@ impl Logs {
     }
 }
 
-/// Verifies exported logs.
+/// Verifies exported logs; `until_ms`: only what was before this moment is asked about, in milliseconds since 1970. What is found
+/// counts whenever it was.
 #[must_use]
-pub fn verify(files: &[PathBuf], keys: &Keys) -> Report {
-    verified("verify", files, keys).1
+pub fn verify(files: &[PathBuf], keys: &Keys, until_ms: Option<i64>) -> Report {
+    verified("verify", files, keys, until_ms).1
 }
 
 /// The logs, and what verifying them came to, for a command that goes on from there.
-pub(crate) fn verified(command: &'static str, files: &[PathBuf], keys: &Keys) -> (Logs, Report) {
-    let mut report = Report::new(command, keys);
+pub(crate) fn verified(
+    command: &'static str,
+    files: &[PathBuf],
+    keys: &Keys,
+    until_ms: Option<i64>,
+) -> (Logs, Report) {
+    let mut report = Report::new(command, keys, until_ms);
     let logs = Logs::open(files, keys, &mut report);
     logs.verify(keys, &mut report);
     (logs, report)

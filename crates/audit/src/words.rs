@@ -179,6 +179,9 @@ list! {
         BetweenFiles "BETWEEN_FILES"
             "ファイルの間の記録がありません"
             "the entries between two files"
+        ExportedTooEarly "EXPORTED_TOO_EARLY"
+            "指定の時刻から二分を経る前に書き出されたファイルです"
+            "the log was exported less than two minutes after the time until which it is asked about"
         NotCountersigned "NOT_COUNTERSIGNED"
             "相手側が確認署名したチェックポイントがありません"
             "there is no checkpoint that the other side has countersigned"
@@ -211,6 +214,14 @@ pub(crate) fn verdict(language: Language, verdict: Verdict) -> &'static str {
             "判定: 確認できない部分あり（問題なしとは言えません）",
             "verdict: could not check everything (this is not clean)",
         ),
+    }
+}
+
+pub(crate) fn until(language: Language, until_ms: i64) -> String {
+    let until = both(language, until_ms);
+    match language {
+        Language::Ja => format!("対象: {until} より前の記録"),
+        Language::En => format!("about what was before {until}"),
     }
 }
 

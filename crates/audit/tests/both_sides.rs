@@ -74,7 +74,7 @@ fn later(log: &mut Log) {
 
 fn reconciled(provider: &Log, gateway: &Log) -> audit::Report {
     let desk = Desk::of(&[provider, gateway]);
-    audit::reconcile(desk.files(), &desk.keys())
+    audit::reconcile(desk.files(), &desk.keys(), None)
 }
 
 #[test]
@@ -91,7 +91,10 @@ fn one_side_alone_cannot_be_reconciled() {
     let (provider, gateway) = both();
     for log in [&provider, &gateway] {
         let desk = Desk::of(&[log]);
-        assert_not_checked(&audit::reconcile(desk.files(), &desk.keys()), "SIDE_NOT_GIVEN");
+        assert_not_checked(
+            &audit::reconcile(desk.files(), &desk.keys(), None),
+            "SIDE_NOT_GIVEN",
+        );
     }
 }
 
@@ -140,6 +143,13 @@ fn an_answer_that_the_portal_side_has_no_trace_of_is_found_when_it_is_old_enough
     let (mut provider, mut gateway) = both();
     provider.commit(0, vec![provision(there(5))]);
     assert_not_checked(&reconciled(&provider, &gateway), "TWIN_NOT_YET");
+    let desk = Desk::of(&[&provider, &gateway]);
+    // Bundles are 10 s apart.
+    assert_clean(&audit::reconcile(
+        desk.files(),
+        &desk.keys(),
+        Some((BEGIN + 40) * 1_000),
+    ));
     later(&mut gateway);
     let json = assert_finds(&reconciled(&provider, &gateway), "NO_TWIN_AT_GATEWAY");
     assert_eq!(json["findings"][0]["about"], request_id(5));
@@ -347,8 +357,8 @@ fn the_japanese_text_is_the_golden_one() {
     let mut text = String::new();
     let keys = desk.keys();
     for report in [
-        audit::verify(desk.files(), &keys),
-        audit::reconcile(desk.files(), &keys),
+        audit::verify(desk.files(), &keys, None),
+        audit::reconcile(desk.files(), &keys, None),
         audit::prove(desk.files(), &keys, &request_id(3)),
         audit::who_received(
             desk.files(),

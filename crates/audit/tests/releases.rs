@@ -314,6 +314,36 @@ fn an_epoch_that_no_act_made_is_found_and_one_that_another_file_may_yet_have_is_
     assert_eq!(json["counts"]["releases"]["not_checked"], 1);
 }
 
+/// Of several instances that go on, one file always ends before the other: what was before some time can be judged wholly.
+#[test]
+fn what_was_before_a_time_is_judged_wholly_although_files_end_at_different_moments() {
+    let act = || guard("TAKE_POLICY", 0, GuardActDetail::default());
+    let mut one = Log::new(GATEWAY, "one-1");
+    one.commit(1, vec![act()]);
+    one.commit(1, vec![provision(release(1))]);
+    let mut two = Log::new(GATEWAY, "two-2");
+    two.commit(1, vec![provision(release(2))]);
+    // Under an epoch that the other made behind the end of its file, and beyond the checkpoint.
+    two.commit(2, vec![provision(release(3))]);
+    let mut desk = Desk::of(&[&one]);
+    desk.add(&two, &encoded(&two.parts(0, &two.checkpoint(1, Some(BEGIN)))));
+    assert_not_checked(&desk.verify(), "ACTS_MISSING");
+    assert_not_checked(&desk.verify(), "BEYOND_CHECKPOINT");
+    let until = |seconds: i64| audit::verify(desk.files(), &desk.keys(), Some((BEGIN + seconds) * 1_000));
+    let json = assert_clean(&until(5));
+    assert_eq!(json["counts"]["releases"]["checked"], 2);
+    assert_not_checked(&until(15), "ACTS_MISSING");
+    // Exported before everything of then was countersigned.
+    assert_not_checked(&until(100_000), "EXPORTED_TOO_EARLY");
+    // What is found counts whenever it was.
+    two.commit(2, vec![provision(release(2))]);
+    let desk = Desk::of(&[&one, &two]);
+    assert_finds(
+        &audit::verify(desk.files(), &desk.keys(), Some(BEGIN * 1_000)),
+        "RELEASED_TWICE",
+    );
+}
+
 #[test]
 fn a_request_id_that_is_released_twice_is_found_in_one_log_and_over_two() {
     let mut one = Log::new(GATEWAY, "one-1");

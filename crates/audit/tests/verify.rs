@@ -284,10 +284,11 @@ fn what_is_no_log_of_the_list_is_not_taken_for_one() {
     let report = audit::verify(
         &[desk.files(), std::slice::from_ref(&path)].concat(),
         &desk.keys(),
+        None,
     );
     assert_not_checked(&report, "NO_KEY");
     writer::write(&path, b"something else");
-    let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys());
+    let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys(), None);
     assert_not_checked(&report, "NOT_AN_EXPORT");
     desk.add(&log, &[]);
     assert_not_checked(&desk.verify(), "NOT_AN_EXPORT");
@@ -319,4 +320,57 @@ fn what_an_entry_says_of_itself_must_fit_its_bundle() {
     assert_finds(&signed_as_changed(mixed).verify(), "MALFORMED_ENTRY");
     let salt = |log: &mut Log| log.bundles[4].entries[0].salt.truncate(31);
     assert_finds(&signed_as_changed(salt).verify(), "MALFORMED_ENTRY");
+}
+
+/// What `verify` and `reconcile` take: `cargo test --release -p audit --test verify -- --ignored --nocapture`.
+#[test]
+#[ignore = "it measures"]
+#[allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "it measures, and prints what it measured"
+)]
+fn how_long_and_how_much_memory_a_million_requests_take() {
+    const BUNDLES: u64 = 5_000;
+    const ENTRIES: u64 = 200;
+    let (mut provider, mut gateway) = (Log::new(PROVIDER, "provider-1"), Log::new(GATEWAY, "gateway-1"));
+    for bundle in 0..BUNDLES {
+        let released = |number| {
+            let (mut provision, mut detail) = release(1);
+            provision.request_id = format!("01900000-0000-7000-8000-{:012x}", bundle * ENTRIES + number);
+            detail.provider_bundle = bundle;
+            (provision, detail)
+        };
+        provider.commit(0, (0..ENTRIES).map(released).map(provision).collect());
+        let here = |number| {
+            let (released, mut detail) = released(number);
+            detail.provider_log = "provider-1".to_owned();
+            provision((released, detail))
+        };
+        gateway.commit(0, (0..ENTRIES).map(here).collect());
+    }
+    let desk = Desk::of(&[&provider, &gateway]);
+    drop((provider, gateway));
+    let status = || std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = |name: &str| {
+        status()
+            .lines()
+            .find(|line| line.starts_with(name))
+            .map(str::to_owned)
+    };
+    let before = resident("VmRSS");
+    let began = std::time::Instant::now();
+    assert_clean(&desk.verify());
+    println!(
+        "verify: {:?}; {before:?} before, {:?} after",
+        began.elapsed(),
+        resident("VmRSS")
+    );
+    let began = std::time::Instant::now();
+    assert_clean(&audit::reconcile(desk.files(), &desk.keys(), None));
+    println!(
+        "reconcile: {:?}; {:?} at most",
+        began.elapsed(),
+        resident("VmHWM")
+    );
 }

@@ -1,21 +1,21 @@
 //! Retention: bodies of old bundles are dropped below a mark.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Output, time::Duration};
 
 use common::{
     clock::{Clock as _, SystemClock},
     identity::Role,
-    store::{ArchiveError, Database},
 };
 use devkit::{
     deployment::{Deployment, GATEWAY_INSTANCE, PROVIDER_INSTANCE, TRUST_DOMAIN},
     pki::{Ca, Subject},
+    process::{Binaries, Program},
 };
 use integration_tests::Setting;
-use koseki_provider::store::SCHEMA;
+use tokio::process::Command;
 
 use crate::{
-    auditor::{Files, bodies, story},
+    auditor::{Files, bodies, exported_later, story},
     desk::Desk,
 };
 
@@ -51,19 +51,23 @@ impl Desk {
     }
 }
 
-async fn archive(deployment: &Deployment, before: u64) -> Result<u64, ArchiveError> {
-    let config: koseki_provider::config::Config =
-        common::config::load(&deployment.provider_config()).unwrap();
+/// Runs the owner's command of the real program.
+async fn archive(deployment: &Deployment, before: u64) -> Output {
+    let program = Binaries::locate().unwrap().path(Program::Provider);
     let owner = deployment.provider_database().with_extension("owner-url");
-    let owner = owner.exists().then_some(owner);
-    Database::archive(
-        &config.database,
-        owner.as_deref(),
-        SCHEMA,
-        PROVIDER_INSTANCE,
-        before,
-    )
-    .await
+    let mut command = Command::new(program);
+    command.arg("--config").arg(deployment.provider_config());
+    command.args(["archive", "--log", PROVIDER_INSTANCE, "--before-bundle"]);
+    command.arg(before.to_string());
+    if owner.exists() {
+        command.arg("--owner-url-file").arg(owner);
+    }
+    command.kill_on_drop(true).output().await.unwrap()
+}
+
+/// What it says when it has dropped so many.
+fn dropped(count: u64) -> String {
+    format!("{count} bodies of {PROVIDER_INSTANCE} were dropped; what they hash to stays\n")
 }
 
 /// Two persons make a mark, the owner drops what is below it, and what remains still verifies.
@@ -75,7 +79,14 @@ async fn bodies_are_dropped_below_the_mark_of_two_persons_and_the_rest_verifies(
     })
     .await;
     let asked = story(&desk).await;
-    let files = desk.export_both().await;
+    let exported = desk.export_both().await;
+    // Years later, they are the files of then.
+    let days = |file: &str, name: &str| desk.write(name, exported_later(file, 10 * 24 * 3_600));
+    let files = Files {
+        provider: days(&exported.provider, "provider-of-then.log"),
+        gateway: days(&exported.gateway, "gateway-of-then.log"),
+        ..exported.clone()
+    };
     let tomorrow = SystemClock::new().now().after(DAY).to_rfc3339();
     let propose = |profile: String| {
         let command = [
@@ -131,10 +142,14 @@ async fn bodies_are_dropped_below_the_mark_of_two_persons_and_the_rest_verifies(
         .pair
         .again_now(async |deployment| {
             let above = archive(deployment, before + 1).await;
-            assert!(matches!(above, Err(ArchiveError::AboveMark { mark, .. }) if mark == before));
-            assert_eq!(archive(deployment, before).await.unwrap(), before);
+            let refused = String::from_utf8(above.stderr).unwrap();
+            assert_eq!(above.status.code(), Some(1), "{refused}");
+            assert!(refused.contains(&format!("the retention mark of {PROVIDER_INSTANCE} is {before}")));
             // The same again changes nothing.
-            assert_eq!(archive(deployment, before).await.unwrap(), 0);
+            for count in [before, 0] {
+                let archived = archive(deployment, before).await;
+                assert_eq!(String::from_utf8(archived.stdout).unwrap(), dropped(count));
+            }
         })
         .await;
     desk.pair.cast().await;
@@ -153,7 +168,7 @@ async fn bodies_are_dropped_below_the_mark_of_two_persons_and_the_rest_verifies(
     );
     // The file of before has the bodies still: together they are the whole log.
     let both = Files {
-        provider: files.provider.clone(),
+        provider: exported.provider.clone(),
         ..archived.clone()
     };
     let words = [

@@ -1,6 +1,6 @@
 //! An auditor at the desk: their files, and what is in the logs that they export.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use common::{
     identity::Role,
@@ -12,6 +12,8 @@ use devkit::{
     registers::Scenario,
 };
 use integration_tests::stores::Behind;
+use koseki_proto::koseki::evidence::v1::{ExportPart, export_part::Part};
+use prost::Message as _;
 
 use crate::desk::{Desk, Ended};
 
@@ -167,4 +169,19 @@ pub(crate) async fn bodies(database: &Path) -> Vec<Vec<u8>> {
         .await
         .unwrap();
     rows.iter().map(|row| row.bytes(0).unwrap().to_vec()).collect()
+}
+
+/// An exported file, as if it had been asked for so many seconds later.
+pub(crate) fn exported_later(path: &str, seconds: i64) -> Vec<u8> {
+    let content = fs::read(path).unwrap();
+    let mut rest = content.as_slice();
+    let mut later = Vec::new();
+    while !rest.is_empty() {
+        let mut part = ExportPart::decode_length_delimited(&mut rest).unwrap();
+        if let Some(Part::Header(header)) = &mut part.part {
+            header.exported_at.as_mut().unwrap().seconds += seconds;
+        }
+        later.extend(part.encode_length_delimited_to_vec());
+    }
+    later
 }

@@ -4,12 +4,11 @@ use std::{fs, path::Path};
 
 use devkit::deployment::{GATEWAY_INSTANCE, PROVIDER_INSTANCE};
 use integration_tests::stores::Behind;
-use koseki_proto::koseki::evidence::v1::{Bundle, ExportPart, export_part::Part};
+use koseki_proto::koseki::evidence::v1::Bundle;
 use prost::Message as _;
-use prost_types::Timestamp;
 
 use crate::{
-    auditor::{Files, bodies, story},
+    auditor::{Files, bodies, exported_later, story},
     desk::Desk,
 };
 
@@ -93,24 +92,8 @@ async fn a_log_that_was_rolled_back_to_a_backup_is_found() {
     story(&desk).await;
     desk.until_countersigned().await;
     let gateway = desk.export("portal", GATEWAY_INSTANCE, "later.log").await;
-    let mut parts = Vec::new();
-    let content = fs::read(&old.provider).unwrap();
-    let mut rest = content.as_slice();
-    while !rest.is_empty() {
-        parts.push(ExportPart::decode_length_delimited(&mut rest).unwrap());
-    }
     // What an export of the restored log says, made an hour from now.
-    if let Some(Part::Header(header)) = &mut parts[0].part {
-        let at = header.exported_at.unwrap();
-        header.exported_at = Some(Timestamp {
-            seconds: at.seconds + 3_600,
-            nanos: 0,
-        });
-    }
-    let restored: Vec<u8> = parts
-        .iter()
-        .flat_map(ExportPart::encode_length_delimited_to_vec)
-        .collect();
+    let restored = exported_later(&old.provider, 3_600);
     let files = Files {
         provider: desk.write("restored.log", restored),
         gateway: gateway.clone(),

@@ -327,7 +327,7 @@ impl Desk {
     }
 
     pub fn verify(&self) -> Report {
-        audit::verify(&self.files, &self.keys())
+        audit::verify(&self.files, &self.keys(), None)
     }
 }
 

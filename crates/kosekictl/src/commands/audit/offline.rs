@@ -58,10 +58,26 @@ impl Input {
     }
 }
 
+/// What is asked about.
+#[derive(Args)]
+struct Until {
+    /// Only about what was before this time (RFC 3339), two minutes or more before each log was exported
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl Until {
+    fn ms(&self) -> Result<Option<i64>> {
+        moment("--until", self.until.as_deref())
+    }
+}
+
 /// Verify exported logs: what was signed, and that nothing was released against an act in force. Exit code 0: everything was
 /// checked and nothing found; 1: something was found; 2: not everything could be checked
 #[derive(Args)]
 pub(crate) struct Verify {
+    #[command(flatten)]
+    until: Until,
     #[command(flatten)]
     input: Input,
 }
@@ -69,7 +85,8 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self) -> Result<Report> {
         let keys = self.input.keys()?;
-        Ok(self.input.report(&audit::verify(&self.input.files, &keys)))
+        let report = audit::verify(&self.input.files, &keys, self.until.ms()?);
+        Ok(self.input.report(&report))
     }
 }
 
@@ -95,13 +112,16 @@ impl Prove {
 #[derive(Args)]
 pub(crate) struct Reconcile {
     #[command(flatten)]
+    until: Until,
+    #[command(flatten)]
     input: Input,
 }
 
 impl Reconcile {
     pub(crate) fn run(self) -> Result<Report> {
         let keys = self.input.keys()?;
-        Ok(self.input.report(&audit::reconcile(&self.input.files, &keys)))
+        let report = audit::reconcile(&self.input.files, &keys, self.until.ms()?);
+        Ok(self.input.report(&report))
     }
 }
 
