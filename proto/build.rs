@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "koseki/common/v1/approval.proto",
     "koseki/common/v1/common.proto",
     "koseki/common/v1/status.proto",
+    "koseki/evidence/v1/audit.proto",
     "koseki/evidence/v1/evidence.proto",
     "koseki/ingest/v1/ingest.proto",
     "koseki/linkage/v1/linkage.proto",

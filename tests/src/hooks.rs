@@ -38,7 +38,7 @@ use portal_gateway::{
     provision::Asked,
     store::{
         self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
-        RequesterError, SessionBounds, UsedSession,
+        RequesterClosing, RequesterError, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -129,12 +129,8 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(asked, now).await
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(asked).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
@@ -216,13 +212,13 @@ impl GatewayStore for HookedGateway {
             .await
     }
 
-    async fn end_session(
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        self.store.end_session(token_sha256, call, now).await
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+        self.store.close(asked, bounds, now).await
     }
 
     async fn grant_consent(
@@ -275,19 +271,6 @@ impl GatewayStore for HookedGateway {
             return Err(StoreError::Failed(sqlx::Error::PoolClosed));
         }
         self.store.index_records().await
-    }
-
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        self.store
-            .withdraw_consent(token_sha256, consent, bounds, call, now)
-            .await
     }
 
     async fn store_linkages(
@@ -358,12 +341,8 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         self.tx.use_sequences(sequences).await
     }
 
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids, now).await
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {

@@ -8,6 +8,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod asking;
+pub mod broken;
+pub mod countersigned;
 pub mod feed;
 pub mod forger;
 pub mod gate;
@@ -17,6 +20,7 @@ pub mod instances;
 pub mod log;
 pub mod proxy;
 pub mod raw;
+pub mod registry_evidence;
 pub mod soak;
 mod stored;
 pub mod stores;
@@ -36,6 +40,7 @@ use common::{
 use devkit::{
     client::{Access, Reach},
     deployment::{Addresses, Deployment, Plan, TRUST_DOMAIN},
+    postgres::Cluster,
     registers::ScenarioPerson,
     story::{self, Cast, Offices, Teller},
 };
@@ -59,6 +64,8 @@ pub struct Setting<'a> {
     pub portal: Places,
     /// What stands before the provider's linkage listener.
     pub proxy: Option<&'a Proxy>,
+    /// The PostgreSQL servers of the registry and the portal side; without them both stand on what the tests run on.
+    pub servers: Option<[Arc<Cluster>; 2]>,
     /// When the gateway lets a register refusal leave.
     pub hold_back: HoldBack,
     /// What is changed in the files before the start.
@@ -71,6 +78,7 @@ impl Default for Setting<'_> {
             registry: Places::default(),
             portal: Places::default(),
             proxy: None,
+            servers: None,
             hold_back: HoldBack::UntilDue,
             change: |_| {},
         }
@@ -129,7 +137,8 @@ impl Pair {
         Self::start_with(setting, setting.change).await
     }
 
-    async fn start_with(setting: &Setting<'_>, prepare: impl FnOnce(&Deployment)) -> Self {
+    /// Starts both on an empty store, as the test has set it, with the files as `prepare` leaves them.
+    pub async fn start_with(setting: &Setting<'_>, prepare: impl FnOnce(&Deployment)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let plan = Plan {
             seed: SEED,
@@ -137,7 +146,10 @@ impl Pair {
             addresses: Addresses::loopback(),
         };
         let deployment = Deployment::create(directory.path(), &plan).unwrap();
-        stores::place(&deployment).await;
+        match &setting.servers {
+            Some(servers) => stores::place_on(&deployment, servers).await,
+            None => stores::place(&deployment).await,
+        }
         prepare(&deployment);
         Self::start_in(directory, deployment, Arc::new(ShiftedClock::default()), setting).await
     }
@@ -320,4 +332,21 @@ pub fn address(server: &Server, listener: Listener) -> String {
 pub fn identity(name: &str) -> PeerIdentity {
     let domain = TrustDomain::parse(TRUST_DOMAIN).unwrap();
     PeerIdentity::parse(&format!("spiffe://{TRUST_DOMAIN}/{name}"), &domain).unwrap()
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not so within 20 s.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let looks = async {
+        while !is_so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(20);
+    assert!(
+        tokio::time::timeout(patience, looks).await.is_ok(),
+        "not in time: {what}"
+    );
 }

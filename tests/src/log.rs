@@ -251,15 +251,21 @@ pub async fn released(database: &Path) -> usize {
 
 /// Ids of the requests that were released in a log.
 pub async fn released_ids(database: &Path, log: &str) -> BTreeSet<String> {
-    let bundles = logs(database).await.remove(log).unwrap_or_default();
-    let entries = bundles.into_iter().flat_map(|bundle| bundle.entries);
-    let released = entries.filter_map(|entry| match entry.event {
-        Some(Event::Provision(provision)) if provision.outcome() == Outcome::Released => {
-            Some(provision.public.request_id)
+    released_of(&logs(database).await.remove(log).unwrap_or_default())
+}
+
+/// Ids of the requests that were released in these bundles, none of them twice.
+pub fn released_of(bundles: &[Bundle]) -> BTreeSet<String> {
+    let mut released = BTreeSet::new();
+    for entry in bundles.iter().flat_map(|bundle| &bundle.entries) {
+        if let Some(Event::Provision(provision)) = &entry.event
+            && provision.outcome() == Outcome::Released
+        {
+            let id = provision.request_id.clone();
+            assert!(released.insert(id.clone()), "{id} was released twice");
         }
-        _ => None,
-    });
-    released.collect()
+    }
+    released
 }
 
 async fn find<T>(database: &Path, wanted: impl Fn(Entry) -> Option<T>) -> Option<(u64, T)> {

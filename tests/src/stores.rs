@@ -4,6 +4,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use common::store::Database as Store;
@@ -30,8 +31,19 @@ pub async fn place(deployment: &Deployment) {
     }
 }
 
-/// Makes the deployment stand on PostgreSQL.
+/// Makes the deployment stand on the PostgreSQL of this process.
 pub async fn place_on_postgres(deployment: &Deployment) {
+    let shared = Cluster::shared().unwrap();
+    place_on(deployment, &[shared.clone(), shared]).await;
+}
+
+/// Where the URL of the role that a side's service runs as is.
+pub fn service_url(sqlite: &Path) -> PathBuf {
+    sqlite.with_extension("service-url")
+}
+
+/// Makes the deployment stand on these PostgreSQL servers of the registry and the portal side.
+pub async fn place_on(deployment: &Deployment, servers: &[Arc<Cluster>; 2]) {
     let provider = (
         Side::Provider,
         deployment.provider_config(),
@@ -42,10 +54,10 @@ pub async fn place_on_postgres(deployment: &Deployment) {
         deployment.gateway_config(),
         deployment.gateway_database(),
     );
-    for (side, config, sqlite) in [provider, gateway] {
-        let database = Database::create(Cluster::shared().unwrap(), side).await.unwrap();
+    for ((side, config, sqlite), server) in [provider, gateway].into_iter().zip(servers) {
+        let database = Database::create(server.clone(), side).await.unwrap();
         migrate(&database, &sqlite.with_extension("owner-url")).await;
-        let service = sqlite.with_extension("service-url");
+        let service = service_url(&sqlite);
         Database::write_url(&database.service_url(), &service).unwrap();
         Database::write_url(&database.superuser_url(), &url_beside(&sqlite)).unwrap();
         let mut table: Table = fs::read_to_string(&config).unwrap().parse().unwrap();

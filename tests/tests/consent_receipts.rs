@@ -203,7 +203,8 @@ async fn a_receipt_is_signed_says_what_was_consented_to_and_is_given_again() {
     let pseudonym = HEXLOWER.decode(receipt.pii_principal_id.as_bytes()).unwrap();
     let logged = bundles
         .iter()
-        .map(prost::Message::encode_to_vec)
+        .flat_map(|bundle| &bundle.entries)
+        .map(|entry| prost::Message::encode_to_vec(&entry.stored))
         .collect::<Vec<_>>()
         .concat();
     assert!(!logged.windows(16).any(|window| window == pseudonym));

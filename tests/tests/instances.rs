@@ -41,7 +41,7 @@ use integration_tests::{
     identity,
     instances::TwoDeployments,
     log::{Event, guard_act, logs, provision},
-    soak,
+    soak, until,
 };
 use koseki_proto::koseki::{
     admin::v1::{RecordNonProvisionRequest, RegisterRef},
@@ -95,16 +95,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks again and again until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let looks = async {
-        let mut looks = interval(LOOK_EVERY);
-        while !is_so().await {
-            looks.tick().await;
-        }
-    };
-    assert!(timeout(PATIENCE, looks).await.is_ok(), "{what}");
-}
-
 /// An answer in bytes, or the refusal in bytes but for the request's id.
 async fn asked(
     cast: &Cast,

@@ -17,6 +17,8 @@ use common::{
     alarm::Alarm,
     authorisation::Listener,
     clock::{Clock as _, ShiftedClock},
+    evidence::{ReceiptSigner, origin},
+    identity::{Role, TrustDomain},
     login_proof,
     process::Service,
     server::{Server, ServerBase},
@@ -32,10 +34,10 @@ use devkit::{
 use integration_tests::{
     REGISTERS, SEED, address,
     forger::{Forger, KIND},
-    log, start_gateway, start_provider, stores,
+    log, start_gateway, start_provider, stores, until,
 };
 use koseki_proto::koseki::{
-    evidence::v1::Outcome as Recorded,
+    evidence::v1::{Outcome as Recorded, Receipt},
     linkage::v1::{
         Eligibility, ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
         GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, NotLookedUp, NotLookedUpReason,
@@ -60,6 +62,7 @@ struct Recorder {
     seen: Arc<Mutex<Vec<ProvideCopyInfoRequest>>>,
     /// Told to the gateway for every item, in place of the answer.
     instead: Arc<Mutex<Option<NotLookedUpReason>>>,
+    receipts: Arc<ReceiptSigner>,
     /// How many batches may pass.
     passes: Arc<Semaphore>,
 }
@@ -109,6 +112,13 @@ impl Linkage for Recorder {
                     reason: reason.into(),
                 }));
             }
+            let receipt = answer.get_mut().receipt.as_mut().unwrap();
+            let mut said = Receipt::decode(receipt.payload.as_slice()).unwrap();
+            for item in &mut said.items {
+                item.set_outcome(Recorded::NotProvided);
+                item.answer_sha256.clear();
+            }
+            *receipt = self.receipts.sign(&said);
         }
         Ok(answer)
     }
@@ -158,10 +168,13 @@ impl Scene {
         stores::place(&deployment).await;
         let clock = Arc::new(ShiftedClock::default());
         let provider = start_provider(&deployment, clock.clone()).await;
+        let domain = TrustDomain::parse(devkit::deployment::TRUST_DOMAIN).unwrap();
+        let origin = origin(&domain, Role::KosekiProvider, &deployment.provider_instance());
         let recorder = Recorder {
             behind: Arc::new(Mutex::new(client(&deployment, &provider, &clock))),
             seen: Arc::default(),
             instead: Arc::default(),
+            receipts: Arc::new(ReceiptSigner::load(&deployment.receipt_key(), &origin).unwrap()),
             passes: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
         };
         let line = on_the_line(&deployment, &clock, &recorder).await;
@@ -222,6 +235,17 @@ impl Scene {
         let fresh = start_provider(&self.deployment, self.clock.clone()).await;
         *self.recorder.behind.lock().unwrap() = client(&self.deployment, &fresh, &self.clock);
         self.provider = Some(fresh);
+        let mut behind = self.recorder.behind();
+        until(
+            "the log of the registry side is countersigned again",
+            async || {
+                let status = behind
+                    .get_linkage_status(GetLinkageStatusRequest::default())
+                    .await;
+                status.unwrap().into_inner().log_countersigned
+            },
+        )
+        .await;
         self.cast.frontend.wait_until_providing().await.unwrap();
         self.recorder.seen();
     }

@@ -38,13 +38,15 @@ use devkit::{
 use integration_tests::{
     Pair, REGISTERS, SEED, address,
     feed::{self, Feed},
+    registry_evidence::RegistryEvidence,
     start_gateway,
 };
 use koseki_proto::koseki::{
     common::v1::{ProvidedRegister, RegisterKind, RequesterCopyInfo, RequesterItems},
     linkage::v1::{
-        GetLinkageStatusRequest, GetLinkageStatusResponse, ItemResult, ProvideCopyInfoRequest,
-        ProvideCopyInfoResponse, WatchSuppressionsRequest,
+        ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
+        GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, ItemResult,
+        ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo, WatchSuppressionsRequest,
         item_result::Outcome,
         linkage_server::{Linkage, LinkageServer},
     },
@@ -171,6 +173,7 @@ async fn a_difference_in_force_stops_provision_and_alarms_on_both_sides_until_it
 struct TooMuch {
     policy: Policy,
     clock: Arc<ShiftedClock>,
+    evidence: RegistryEvidence,
     /// Which of the answers it sends.
     answer: Arc<AtomicUsize>,
 }
@@ -220,13 +223,33 @@ impl Linkage for TooMuch {
         request: Request<ProvideCopyInfoRequest>,
     ) -> Result<Response<ProvideCopyInfoResponse>, Status> {
         let info = answers().swap_remove(self.answer.load(Ordering::SeqCst));
-        let results = request.into_inner().items.into_iter().map(|item| ItemResult {
-            request_id: item.request_id,
-            outcome: Some(Outcome::Provided(info.clone())),
+        let results = request.get_ref().items.iter().map(|item| ItemResult {
+            request_id: item.request_id.clone(),
+            outcome: Some(Outcome::Provided(ProvidedCopyInfo {
+                info: Some(info.clone()),
+                salt: vec![9; 32],
+            })),
         });
+        let results: Vec<_> = results.collect();
+        let receipt = self.evidence.receipt(request.get_ref(), &results);
         Ok(Response::new(ProvideCopyInfoResponse {
-            results: results.collect(),
+            results,
+            receipt: Some(receipt),
         }))
+    }
+
+    async fn get_receipts(
+        &self,
+        _: Request<GetReceiptsRequest>,
+    ) -> Result<Response<GetReceiptsResponse>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+
+    async fn exchange_checkpoints(
+        &self,
+        request: Request<ExchangeCheckpointsRequest>,
+    ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
+        Ok(Response::new(self.evidence.exchange(request.get_ref())))
     }
 
     async fn get_linkage_status(
@@ -239,6 +262,7 @@ impl Linkage for TooMuch {
             now: Some(self.clock.now().to_proto()),
             beacon: vec![7; 32],
             card_lists_fresh: true,
+            log_countersigned: true,
             ..GetLinkageStatusResponse::default()
         }))
     }
@@ -258,7 +282,7 @@ async fn an_answer_outside_the_mask_is_withheld_and_alarms() {
     let base = ServerBase {
         tls: TlsMaterial::load(&config.tls).unwrap(),
         trust_domain: config.trust_domain().unwrap(),
-        limits: config.limits,
+        limits: config.limits.clone(),
         clock: clock.clone(),
         alarms: common::alarm::Alarms::default(),
         metrics: common::metrics::Metrics::default(),
@@ -268,6 +292,7 @@ async fn an_answer_outside_the_mask_is_withheld_and_alarms() {
     let too_much = LinkageServer::new(TooMuch {
         policy: Policy::load(&config.policy_file).unwrap(),
         clock: clock.clone(),
+        evidence: RegistryEvidence::load(&config),
         answer: answer.clone(),
     });
     registry

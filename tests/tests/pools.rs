@@ -32,7 +32,7 @@ use integration_tests::{
 };
 use portal_gateway::{
     call::PortalCall,
-    store::{GatewayStore as _, RequesterError, SessionBounds, Store},
+    store::{Closing, GatewayStore as _, RequesterClosing, RequesterError, SessionBounds, Store},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
@@ -258,19 +258,26 @@ async fn what_ends_nothing_does_not_come_to_the_gate() {
     gate::call(&mut bench.server, "pg_advisory_lock").await;
     let clock = Arc::new(ShiftedClock::default());
     let now = clock.now();
-    let call = PortalCall {
-        frontend: identity("portal-frontend/frontend"),
-        request_id: RequestId::parse(&Ids::new(clock).next(), now).unwrap(),
-    };
-    let ended = at_once(bench.store.end_session([7; 32], &call, now)).await;
-    assert!(matches!(ended, Err(RequesterError::Session)));
+    let ids = Ids::new(clock);
+    let asked =
+        [Closing::Session, Closing::Consent(ActId::random().unwrap())].map(|closing| RequesterClosing {
+            closing,
+            token_sha256: [7; 32],
+            call: PortalCall {
+                frontend: identity("portal-frontend/frontend"),
+                request_id: RequestId::parse(&ids.next(), now).unwrap(),
+            },
+        });
     let bounds = SessionBounds {
         absolute: AT_ONCE,
         idle: AT_ONCE,
     };
-    let consent = ActId::random().unwrap();
-    let withdrawn = bench.store.withdraw_consent([7; 32], consent, bounds, &call, now);
-    assert!(matches!(at_once(withdrawn).await, Err(RequesterError::Session)));
+    let closed = at_once(bench.store.close(&asked, bounds, now)).await.unwrap();
+    assert!(
+        closed
+            .iter()
+            .all(|one| matches!(one, Err(RequesterError::Session)))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +293,7 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
         .await
         .unwrap();
     other.execute("BEGIN").await.unwrap();
-    sqlx::query("INSERT INTO used_request_id (id, used_at) VALUES ($1, 0)")
+    sqlx::query("INSERT INTO used_request_id (id) VALUES ($1)")
         .bind(ids[1].as_bytes().as_slice())
         .execute(&mut other)
         .await
@@ -294,7 +301,7 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
     let use_up = |store: Arc<Store>, ids: [RequestId; 3]| {
         tokio::spawn(async move {
             let mut tx = store.database().begin(Access::Release).await?;
-            let fresh = tx.use_request_ids(&ids, now).await?;
+            let fresh = tx.use_request_ids(&ids).await?;
             tx.commit_unrecorded().await?;
             Ok::<_, StoreError>(fresh.len())
         })

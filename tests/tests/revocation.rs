@@ -28,6 +28,7 @@ use integration_tests::{
     hooks::Places,
     identity,
     log::{guard_act, provision},
+    until,
 };
 use koseki_proto::{
     koseki::{common::v1::RevocationListStatus, evidence::v1::Outcome},
@@ -37,22 +38,10 @@ use koseki_proto::{
     },
 };
 use time::OffsetDateTime;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
-const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("not in time: {what}"));
-}
 
 /// What signs lists for a deployment, above the number of the one that it was made with.
 struct Lists {

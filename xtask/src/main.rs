@@ -7,6 +7,7 @@
     reason = "a command talks to the person at the terminal"
 )]
 
+mod bench;
 mod cargo_test;
 mod changelog;
 mod clock;
@@ -64,6 +65,12 @@ enum Command {
         /// The mutants to try; without a name, all.
         names: Vec<String>,
     },
+    /// Measure the speed of both services beside that of merely forwarding, and write target/bench/report.json.
+    Bench {
+        /// `--quick`, or what `cargo xtask bench -- --help` lists.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run a long check at its stated size and write target/soak/NAME.json.
     Soak {
         /// Which one.
@@ -79,6 +86,7 @@ fn main() -> ExitCode {
         Command::Proto { accept } => proto::run(accept),
         Command::Conformance { write } => conformance::run(write),
         Command::Mutants { names } => mutants::run(&names),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Soak { name } => soak::run(name),
     };
     match result {

@@ -16,8 +16,10 @@ use crate::{
 pub(crate) enum Name {
     /// Every mutant.
     Mutants,
-    /// Both services killed again and again while they work.
+    /// Both services and their PostgreSQL servers killed again and again while they work.
     Kills,
+    /// Both services killed again and again on SQLite.
+    KillsSqlite,
     /// Records made through one instance while the other answers.
     Instances,
     /// Everything that requesters and operators do, interleaved at random.
@@ -54,7 +56,20 @@ pub(crate) fn run(name: Name) -> Result<()> {
     let watch = Stopwatch::start();
     let found = match name {
         Name::Mutants => run_mutants()?,
-        Name::Kills => run_test(&folder, "kills", "what_was_acknowledged", Profile::Dev)?,
+        Name::Kills => run_test_on(
+            &folder,
+            "kills",
+            "what_was_acknowledged",
+            Profile::Dev,
+            Some("postgres"),
+        )?,
+        Name::KillsSqlite => run_test_on(
+            &folder,
+            "kills",
+            "what_was_acknowledged",
+            Profile::Dev,
+            Some("sqlite"),
+        )?,
         Name::Instances => run_test(
             &folder,
             "instances",
@@ -141,8 +156,18 @@ enum Profile {
     Release,
 }
 
-/// The tests that the filter lets through write their figures, their seed among them, to the file that they are told.
 fn run_test(folder: &Path, target: &str, filter: &str, profile: Profile) -> Result<Found> {
+    run_test_on(folder, target, filter, profile, None)
+}
+
+/// The tests that the filter lets through write their figures, their seed among them, to the file that they are told.
+fn run_test_on(
+    folder: &Path,
+    target: &str,
+    filter: &str,
+    profile: Profile,
+    store: Option<&str>,
+) -> Result<Found> {
     let file = folder.join(format!("{target}.figures.json"));
     if file.exists() {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
@@ -152,6 +177,7 @@ fn run_test(folder: &Path, target: &str, filter: &str, profile: Profile) -> Resu
         test.arg("--release");
     }
     test.args(["--", filter, "--nocapture"]);
+    test.envs(store.map(|store| ("KOSEKI_STORE", store)));
     test.env("KOSEKI_SOAK", "1").env("KOSEKI_SOAK_FIGURES", &file);
     let fault = shell::run(&mut test).err().map(|error| format!("{error:#}"));
     let figures = match fs::read_to_string(&file) {

@@ -21,7 +21,7 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 24] = [
+const STORE_SUITE: [&str; 25] = [
     "accounts",
     "approvals",
     "bad_acts",
@@ -33,6 +33,7 @@ const STORE_SUITE: [&str; 24] = [
     "four_conditions",
     "hostile_gateway",
     "interleavings",
+    "kills",
     "login",
     "login_proof",
     "next_policy",
@@ -50,10 +51,11 @@ const STORE_SUITE: [&str; 24] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 7] = [
+const POSTGRES: [&str; 8] = [
     "database_at_start",
     "ingest_load",
     "instances",
+    "log_faults_postgres",
     "lookup_growth",
     "pools",
     "roles",

@@ -29,6 +29,10 @@ pub enum Alarm {
     /// The registry side sent an answer without a receipt that fits it: it is withheld. It stands until the service is started
     /// anew.
     ReceiptRefused,
+    /// This instance's audit log cannot be written: nothing is recorded, so nothing is provided and nothing is acknowledged.
+    LogUnwritable,
+    /// Another process writes this instance's audit log: this one does nothing any more. Stop it, or give it a log of its own.
+    LogTaken,
     /// This instance's audit log is not countersigned by the other side for longer than the policy allows: nothing is provided.
     LogUnwitnessed,
     /// The other side has countersigned what this instance's audit log is not, or is behind: a restored copy, or one of two.
@@ -57,6 +61,8 @@ impl Alarm {
             Self::AnswerOutsideMask => "ANSWER_OUTSIDE_MASK",
             Self::LoginRefusedByRegistrySide => "LOGIN_REFUSED_BY_REGISTRY_SIDE",
             Self::ReceiptRefused => "RECEIPT_REFUSED",
+            Self::LogUnwritable => "LOG_UNWRITABLE",
+            Self::LogTaken => "LOG_TAKEN",
             Self::LogUnwitnessed => "LOG_UNWITNESSED",
             Self::LogDiffers => "LOG_DIFFERS",
             Self::PeerLogInconsistent => "PEER_LOG_INCONSISTENT",

@@ -1,10 +1,20 @@
 //! Batching: work is done on whatever has queued up while the previous batch was in flight (DESIGN §4). An idle system
 //! makes batches of one and adds no wait.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::{
+    clock::Clock,
+    metrics::{Histogram, Label, Metrics, Observed},
+};
 
 /// Bounds of a batcher.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -12,6 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 pub struct BatchLimits {
     /// Items that may wait; one more is refused at once. 1 to 65,536.
     pub queue: usize,
+    /// Items of one caller that may be waiting or in work; one more is refused at once, so that nobody takes all places. 1 to
+    /// `queue`.
+    pub per_caller: usize,
     /// Items in one batch at most. 1 to 256.
     pub batch: usize,
 }
@@ -21,6 +34,9 @@ impl BatchLimits {
     pub fn check(&self) -> Result<(), &'static str> {
         if !(1..=65_536).contains(&self.queue) {
             return Err("queue must be 1 to 65,536");
+        }
+        if !(1..=self.queue).contains(&self.per_caller) {
+            return Err("per_caller must be 1 to queue");
         }
         if !(1..=256).contains(&self.batch) {
             return Err("batch must be 1 to 256");
@@ -32,7 +48,7 @@ impl BatchLimits {
 /// An item got no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// The queue is full: nothing was done.
+    /// The queue is full, or the caller's share of it: nothing was done.
     #[error("the queue is full")]
     Full,
     /// The batch broke: what became of the item is not known.
@@ -40,17 +56,95 @@ pub enum BatchError {
     Lost,
 }
 
-type Job<I, O> = (I, oneshot::Sender<O>);
+/// The queues of a service, as their metrics tell them apart.
+pub struct BatchMetrics<L> {
+    items: Histogram<L>,
+    wait: Histogram<L>,
+    service: Histogram<L>,
+}
+
+/// Names of the three metrics.
+pub struct BatchMetricNames {
+    /// Items of a batch.
+    pub items: &'static str,
+    /// How long the oldest item of a batch has waited.
+    pub wait_us: &'static str,
+    /// How long a batch took.
+    pub service_us: &'static str,
+}
+
+const ITEMS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
+const MICROSECONDS: &[u64] = &[
+    500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_024_000, 2_048_000,
+];
+
+impl<L: Label> BatchMetrics<L> {
+    /// Adds them to the service's metrics.
+    pub fn new(metrics: &Metrics, names: &BatchMetricNames) -> Self {
+        Self {
+            items: metrics.histogram(names.items, "Items of a batch, by queue.", ITEMS),
+            wait: metrics.histogram(
+                names.wait_us,
+                "Microseconds that the oldest item of a batch has waited, by queue.",
+                MICROSECONDS,
+            ),
+            service: metrics.histogram(
+                names.service_us,
+                "Microseconds that a batch took, by queue.",
+                MICROSECONDS,
+            ),
+        }
+    }
+
+    /// What one queue is measured with.
+    pub fn of(&self, queue: L, clock: Arc<dyn Clock>) -> BatchMeter {
+        BatchMeter {
+            items: self.items.of(queue),
+            wait: self.wait.of(queue),
+            service: self.service.of(queue),
+            clock,
+        }
+    }
+}
+
+/// What a queue is measured with.
+#[derive(Clone)]
+pub struct BatchMeter {
+    items: Observed,
+    wait: Observed,
+    service: Observed,
+    clock: Arc<dyn Clock>,
+}
+
+impl BatchMeter {
+    fn since(&self, earlier: Duration) -> u64 {
+        let passed = self.clock.monotonic().saturating_sub(earlier);
+        u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+struct Job<I, O> {
+    item: I,
+    caller: oneshot::Sender<O>,
+    came: Duration,
+}
 
 /// Hands items to a batch function, one batch in flight at a time.
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Job<I, O>>,
+    per_caller: usize,
+    // Callers have certificates of the deployment's own authority: there are few.
+    callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl<I, O> Clone for Batcher<I, O> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            per_caller: self.per_caller,
+            callers: self.callers.clone(),
+            clock: self.clock.clone(),
         }
     }
 }
@@ -58,22 +152,27 @@ impl<I, O> Clone for Batcher<I, O> {
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Starts a batcher. `run` gives one outcome per item, in order. It runs in a task of its own, never in a caller's
     /// future: a caller that goes away breaks nothing. It stops when the last handle is dropped.
-    pub fn start<F, Fut>(limits: BatchLimits, run: F) -> Self
+    pub fn start<F, Fut>(limits: BatchLimits, meter: BatchMeter, run: F) -> Self
     where
         F: Fn(Vec<I>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<O>> + Send + 'static,
     {
         let (queue, mut waiting) = mpsc::channel::<Job<I, O>>(limits.queue);
         let run = Arc::new(run);
+        let clock = meter.clock.clone();
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
             while waiting.recv_many(&mut jobs, limits.batch).await > 0 {
                 // Nobody waits for these any more: no work is done for them.
-                jobs.retain(|(_, caller)| !caller.is_closed());
-                if jobs.is_empty() {
+                jobs.retain(|job| !job.caller.is_closed());
+                let Some(oldest) = jobs.first() else {
                     continue;
-                }
-                let (items, callers): (Vec<I>, Vec<oneshot::Sender<O>>) = jobs.drain(..).unzip();
+                };
+                meter.wait.observe(meter.since(oldest.came));
+                meter.items.observe(u64::try_from(jobs.len()).unwrap_or(u64::MAX));
+                let begun = meter.clock.monotonic();
+                let (items, callers): (Vec<I>, Vec<oneshot::Sender<O>>) =
+                    jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
                 let run = run.clone();
                 // A panic in a batch loses that batch and not the batcher; its callers see `Lost`.
                 match tokio::spawn(async move { run(items).await }).await {
@@ -86,15 +185,42 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                     Ok(_) => tracing::error!("a batch gave another number of outcomes than it had items"),
                     Err(_) => tracing::error!("a batch panicked"),
                 }
+                meter.service.observe(meter.since(begun));
             }
         });
-        Self { queue }
+        Self {
+            queue,
+            per_caller: limits.per_caller,
+            callers: Arc::default(),
+            clock,
+        }
     }
 
-    /// Puts an item into the queue and waits for its outcome.
-    pub async fn submit(&self, item: I) -> Result<O, BatchError> {
+    /// A place of the caller's share, for as long as it is held.
+    fn place(&self, caller: &str) -> Option<OwnedSemaphorePermit> {
+        // Each change is one insertion: a panic elsewhere leaves the map whole.
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = match callers.get(caller) {
+            Some(places) => places.clone(),
+            None => {
+                let places = Arc::new(Semaphore::new(self.per_caller));
+                callers.insert(caller.to_owned(), places.clone());
+                places
+            }
+        };
+        places.try_acquire_owned().ok()
+    }
+
+    /// Puts an item of this caller into the queue and waits for its outcome.
+    pub async fn submit(&self, caller: &str, item: I) -> Result<O, BatchError> {
+        let _place = self.place(caller).ok_or(BatchError::Full)?;
         let (caller, outcome) = oneshot::channel();
-        self.queue.try_send((item, caller)).map_err(|error| match error {
+        let job = Job {
+            item,
+            caller,
+            came: self.clock.monotonic(),
+        };
+        self.queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => BatchError::Full,
             mpsc::error::TrySendError::Closed(_) => BatchError::Lost,
         })?;
@@ -104,19 +230,45 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::clock::SystemClock;
+
+    #[derive(Clone, Copy)]
+    struct Queue;
+
+    impl Label for Queue {
+        const NAME: &'static str = "queue";
+        const ALL: &'static [Self] = &[Self];
+
+        fn value(self) -> &'static str {
+            "test"
+        }
+    }
+
+    fn meter(metrics: &Metrics) -> BatchMeter {
+        let names = BatchMetricNames {
+            items: "test_batch_items",
+            wait_us: "test_batch_wait_us",
+            service_us: "test_batch_service_us",
+        };
+        BatchMetrics::new(metrics, &names).of(Queue, Arc::new(SystemClock::new()))
+    }
 
     #[tokio::test]
     async fn what_queues_up_goes_together_and_a_full_queue_refuses() {
+        let metrics = Metrics::default();
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let (gate, started) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let batcher = {
             let (sizes, gate, started) = (sizes.clone(), gate.clone(), started.clone());
-            Batcher::start(BatchLimits { queue: 4, batch: 3 }, move |items: Vec<u32>| {
+            let limits = BatchLimits {
+                queue: 4,
+                per_caller: 8,
+                batch: 3,
+            };
+            Batcher::start(limits, meter(&metrics), move |items: Vec<u32>| {
                 let (sizes, gate, started) = (sizes.clone(), gate.clone(), started.clone());
                 async move {
                     sizes.lock().unwrap().push(items.len());
@@ -128,7 +280,7 @@ mod tests {
         };
         let submit = |item| {
             let batcher = batcher.clone();
-            tokio::spawn(async move { batcher.submit(item).await })
+            tokio::spawn(async move { batcher.submit("", item).await })
         };
         let first = submit(1);
         started.notified().await;
@@ -136,7 +288,7 @@ mod tests {
         while batcher.queue.capacity() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(batcher.submit(6).await, Err(BatchError::Full));
+        assert_eq!(batcher.submit("another", 6).await, Err(BatchError::Full));
         for _ in 0..2 {
             gate.notify_one();
             started.notified().await;
@@ -147,19 +299,74 @@ mod tests {
             assert_eq!(task.await.unwrap(), Ok(expected));
         }
         assert_eq!(*sizes.lock().unwrap(), [1, 3, 1]);
+        let text = metrics.render();
+        for line in [
+            "test_batch_items_sum{queue=\"test\"} 5",
+            "test_batch_items_count{queue=\"test\"} 3",
+            "test_batch_wait_us_count{queue=\"test\"} 3",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line}\n{text}");
+        }
     }
 
     #[tokio::test]
     async fn a_batch_that_breaks_loses_itself_only() {
-        let batcher = Batcher::start(BatchLimits { queue: 4, batch: 1 }, |items: Vec<u32>| async move {
+        let limits = BatchLimits {
+            queue: 4,
+            per_caller: 4,
+            batch: 1,
+        };
+        let batcher = Batcher::start(limits, meter(&Metrics::default()), |items: Vec<u32>| async move {
             match items.as_slice() {
                 [0] => panic!("on purpose"),
                 [1] => vec![],
                 _ => items,
             }
         });
-        assert_eq!(batcher.submit(0).await, Err(BatchError::Lost));
-        assert_eq!(batcher.submit(1).await, Err(BatchError::Lost));
-        assert_eq!(batcher.submit(2).await, Ok(2));
+        assert_eq!(batcher.submit("", 0).await, Err(BatchError::Lost));
+        assert_eq!(batcher.submit("", 1).await, Err(BatchError::Lost));
+        assert_eq!(batcher.submit("", 2).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_caller_has_its_share_of_the_queue_and_no_more() {
+        let gate = Arc::new(Notify::new());
+        let limits = BatchLimits {
+            queue: 4,
+            per_caller: 2,
+            batch: 1,
+        };
+        let held = gate.clone();
+        let batcher = Batcher::start(limits, meter(&Metrics::default()), move |items: Vec<u32>| {
+            let held = held.clone();
+            async move {
+                held.notified().await;
+                items
+            }
+        });
+        let submit = |caller: &'static str, item| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move { batcher.submit(caller, item).await })
+        };
+        let greedy = [submit("greedy", 1), submit("greedy", 2)];
+        while batcher.place("greedy").is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.submit("greedy", 3).await, Err(BatchError::Full));
+        let modest = submit("modest", 4);
+        for _ in 0..3 {
+            gate.notify_one();
+            tokio::task::yield_now().await;
+        }
+        let ends = async {
+            while !greedy.iter().all(tokio::task::JoinHandle::is_finished) || !modest.is_finished() {
+                gate.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        ends.await;
+        assert_eq!(modest.await.unwrap(), Ok(4));
+        gate.notify_one();
+        assert_eq!(batcher.submit("greedy", 5).await, Ok(5));
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 pub use checkpoint::{
     Checkpoint, MAX_NOTE_BYTES, NoteFault, countersign, is_countersigned, with_countersignature,
 };
-pub use entry::{GuardActEntry, LostAnswerEntry, NewEntry, ProvisionEntry, of_call, ordinary_act};
+pub use entry::{
+    GuardActEntry, LostAnswerEntry, NewEntry, ProvisionEntry, of_call, ordinary_act, with_cards,
+};
 pub use keys::{
     EvidenceConfig, EvidenceKeys, LogKeys, NoteAlgorithm, NoteKey, origin, receipt_key_name, verifier_key,
     witness_name,

@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod approval;
+pub mod audit_log;
 pub mod authorisation;
 pub mod batch;
 pub mod card;

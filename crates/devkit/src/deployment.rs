@@ -401,7 +401,7 @@ impl Deployment {
     }
 
     /// The private key of the provider's receipts.
-    fn receipt_key(&self) -> PathBuf {
+    pub fn receipt_key(&self) -> PathBuf {
         self.provider()
             .join(format!("{}.pem", self.file_name("receipt-key")))
     }

@@ -4,13 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
+    audit_log::AuditLogService,
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Verifier,
-    evidence::{EvidenceKeys, ReceiptSigner},
+    evidence::{EvidenceKeys, ReceiptSigner, witness_name},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -36,7 +37,7 @@ use crate::{
     gateways::GatewaysSeen,
     guard_wait::GuardWait,
     ingest::IngestService,
-    metrics::{OldRows, removed_rows},
+    metrics::{OldRows, Queue, batches, removed_rows},
     persons,
     provision::{LinkageService, Logins, Releaser},
     store::{ProviderStore, SCHEMA, Store},
@@ -174,9 +175,11 @@ impl Provider {
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let expiries = tls.expiries();
+        let side = witness_name(&trust_domain, Role::KosekiProvider);
         let own = PeerIdentity::service(&trust_domain, Role::KosekiProvider, &config.instance)?;
         let metrics = Metrics::default();
         let removed = removed_rows(&metrics);
+        let batches = batches(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
@@ -233,10 +236,14 @@ impl Provider {
             logins: logins.clone(),
             clock: clock.clone(),
         });
-        let releases = Batcher::start(config.provision, move |calls| {
-            let releaser = releaser.clone();
-            async move { releaser.release(calls).await }
-        });
+        let releases = Batcher::start(
+            config.provision,
+            batches.of(Queue::Releases, clock.clone()),
+            move |calls| {
+                let releaser = releaser.clone();
+                async move { releaser.release(calls).await }
+            },
+        );
         {
             let store = store.clone();
             server.background(async move { housekeeping.keep(store.side().database()).await });
@@ -245,7 +252,12 @@ impl Provider {
             let (store, cards, every) = (store.clone(), cards.clone(), config.card.crl_reload());
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
-        server.background(keep_ready(cards.clone(), witnessing.clone(), server.readiness()));
+        server.background(keep_ready(
+            cards.clone(),
+            witnessing.clone(),
+            store.clone(),
+            server.readiness(),
+        ));
         {
             let (store, alarms) = (store.clone(), alarms.clone());
             server.background(async move { persons::watch_current_registers(&*store, &alarms).await });
@@ -289,6 +301,7 @@ impl Provider {
             expiries,
             cards,
         );
+        let audit_log = AuditLogService::server(store.clone(), side, clock.clone());
         let admin = AdminService {
             store,
             clock,
@@ -311,18 +324,25 @@ impl Provider {
             .await?;
         server
             .listen(Listener::KosekiAdmin, config.listen.admin, |routes| {
-                routes.add_service(admin)
+                routes.add_service(admin).add_service(audit_log)
             })
             .await?;
         Ok(server)
     }
 }
 
-/// The service is ready while there is a fresh list of what cards are revoked, and its log is countersigned or waits for the
-/// first gateway to do so.
-async fn keep_ready(cards: Arc<Cards>, witnessing: Arc<Witnessing>, readiness: Readiness) {
+/// The service is ready while there is a fresh list of what cards are revoked, and its log can be written and is countersigned
+/// or waits for the first gateway to do so.
+async fn keep_ready(
+    cards: Arc<Cards>,
+    witnessing: Arc<Witnessing>,
+    store: Arc<dyn ProviderStore>,
+    readiness: Readiness,
+) {
     loop {
-        let good = cards.all_fresh(&cards.lists()) && !witnessing.is_overdue();
+        let good = cards.all_fresh(&cards.lists())
+            && !witnessing.is_overdue()
+            && store.side().database().is_writable();
         if good != readiness.get() {
             readiness.set(good).await;
             tracing::info!(ready = good, "readiness changed");

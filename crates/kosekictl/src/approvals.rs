@@ -45,6 +45,9 @@ pub(crate) fn in_words(opening: &Opening) -> String {
                 HEXLOWER.encode(card)
             )
         }
+        Opening::ArchiveLog(log, before) => {
+            format!("let the bodies of the bundles of {log} before number {before} be dropped")
+        }
     }
 }
 
@@ -60,5 +63,6 @@ pub(crate) fn to_json(opening: &Opening) -> Value {
         Opening::LiftBlock(card) | Opening::ReactivateLinkage(card) => {
             json!({"act": act, "card_key_sha256": HEXLOWER.encode(card)})
         }
+        Opening::ArchiveLog(log, before) => json!({"act": act, "log": log, "before_bundle": before}),
     }
 }

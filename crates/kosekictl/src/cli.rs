@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         approve::{Approve, Confirm},
+        audit::Audit,
         block::Block,
         ingest::Ingest,
         linkages::{Linkage, Linkages, Persons},
@@ -28,8 +29,9 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  the server refused, some lines were refused, or there is a finding (policies differ, nothing is provided, an alarm stands,
-     a receipt is not good)
-  2  it could not be done: wrong usage, unreadable file, no connection, not confirmed; or its outcome is not known
+     a receipt is not good, an audit log does not verify)
+  2  it could not be done: wrong usage, unreadable file, no connection, not confirmed; its outcome is not known; not everything
+     of an audit log could be checked
 
 Closing (suspend, block set, non-provision record) takes one person and acts at once. Opening (resume, block lift,
 non-provision release and shorten, linkage reactivate) takes two: the command proposes, and another operator approves.";
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Receipt(Receipt),
     Status(Status),
+    #[command(subcommand)]
+    Audit(Audit),
 }
 
 impl Command {
@@ -92,6 +96,7 @@ impl Command {
             Self::Policy(Policy::Compare(command)) => command.run(context).await,
             Self::Receipt(Receipt::Verify(command)) => command.run(),
             Self::Status(command) => command.run(context).await,
+            Self::Audit(command) => command.run(context).await,
         }
     }
 }

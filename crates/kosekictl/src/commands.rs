@@ -1,6 +1,7 @@
 //! One file a group of commands.
 
 pub(crate) mod approve;
+pub(crate) mod audit;
 pub(crate) mod block;
 mod closing;
 pub(crate) mod ingest;

@@ -15,6 +15,7 @@ use koseki_proto::{
             ApproveRequest, ConfirmRequest, LineResult, ListPendingRequest, ListPendingResponse, LoadMessage,
             ProposeRequest, ProposeResponse, SuspendProvisionRequest,
         },
+        evidence::v1::audit_log_client::AuditLogClient,
         ingest::v1::ingest_client::IngestClient,
     },
     portal::admin::v1::{GetStatusRequest as PortalStatusRequest, portal_admin_client::PortalAdminClient},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Deadline of a call that is not a stream: longer than any deadline that the interfaces name.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Length of a part of an exported log at most, in bytes, as the interface says.
+const MAX_PART_BYTES: usize = 16 * 1024 * 1024;
 
 /// Deadline of the look at the server before an act.
 const ASKING: Duration = Duration::from_secs(3);
@@ -170,6 +174,18 @@ impl Profiled {
             }
         };
         Ok(Admin { client, server })
+    }
+
+    /// The audit logs of a side, on its admin listener, and what that is called.
+    pub(crate) fn audit_log(&self, side: Side) -> Result<(AuditLogClient<Channel>, String)> {
+        let listener = self.listener(side).ok_or_else(|| self.missing(side.table()))?;
+        let role = match side {
+            Side::Registry => Role::KosekiProvider,
+            Side::Portal => Role::PortalGateway,
+        };
+        let (channel, server) = self.channel(listener, role)?;
+        let client = AuditLogClient::new(channel).max_decoding_message_size(MAX_PART_BYTES);
+        Ok((client, server))
     }
 
     /// The registry side's admin listener.

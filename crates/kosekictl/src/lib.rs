@@ -62,7 +62,11 @@ pub fn main() -> ExitCode {
     match run {
         Ok(report) => {
             terminal.show(&report);
-            ExitCode::from(u8::from(report.finding))
+            ExitCode::from(match (report.finding, report.unchecked) {
+                (true, _) => 1,
+                (false, true) => 2,
+                (false, false) => 0,
+            })
         }
         Err(failure) => {
             terminal.fail(&failure);

@@ -10,6 +10,8 @@ pub(crate) struct Report {
     pub(crate) text: String,
     /// Something was refused, or needs somebody to look at it: exit code 1.
     pub(crate) finding: bool,
+    /// Not everything could be checked, and nothing was found: exit code 2.
+    pub(crate) unchecked: bool,
 }
 
 impl Report {
@@ -19,6 +21,7 @@ impl Report {
             json,
             text: text.into(),
             finding: false,
+            unchecked: false,
         }
     }
 }

@@ -128,6 +128,7 @@ impl SendingArguments {
             json: done,
             text: self.text(&tally, acknowledged, wording),
             finding: tally.refused() > 0,
+            unchecked: false,
         })
     }
 
@@ -218,5 +219,6 @@ pub(crate) fn checked(file: &Path, scan: &Scan) -> Report {
         json,
         text,
         finding: tally.refused() > 0,
+        unchecked: false,
     }
 }

@@ -264,15 +264,4 @@ impl Consents {
             Reason::Unavailable.into()
         })
     }
-
-    /// Withdraws a consent. The card is not looked at: withdrawing is never refused for it.
-    pub async fn withdraw(&self, call: &PortalCall, token: &[u8], consent_id: &str) -> Result<(), Refusal> {
-        let token = token_sha256(token)?;
-        let consent = ActId::parse(consent_id).map_err(|rule| Refusal::malformed("consent_id", rule))?;
-        let now = self.clock.now();
-        self.store
-            .withdraw_consent(token, consent, session_bounds(&self.policies), call, now)
-            .await
-            .map_err(refusal)
-    }
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod call;
 pub mod checkpoints;
+pub mod closings;
 pub mod conditions;
 pub mod config;
 pub mod consent;

@@ -21,7 +21,6 @@ use crate::{
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
     provider_link::ProviderLink,
-    requester::refusal,
     store::{Challenge, GatewayStore, NotOpened},
 };
 
@@ -185,15 +184,6 @@ impl Login {
             token,
             expires_at: now.after(Duration::from_secs(self.policies.current().login.session_seconds)),
         })
-    }
-
-    /// Ends a session.
-    pub async fn logout(&self, call: &PortalCall, token: &[u8]) -> Result<(), Refusal> {
-        let token_sha256 = token_sha256(token)?;
-        self.store
-            .end_session(token_sha256, call, self.clock.now())
-            .await
-            .map_err(refusal)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the portal side counts (docs/metrics.md).
 
 use common::{
+    batch::{BatchMetricNames, BatchMetrics},
     metrics::{Counter, Label, Metrics},
     refusal::Reason,
 };
@@ -72,6 +73,37 @@ impl Label for OldRows {
             Self::UsedRequestId => "used_request_id",
         }
     }
+}
+
+/// A queue from which batches are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Requests for copy information, from admission to release.
+    Requests,
+    /// What requesters close.
+    Closings,
+}
+
+impl Label for Queue {
+    const NAME: &'static str = "queue";
+    const ALL: &'static [Self] = &[Self::Requests, Self::Closings];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Closings => "closings",
+        }
+    }
+}
+
+/// Batches, by queue.
+pub fn batches(metrics: &Metrics) -> BatchMetrics<Queue> {
+    let names = BatchMetricNames {
+        items: "portal_batch_items",
+        wait_us: "portal_batch_wait_us",
+        service_us: "portal_batch_service_us",
+    };
+    BatchMetrics::new(metrics, &names)
 }
 
 /// The counters.

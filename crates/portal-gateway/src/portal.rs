@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     call::PortalCall,
+    closings::Closings,
     consent::{Consents, Term},
     hold_back::HoldBack,
     login::{Login, token_sha256},
@@ -44,6 +45,8 @@ use crate::{
 pub struct PortalService {
     /// Logins and sessions.
     pub login: Login,
+    /// What requesters close.
+    pub closings: Closings,
     /// Consents.
     pub consents: Consents,
     /// Who is logged in.
@@ -88,7 +91,11 @@ impl PortalService {
         let policy = self.policies.current();
         let asked = parse(&policy, permit, request_id, request, arrived)?;
         let exchange = &policy.exchange;
-        let outcome = tokio::time::timeout(exchange.refusal_after(), self.requests.submit(asked)).await;
+        let outcome = tokio::time::timeout(
+            exchange.refusal_after(),
+            self.requests.submit(permit.peer().name(), asked),
+        )
+        .await;
         let verdict = match outcome {
             // Not decided in time: the same for everybody.
             Err(_) | Ok(Err(BatchError::Lost)) => Err(Reason::Unavailable),
@@ -224,8 +231,8 @@ impl Portal for PortalService {
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
         let (permit, id) = self.enter(&request, &request.get_ref().request_id)?;
-        self.login
-            .logout(&PortalCall::new(&permit, id), &request.get_ref().session_token)
+        self.closings
+            .logout(PortalCall::new(&permit, id), &request.get_ref().session_token)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(LogoutResponse {
@@ -290,8 +297,8 @@ impl Portal for PortalService {
             consent_id,
             ..
         } = request.get_ref();
-        self.consents
-            .withdraw(&PortalCall::new(&permit, id), session_token, consent_id)
+        self.closings
+            .withdraw(PortalCall::new(&permit, id), session_token, consent_id)
             .await
             .map_err(refused(id))?;
         Ok(Response::new(WithdrawConsentResponse {

@@ -209,6 +209,10 @@ impl ProviderLink {
             tracing::error!("the registry side has no fresh revocation list of cards: provision is stopped");
             return None;
         }
+        if !answer.log_countersigned {
+            tracing::warn!("the registry side waits for its log to be countersigned: provision is stopped");
+            return None;
+        }
         let mut suspensions = Suspensions::default();
         for kind in answer.suspended_kinds {
             // A kind that this program does not know stops everything (I4).

@@ -4,13 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{
     alarm::{Alarm, Alarms},
+    audit_log::AuditLogService,
     authorisation::{Listener, check_table},
     batch::Batcher,
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
     eligibility::Signer,
-    evidence::EvidenceKeys,
+    evidence::{EvidenceKeys, witness_name},
     identity::{PeerIdentity, Role, TrustDomain},
     keyring::Keyring,
     lines::{self, Intake},
@@ -32,13 +33,14 @@ use koseki_proto::portal::{
 use crate::{
     admin::AdminService,
     checkpoints::CheckpointExchange,
+    closings::Closings,
     config::Config,
     consent::Consents,
     hold_back::HoldBack,
     login::Login,
     login_limits::LoginLimits,
     lost_answers::LostAnswers,
-    metrics::{GatewayMetrics, OldRows},
+    metrics::{GatewayMetrics, OldRows, Queue, batches},
     old_data::OldDataRemoval,
     own_records::OwnRecords,
     portal::PortalService,
@@ -185,9 +187,11 @@ impl Gateway {
             clock.clone(),
         )?;
         let expiries = tls.expiries();
+        let side = witness_name(&trust_domain, Role::PortalGateway);
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
         let metrics = Metrics::default();
         let counted = GatewayMetrics::new(&metrics);
+        let batches = batches(&metrics);
         let base = ServerBase {
             tls,
             trust_domain: trust_domain.clone(),
@@ -267,7 +271,8 @@ impl Gateway {
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
         });
-        let requests = Batcher::start(config.provision, move |asked| {
+        let meter = batches.of(Queue::Requests, clock.clone());
+        let requests = Batcher::start(config.provision, meter, move |asked| {
             let provision = provision.clone();
             async move { provision.provide(asked).await }
         });
@@ -290,6 +295,7 @@ impl Gateway {
             suppressions: suppressions.clone(),
             cards: cards.clone(),
             witnessing: witnessing.clone(),
+            store: store.clone(),
             alarms: alarms.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
@@ -345,8 +351,16 @@ impl Gateway {
             tokens,
             keys: evidence,
         };
+        let closings = Closings::start(
+            store.clone(),
+            policies.clone(),
+            clock.clone(),
+            config.provision,
+            batches.of(Queue::Closings, clock.clone()),
+        );
         let portal = PortalService {
             login,
+            closings,
             consents,
             requesters,
             own_records,
@@ -368,6 +382,7 @@ impl Gateway {
             expiries,
             cards,
         );
+        let audit_log = AuditLogService::server(store.clone(), side, clock.clone());
         let admin = AdminService {
             store,
             clock,
@@ -385,7 +400,7 @@ impl Gateway {
             .await?;
         server
             .listen(Listener::PortalAdmin, config.listen.admin, |routes| {
-                routes.add_service(admin)
+                routes.add_service(admin).add_service(audit_log)
             })
             .await?;
         Ok(server)
@@ -398,19 +413,21 @@ struct Watched {
     suppressions: Arc<Replica>,
     cards: Arc<Cards>,
     witnessing: Arc<Witnessing>,
+    store: Arc<dyn GatewayStore>,
     alarms: Alarms,
 }
 
 impl Watched {
     /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
-    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log is countersigned.
+    /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log can be written and is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
             self.provider.look().await;
             let good = self.provider.state().is_some()
                 && self.suppressions.current().is_some()
                 && self.cards.can_tell()
-                && self.witnessing.holds();
+                && self.witnessing.holds()
+                && self.store.side().database().is_writable();
             if good != readiness.get() {
                 readiness.set(good).await;
                 tracing::info!(ready = good, "readiness changed");

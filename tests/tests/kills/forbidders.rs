@@ -235,7 +235,9 @@ impl Watched {
             return None;
         }
         // Before the act is acknowledged it may be in force or not.
-        let may_be = reason == self.refusal.name() || (!forbidden && reason.is_empty());
+        // A block, once in force, ends sessions, this one as well.
+        let before = reason.is_empty() || reason == Reason::SessionInvalid.name();
+        let may_be = reason == self.refusal.name() || (!forbidden && before);
         if !may_be {
             ledger.violated(format!(
                 "{}: forbidden: {forbidden}, and `{reason}` came",

@@ -7,7 +7,7 @@ use devkit::{
     registers::{Families, Family},
     story::Offices,
 };
-use koseki_proto::koseki::common::v1::LineOutcome;
+use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
 use tokio::{task::JoinSet, time::interval};
 
 use crate::{
@@ -70,6 +70,11 @@ async fn load(ledger: &Ledger, offices: &Offices, destination: &Destination, mut
         let mut acknowledged = vec![false; lines.len()];
         let loaded = send(offices, destination, &lines, |report| {
             let at = usize::try_from(report.line_number).unwrap() - 1;
+            // The store could not, and says so: the line is to be sent again.
+            if report.reason == LineReason::NotStored {
+                ledger.broke();
+                return;
+            }
             if report.outcome == LineOutcome::Refused {
                 ledger.violated(format!(
                     "{destination:?}: {}: {}",

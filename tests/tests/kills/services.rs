@@ -1,9 +1,13 @@
-//! Both services at addresses that stay what they are, so that callers find them again.
+//! Both services at addresses that stay what they are, so that callers find them again, and their PostgreSQL servers.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use devkit::{
     deployment::{Addresses, Deployment},
+    postgres::Cluster,
     process::{self, Binaries, Pair, Service},
 };
 use rand::Rng as _;
@@ -38,24 +42,80 @@ pub(crate) fn fixed_addresses(rng: &mut ChaCha8Rng) -> Addresses {
     }
 }
 
-/// Both services.
+/// What is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Victim {
+    /// A service.
+    Service(Side),
+    /// The PostgreSQL server that it stands on.
+    Server(Side),
+}
+
+impl Victim {
+    /// The side that is down then.
+    pub(crate) fn side(self) -> Side {
+        match self {
+            Self::Service(side) | Self::Server(side) => side,
+        }
+    }
+}
+
+/// Both services, and the PostgreSQL servers that they stand on, if they do.
 pub(crate) struct Services {
     binaries: Binaries,
     deployment: Deployment,
     running: [Option<Service>; 2],
+    servers: Option<[Arc<Cluster>; 2]>,
 }
 
 impl Services {
-    pub(crate) fn new(binaries: Binaries, deployment: Deployment, pair: Pair) -> Self {
+    pub(crate) fn new(
+        binaries: Binaries,
+        deployment: Deployment,
+        pair: Pair,
+        servers: Option<[Arc<Cluster>; 2]>,
+    ) -> Self {
         Self {
             binaries,
             deployment,
             running: [Some(pair.provider), Some(pair.gateway)],
+            servers,
         }
     }
 
-    /// SIGKILL, and a new start on the same database.
-    pub(crate) async fn kill_and_start(&mut self, side: Side) {
+    /// One of the processes that there are.
+    pub(crate) fn victim(&self, rng: &mut ChaCha8Rng) -> Victim {
+        let side = match rng.random() {
+            true => Side::Provider,
+            false => Side::Gateway,
+        };
+        match self.servers {
+            Some(_) if rng.random_range(0..3) == 0 => Victim::Server(side),
+            _ => Victim::Service(side),
+        }
+    }
+
+    /// SIGKILL, and a new start on the same data, until the service is ready.
+    pub(crate) async fn kill_and_start(&mut self, victim: Victim) {
+        match victim {
+            Victim::Service(side) => self.kill_and_start_service(side).await,
+            Victim::Server(side) => self.kill_and_start_server(side).await,
+        }
+    }
+
+    /// The service goes on running, and has to find its server again.
+    async fn kill_and_start_server(&mut self, side: Side) {
+        let server = self.servers.as_ref().unwrap()[side as usize].clone();
+        let again = tokio::task::spawn_blocking(move || {
+            server.kill();
+            server.start_again().unwrap();
+        });
+        again.await.unwrap();
+        let service = self.running[side as usize].as_mut().unwrap();
+        service.wait_until_ready().await.unwrap();
+    }
+
+    async fn kill_and_start_service(&mut self, side: Side) {
         let running = &mut self.running[side as usize];
         running.take().unwrap().kill().await.unwrap();
         let started = match side {

@@ -9,6 +9,7 @@
 )]
 
 mod acts;
+mod audit;
 mod bad_input;
 mod bad_profile;
 mod breaks;

@@ -174,7 +174,7 @@ impl Timed {
         let started = self.clock.monotonic();
         let mut release = self.store.enter().await.unwrap();
         assert_eq!(release.use_sequences(&[sequence]).await.unwrap(), [true]);
-        assert_eq!(release.use_request_ids(&ids, now).await.unwrap().len(), batch);
+        assert_eq!(release.use_request_ids(&ids).await.unwrap().len(), batch);
         release.suspensions().await.unwrap();
         let began = self.clock.monotonic();
         let found = release.read(&handles, now).await.unwrap();

@@ -240,7 +240,7 @@ impl Play {
         let side = self.pair.registry_store.side();
         let mut tx = side.database().begin(Access::Guard).await.unwrap();
         side.open(&mut tx, &opening, now).await.unwrap();
-        let _ = tx.commit(Vec::new(), now).await.unwrap();
+        tx.commit_unrecorded().await.unwrap();
     }
 
     async fn act(&mut self) -> &'static str {

@@ -111,7 +111,7 @@ impl Many {
         let mut tx = side.database().begin(Access::Guard).await.unwrap();
         let opening = Opening::ReleaseNonProvision(record);
         side.open(&mut tx, &opening, now).await.unwrap();
-        let _ = tx.commit(Vec::new(), now).await.unwrap();
+        tx.commit_unrecorded().await.unwrap();
     }
 
     /// Persons of whom a linkage is in the feed and should not be, or is not and should.

@@ -57,6 +57,12 @@ CREATE TABLE witnessed_log (
     note   TEXT    NOT NULL
 );
 
+-- Bodies of bundles before this number may be dropped: a mark that two persons have made.
+CREATE TABLE retention_mark (
+    log           TEXT    PRIMARY KEY,
+    before_bundle BIGINT  NOT NULL
+);
+
 -- kind 0 stands for all kinds.
 CREATE TABLE suspension (
     kind  BIGINT  PRIMARY KEY,
@@ -108,11 +114,10 @@ CREATE TABLE proposal (
 CREATE INDEX proposal_target ON proposal (target);
 CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
 
+-- An id begins with its time (UUIDv7), so that those that no fresh request can carry any more are the lowest.
 CREATE TABLE used_request_id (
-    id      BYTEA   PRIMARY KEY,
-    used_at BIGINT  NOT NULL
+    id BYTEA PRIMARY KEY
 );
-CREATE INDEX used_request_id_at ON used_request_id (used_at);
 
 -- Which database this is: after a promotion or a restore, provision stops until two persons resume it.
 CREATE TABLE database_identity (

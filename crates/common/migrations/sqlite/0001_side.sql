@@ -57,6 +57,12 @@ CREATE TABLE witnessed_log (
     note   TEXT    NOT NULL
 ) STRICT;
 
+-- Bodies of bundles before this number may be dropped: a mark that two persons have made.
+CREATE TABLE retention_mark (
+    log           TEXT    PRIMARY KEY,
+    before_bundle INTEGER NOT NULL
+) STRICT;
+
 -- kind 0 stands for all kinds.
 CREATE TABLE suspension (
     kind  INTEGER PRIMARY KEY,
@@ -108,11 +114,10 @@ CREATE TABLE proposal (
 CREATE INDEX proposal_target ON proposal (target);
 CREATE INDEX proposal_pending ON proposal (proposed_at) WHERE approved_by IS NULL;
 
+-- An id begins with its time (UUIDv7), so that those that no fresh request can carry any more are the lowest.
 CREATE TABLE used_request_id (
-    id      BLOB    PRIMARY KEY,
-    used_at INTEGER NOT NULL
+    id BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX used_request_id_at ON used_request_id (used_at);
 
 -- Cards that were replaced by another of the same person: one that stands here is never bound again.
 CREATE TABLE replaced_card (

@@ -1,6 +1,6 @@
 use koseki_proto::koseki::common::v1::{
-    LiftBlock, OpeningAct, ReactivateLinkage, ReleaseNonProvision, ResumeProvision, ShortenNonProvision,
-    opening_act::Act,
+    ArchiveLog, LiftBlock, OpeningAct, ReactivateLinkage, ReleaseNonProvision, ResumeProvision,
+    ShortenNonProvision, opening_act::Act,
 };
 use prost::Message as _;
 
@@ -24,6 +24,8 @@ pub enum Opening {
     LiftBlock([u8; 32]),
     /// A suspended linkage is active again; SHA-256 of the card's public key.
     ReactivateLinkage([u8; 32]),
+    /// The bodies of a log's bundles before this number may be dropped.
+    ArchiveLog(String, u64),
 }
 
 impl Opening {
@@ -52,6 +54,12 @@ impl Opening {
             Act::ReactivateLinkage(act) => Self::ReactivateLinkage(
                 card(&act.card_key_sha256).map_err(at("act.reactivate_linkage.card_key_sha256"))?,
             ),
+            Act::ArchiveLog(act) => {
+                if act.log.is_empty() || act.log.len() > 64 {
+                    return Err(("act.archive_log.log", RuleBroken("1 to 64 bytes")));
+                }
+                Self::ArchiveLog(act.log.clone(), act.before_bundle)
+            }
         })
     }
 
@@ -75,6 +83,10 @@ impl Opening {
                 Self::ReactivateLinkage(card) => Act::ReactivateLinkage(ReactivateLinkage {
                     card_key_sha256: card.to_vec(),
                 }),
+                Self::ArchiveLog(log, before_bundle) => Act::ArchiveLog(ArchiveLog {
+                    log: log.clone(),
+                    before_bundle: *before_bundle,
+                }),
             }),
         }
     }
@@ -87,6 +99,7 @@ impl Opening {
             Self::ShortenNonProvision(..) => "SHORTEN_NON_PROVISION",
             Self::LiftBlock(_) => "LIFT_BLOCK",
             Self::ReactivateLinkage(_) => "REACTIVATE_LINKAGE",
+            Self::ArchiveLog(..) => "ARCHIVE_LOG",
         }
     }
 
@@ -107,6 +120,7 @@ impl Opening {
             }
             Self::LiftBlock(card) => ("block", card.to_vec()),
             Self::ReactivateLinkage(card) => ("linkage", card.to_vec()),
+            Self::ArchiveLog(log, _) => ("log", log.as_bytes().to_vec()),
         };
         key.lookup("opening", &[label.as_bytes(), &id])
     }

@@ -46,8 +46,13 @@ async fn open(
     opening: &Opening,
     now: Timestamp,
 ) -> Result<Option<crate::keyring::Pseudonym>, ActError> {
-    let Opening::ResumeProvision(kind) = opening else {
-        return store.open(tx, opening, now).await;
+    let kind = match opening {
+        Opening::ResumeProvision(kind) => kind,
+        Opening::ArchiveLog(log, before) => {
+            tx.mark_for_archiving(log, *before).await?;
+            return Ok(None);
+        }
+        _ => return store.open(tx, opening, now).await,
     };
     if suspension_epoch(tx, *kind).await?.is_none() {
         return Err(ActError::NotApplicable);
@@ -170,11 +175,22 @@ pub(super) async fn approve(
         Opening::ResumeProvision(kind) => *kind,
         _ => None,
     };
+    let (lifts, until) = match &opening {
+        Opening::ReleaseNonProvision(record) => (Some(*record), None),
+        Opening::ShortenNonProvision(record, until) => (Some(*record), Some(*until)),
+        _ => (None, None),
+    };
     let entry = GuardActEntry {
         act_id: Some(id),
         kind,
         subject,
         reason: &reason,
+        validity: (None, until),
+        lifts,
+        reference: match &opening {
+            Opening::ArchiveLog(log, before) => format!("{log} {before}"),
+            _ => String::new(),
+        },
         ..GuardActEntry::new(opening.name(), actor)
     };
     Ok(tx.commit(vec![entry.to_entry()], now).await?.epoch())

@@ -196,6 +196,16 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
         "/koseki.admin.v1.KosekiAdmin/GetStatus",
         &[Operator, Auditor],
     ),
+    (
+        &[PortalAdmin, KosekiAdmin],
+        "/koseki.evidence.v1.AuditLog/ListLogs",
+        &[Auditor],
+    ),
+    (
+        &[PortalAdmin, KosekiAdmin],
+        "/koseki.evidence.v1.AuditLog/ReadBundles",
+        &[Auditor],
+    ),
     (&Listener::ALL, "/grpc.health.v1.Health/Check", ANY_ROLE),
     (&Listener::ALL, "/grpc.health.v1.Health/Watch", ANY_ROLE),
 ];

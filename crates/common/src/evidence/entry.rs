@@ -142,6 +142,12 @@ pub struct GuardActEntry<'a> {
     pub session: Option<Pseudonym>,
     /// From when on it is in force, when not at once, and until when, when that is known.
     pub validity: (Option<Timestamp>, Option<Timestamp>),
+    /// The act that it lifts or shortens, when that does not follow from what is concerned.
+    pub lifts: Option<ActId>,
+    /// What else it is about.
+    pub reference: String,
+    /// For a linkage that was changed: the card that it led from so far, and the one that it leads from now, when it is active.
+    pub cards: (Option<Pseudonym>, Option<Pseudonym>),
 }
 
 impl<'a> GuardActEntry<'a> {
@@ -158,6 +164,9 @@ impl<'a> GuardActEntry<'a> {
             consent: None,
             session: None,
             validity: (None, None),
+            lifts: None,
+            reference: String::new(),
+            cards: (None, None),
         }
     }
 
@@ -182,6 +191,10 @@ impl<'a> GuardActEntry<'a> {
                 valid_from: self.validity.0.map(Timestamp::to_proto),
                 valid_until: self.validity.1.map(Timestamp::to_proto),
                 register_pseudonym: self.register.map(Vec::from).unwrap_or_default(),
+                lifts_act_id: self.lifts.map(|id| id.to_string()).unwrap_or_default(),
+                reference: self.reference.clone(),
+                former_card_pseudonym: self.cards.0.map(Vec::from).unwrap_or_default(),
+                card_pseudonym: self.cards.1.map(Vec::from).unwrap_or_default(),
             }),
         }
     }
@@ -213,6 +226,15 @@ pub fn ordinary_act(
             subject_pseudonym: subject.map(Vec::from).unwrap_or_default(),
             reference: reference.to_owned(),
             request_id: String::new(),
+            card_pseudonyms: Vec::new(),
         }),
     }
+}
+
+/// The entry of an act that forbids nothing and added active linkages of these cards.
+pub fn with_cards(mut entry: NewEntry, cards: &[Pseudonym]) -> NewEntry {
+    if let Detail::OrdinaryAct(act) = &mut entry.detail {
+        act.card_pseudonyms = cards.iter().map(|card| Vec::from(*card)).collect();
+    }
+    entry
 }

@@ -1,15 +1,17 @@
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Postgres, Sqlite, Transaction, pool::PoolConnection};
+use sqlx::{Postgres, Sqlite, pool::PoolConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     OpenError, StoreError,
-    pooled_tx::PooledTx,
+    health::LogHealth,
+    pooled_tx::{PooledTx, give_back},
     postgres::{self, PostgresPools},
     query::{Connection, Params, Row},
     schema::SchemaStep,
@@ -74,13 +76,14 @@ pub struct Database {
     pools: Pools,
     log: String,
     generation: i64,
+    health: Arc<LogHealth>,
     /// The side's keys.
     pub keys: Arc<Keyring>,
     moved: bool,
 }
 
 pub(super) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>, Option<OwnedSemaphorePermit>),
+    Sqlite(PooledTx<Sqlite>, Option<OwnedSemaphorePermit>),
     Postgres(PooledTx<Postgres>),
 }
 
@@ -111,6 +114,15 @@ impl Reader {
     }
 }
 
+impl Drop for Reader {
+    fn drop(&mut self) {
+        match self {
+            Self::Sqlite(connection) => give_back(connection),
+            Self::Postgres(connection) => give_back(connection),
+        }
+    }
+}
+
 impl Database {
     /// Opens the database and takes the log over: its owner generation rises, and a process that wrote it before can write
     /// no more. A SQLite file is made and brought up to date.
@@ -129,6 +141,7 @@ impl Database {
             },
             log: log.to_owned(),
             generation: 0,
+            health: Arc::default(),
             keys,
             moved: false,
         };
@@ -241,6 +254,11 @@ impl Database {
         self.generation
     }
 
+    /// What is known of whether it can.
+    pub(super) fn health(&self) -> &LogHealth {
+        &self.health
+    }
+
     /// A connection for reads that decide nothing.
     pub async fn reader(&self) -> Result<Reader, StoreError> {
         Ok(match &self.pools {
@@ -264,9 +282,24 @@ impl Database {
         // Whoever takes the gate late reads the log's head late, too.
         let head = match (&self.pools, access) {
             (Pools::Postgres(_), Access::Copies | Access::Ungated) => None,
-            _ => Some(Head::read(&mut tx.connection(), &self.log, self.generation).await?),
+            _ => Some(self.head(&mut tx).await?),
         };
-        Ok(WriteTx::new(tx, head, access, self.log.clone(), self.generation))
+        Ok(WriteTx {
+            tx,
+            head,
+            access,
+            log: self.log.clone(),
+            generation: self.generation,
+            health: self.health.clone(),
+        })
+    }
+
+    async fn head(&self, tx: &mut Tx) -> Result<Head, StoreError> {
+        let head = Head::read(&mut tx.connection(), &self.log, self.generation).await;
+        if let Err(error @ StoreError::Fenced) = &head {
+            self.health.failed(error);
+        }
+        head
     }
 
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
@@ -281,23 +314,20 @@ impl Database {
             }
         };
         Ok(Tx::Sqlite(
-            pools.writer.begin_with("BEGIN IMMEDIATE").await?,
+            PooledTx::begin(&pools.writer, "BEGIN IMMEDIATE").await?,
             turn,
         ))
     }
 
     /// Forgets request ids that no fresh request can carry any more; in bounded batches.
     pub(super) async fn forget_request_ids(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let window_ms = i64::try_from(RequestId::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let before = now.before(RequestId::WINDOW * 3);
         let mut tx = self.begin(Access::Ungated).await?;
         let forgotten = tx
             .execute(
                 "DELETE FROM used_request_id WHERE id IN \
-                 (SELECT id FROM used_request_id WHERE used_at < {before} ORDER BY used_at LIMIT 1000)",
-                &[(
-                    "before",
-                    now.unix_ms().saturating_sub(window_ms.saturating_mul(3)).into(),
-                )],
+                 (SELECT id FROM used_request_id WHERE id < {before} ORDER BY id LIMIT 1000)",
+                &[("before", (&RequestId::lowest_of(before)).into())],
             )
             .await?;
         tx.commit_unrecorded().await?;
@@ -320,7 +350,9 @@ async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledT
     let mut tries = pool.size() + 1;
     loop {
         match PooledTx::begin(pool, begin).await {
-            Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) if tries > 0 => tries -= 1,
+            // Who has waited in vain once does not wait again.
+            Err(sqlx::Error::Io(error)) if tries > 0 && error.kind() != ErrorKind::TimedOut => tries -= 1,
+            Err(sqlx::Error::Protocol(_)) if tries > 0 => tries -= 1,
             // What the server says when it ends a connection: by the operator, by a restart, for being idle too long.
             Err(sqlx::Error::Database(error))
                 if tries > 0

@@ -1,5 +1,5 @@
-//! What a side does by itself for as long as it runs: tells every instance which policy is in force, looks whether closings
-//! wait too long for their second person, and forgets request ids that no fresh request can carry.
+//! What a side does by itself for as long as it runs: looks whether its log can be written, tells every instance which
+//! policy is in force, looks whether closings wait too long for their second person, and forgets request ids that no fresh request can carry.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +44,7 @@ impl Housekeeping {
     /// Goes on for as long as the service runs.
     pub async fn keep(&self, database: &Database) {
         tokio::join!(
+            database.watch_log(&self.own, &self.alarms, &*self.clock),
             self.tell_policies(database),
             self.count_closings(database),
             self.forget_request_ids(database),

@@ -3,21 +3,33 @@ use koseki_proto::koseki::common::v1::{LineOutcome, LineReason};
 use super::{Access, ActError, Database, StoreError, WriteTx, side::CHANGE_LINKAGES};
 use crate::{
     clock::Timestamp,
-    evidence::{Epoch, GuardActEntry, NewEntry, ordinary_act},
+    evidence::{Epoch, GuardActEntry, NewEntry, ordinary_act, with_cards},
     identity::PeerIdentity,
     keyring::Pseudonym,
     lines::{LineFault, LoadStart},
     terms::LinkageState,
 };
 
+/// Cards that one entry names at most.
+const MAX_CARDS: usize = 64;
+
 /// What a loaded line changed.
 pub enum Change {
     /// Nothing: it was stored already.
     Nothing,
-    /// It added something.
-    Added,
+    /// It added something; the card that it leads from, when that is an active linkage of the portal side.
+    Added(Option<Pseudonym>),
     /// It changed what was stored about somebody: from now on it may forbid what was allowed before.
-    Forbids(Pseudonym),
+    Forbids(Forbids),
+}
+
+/// What a change forbids.
+pub struct Forbids {
+    /// Whom it is about.
+    pub subject: Pseudonym,
+    /// The card that a linkage of the portal side led from so far, and the one that it leads from now, when it is active. Only
+    /// there a card has one linkage at most.
+    pub cards: (Option<Pseudonym>, Option<Pseudonym>),
 }
 
 /// Whether a linkage may be put under another code: that makes it active, so a suspended one needs two persons first.
@@ -61,7 +73,8 @@ pub struct Load<'a> {
     operator: &'a PeerIdentity,
     access: Access,
     added: u64,
-    forbidding: Vec<Pseudonym>,
+    cards: Vec<Pseudonym>,
+    forbidding: Vec<Forbids>,
     beside: Vec<NewEntry>,
 }
 
@@ -94,6 +107,7 @@ impl<'a> Load<'a> {
             operator,
             access,
             added: 0,
+            cards: Vec::new(),
             forbidding: Vec::new(),
             beside: Vec::new(),
         };
@@ -104,8 +118,11 @@ impl<'a> Load<'a> {
     pub fn count(&mut self, change: Change) -> LineOutcome {
         match change {
             Change::Nothing => return LineOutcome::Unchanged,
-            Change::Added => self.added += 1,
-            Change::Forbids(subject) => self.forbidding.push(subject),
+            Change::Added(card) => {
+                self.added += 1;
+                self.cards.extend(card);
+            }
+            Change::Forbids(forbids) => self.forbidding.push(forbids),
         }
         LineOutcome::Stored
     }
@@ -131,19 +148,25 @@ impl<'a> Load<'a> {
         }
         let mut entries = self.beside;
         let id = self.start.load_id;
+        let added = |count| ordinary_act("LOAD_LINKAGES", self.operator, count, None, &id.to_string());
         if self.added > 0 {
-            entries.push(ordinary_act(
-                "LOAD_LINKAGES",
-                self.operator,
-                self.added,
-                None,
-                &id.to_string(),
-            ));
+            let mut counted = self.added;
+            // An entry has room for some cards; what was added is counted once.
+            let mut cards = self.cards.chunks(MAX_CARDS);
+            loop {
+                let some = cards.next();
+                if counted == 0 && some.is_none() {
+                    break;
+                }
+                let entry = added(std::mem::take(&mut counted));
+                entries.push(with_cards(entry, some.unwrap_or_default()));
+            }
         }
-        for subject in &self.forbidding {
+        for forbids in &self.forbidding {
             let entry = GuardActEntry {
                 act_id: Some(id),
-                subject: Some(*subject),
+                subject: Some(forbids.subject),
+                cards: forbids.cards,
                 ..GuardActEntry::new("CHANGE_LINKAGE", self.operator)
             };
             entries.push(entry.to_entry());

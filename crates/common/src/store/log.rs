@@ -297,7 +297,7 @@ impl HashReader for Held {
 
 /// Reads hashes, each from its place beside the bundle of the entry that it was completed with: two statements, whatever is
 /// wanted.
-async fn hashes(
+pub(super) async fn hashes(
     connection: &mut Connection<'_>,
     log: &str,
     wanted: &[u64],

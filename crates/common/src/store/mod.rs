@@ -1,11 +1,14 @@
 //! What the stores of both sides share: the gate and the epoch, the audit log's bundles and head row, suspensions,
 //! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
+mod archive;
 mod commit_warning;
 mod database;
+mod health;
 mod housekeeping;
 mod load;
 mod log;
+mod log_export;
 mod open_error;
 mod pooled_tx;
 mod postgres;
@@ -19,8 +22,9 @@ mod write_tx;
 
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
-pub use load::{Change, Load, LoadEnd, check_changes, check_rotates};
+pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
 pub use log::{StoredCheckpoint, Witnessed};
+pub use log_export::{LogFacts, RangeStart};
 pub use open_error::OpenError;
 pub use query::{Column, Connection, Params, Row, Value};
 pub use replaced_cards::ReplacedCards;
@@ -28,6 +32,10 @@ pub use schema::SchemaStep;
 pub use side::{ActError, SideStore};
 pub(crate) use side::{kind_number, suspension_epoch};
 pub use write_tx::{WriteTx, suspensions, table};
+
+use std::ops::Range;
+
+use crate::refusal::Reason;
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +68,36 @@ impl StoreError {
         matches!(self, Self::Failed(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| code == "40P01" || code == "40001"))
     }
+
+    /// Nothing came back in time.
+    fn timed_out() -> Self {
+        Self::Failed(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl StoreError {
+    /// Whether it is about what stands in a row, not about the database itself; then nothing was changed.
+    fn is_of_one_item(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Failed(sqlx::Error::Database(error)) => {
+                // Data exceptions, integrity constraints and raised errors of PostgreSQL; constraints and mismatches of SQLite.
+                let code = error.code().unwrap_or_default();
+                let class = code.get(..2).unwrap_or_default();
+                (code.len() == 5 && matches!(class, "21" | "22" | "23" | "P0"))
+                    || error.is_unique_violation()
+                    || error.is_check_violation()
+                    || error.is_foreign_key_violation()
+                    || code == "20"
+            }
+            Self::Failed(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => true,
+            Self::Failed(_)
+            | Self::OutcomeUnknown(_)
+            | Self::CommitWarning
+            | Self::Fenced
+            | Self::BehindPolicy => false,
+        }
+    }
 }
 
 /// Does a transaction, and once more from its beginning when it had to give way to another one.
@@ -77,6 +115,41 @@ where
         }
         outcome => outcome,
     }
+}
+
+/// Does a transaction for a whole batch of so many items. When it fails for what one of them has met, and nothing of it counts,
+/// each item has one of its own, so that the others are not refused for it. The transaction is told which items it is for.
+pub async fn one_by_one_if_it_fails<O, F>(
+    items: usize,
+    transaction: impl Fn(Range<usize>) -> F,
+) -> Vec<Result<O, Reason>>
+where
+    F: Future<Output = Result<Vec<O>, StoreError>>,
+{
+    let error = match again_if_it_gave_way(|| transaction(0..items)).await {
+        Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    if items < 2 || !error.is_of_one_item() {
+        let reason = Reason::from(error);
+        return (0..items).map(|_| Err(reason)).collect();
+    }
+    tracing::warn!(
+        error = crate::telemetry::chain(&error),
+        "a batch failed: each of its items is tried by itself"
+    );
+    let mut outcomes = Vec::with_capacity(items);
+    for item in 0..items {
+        let one = again_if_it_gave_way(|| transaction(item..item + 1)).await;
+        let one = one.and_then(|mut one| one.pop().ok_or(StoreError::Unreadable("an item's outcome")));
+        outcomes.push(one.map_err(Reason::from));
+    }
+    outcomes
+}
+
+/// The items of a batch that a transaction is for.
+pub fn part<I>(items: &[I], part: Range<usize>) -> Result<&[I], StoreError> {
+    items.get(part).ok_or(StoreError::Unreadable("a batch's order"))
 }
 
 impl From<sqlx::Error> for StoreError {

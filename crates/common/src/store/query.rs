@@ -11,7 +11,7 @@ use sqlx::{
     TypeInfo as _, ValueRef as _, postgres::PgRow, query::Query, sqlite::SqliteRow,
 };
 
-use super::StoreError;
+use super::{StoreError, pooled_tx::answer};
 
 /// A value that a statement takes.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Connection<'_> {
             }
             Self::Postgres(connection) => {
                 let query = postgres(sql, params)?.execute(&mut **connection);
-                query.await?.rows_affected()
+                answer(query).await?.rows_affected()
             }
         })
     }
@@ -119,7 +119,7 @@ impl Connection<'_> {
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(connection) => {
-                let rows = postgres(sql, params)?.fetch_all(&mut **connection).await?;
+                let rows = answer(postgres(sql, params)?.fetch_all(&mut **connection)).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })

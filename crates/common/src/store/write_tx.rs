@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use koseki_proto::koseki::evidence::v1::Bundle;
 use prost::Message as _;
@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::{
     StoreError, commit_warning,
     database::{Access, Tx},
+    health::LogHealth,
     postgres,
     query::{Column, Connection, Params, Row, Value},
     revocation::{self, gathered_on_postgres, gathered_on_sqlite},
@@ -72,24 +73,15 @@ impl Head {
 
 /// A transaction that writes. While it is open only the database is awaited. Dropped, it changes nothing.
 pub struct WriteTx {
-    tx: Tx,
-    head: Option<Head>,
-    access: Access,
-    log: String,
-    generation: i64,
+    pub(super) tx: Tx,
+    pub(super) head: Option<Head>,
+    pub(super) access: Access,
+    pub(super) log: String,
+    pub(super) generation: i64,
+    pub(super) health: Arc<LogHealth>,
 }
 
 impl WriteTx {
-    pub(super) fn new(tx: Tx, head: Option<Head>, access: Access, log: String, generation: i64) -> Self {
-        Self {
-            tx,
-            head,
-            access,
-            log,
-            generation,
-        }
-    }
-
     /// The connection, for the side's own statements.
     pub fn connection(&mut self) -> Connection<'_> {
         self.tx.connection()
@@ -185,17 +177,13 @@ impl WriteTx {
 
     /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
     /// ids do not wait for each other.
-    pub async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    pub async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
         let rows = self
             .all(
-                "INSERT INTO used_request_id (id, used_at) SELECT value, {now} FROM {ids} WHERE true ORDER BY value \
+                "INSERT INTO used_request_id (id) SELECT value FROM {ids} WHERE true ORDER BY value \
                  ON CONFLICT DO NOTHING RETURNING id",
-                &[("ids", ids), ("now", now.unix_ms().into())],
+                &[("ids", ids)],
             )
             .await?;
         rows.iter().map(|row| row.array(0)).collect()
@@ -231,7 +219,7 @@ impl WriteTx {
     /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
     /// it: two writers cannot fork a log.
     pub async fn commit(self, entries: Vec<NewEntry>, at: Timestamp) -> Result<Committed, StoreError> {
-        self.append(entries, None, at).await
+        self.recorded(entries, None, at).await
     }
 
     /// Commits a release. The salts of its answers, one an entry, are kept beside the bundle, sealed.
@@ -242,8 +230,20 @@ impl WriteTx {
         sealer: &Sealer,
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
-        self.append(entries, Some((sealer, salts.as_flattened())), at)
+        self.recorded(entries, Some((sealer, salts.as_flattened())), at)
             .await
+    }
+
+    async fn recorded(
+        self,
+        entries: Vec<NewEntry>,
+        kept: Option<(&Sealer, &[u8])>,
+        at: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let health = self.health.clone();
+        let appended = self.append(entries, kept, at).await;
+        health.appended(&appended);
+        appended
     }
 
     async fn append(
@@ -252,6 +252,9 @@ impl WriteTx {
         kept: Option<(&Sealer, &[u8])>,
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
+        if entries.is_empty() {
+            return Err(StoreError::Unreadable("a bundle without entries"));
+        }
         self.take_gate().await?;
         let head = self
             .head

@@ -42,6 +42,12 @@ impl RequestId {
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// What the ids of this millisecond and of later ones are not below, and those of earlier ones are (RFC 9562 section 5.7).
+    pub fn lowest_of(at: Timestamp) -> [u8; 16] {
+        let ms = at.unix_ms().max(0).unsigned_abs();
+        (u128::from(ms) << 80).to_be_bytes()
+    }
 }
 
 impl fmt::Display for RequestId {

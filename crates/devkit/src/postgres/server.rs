@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::PostgresError;
@@ -193,7 +194,29 @@ impl Cluster {
         }
     }
 
-    /// Starts the server where it was, after [`Self::stop`].
+    /// Kills the server and its processes with SIGKILL, wherever they are; its data stay.
+    pub fn kill(&self) {
+        let Some(server) = self.pid() else { return };
+        // It starts nothing more; then it goes first.
+        signal(server, Signal::STOP);
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let all: Vec<u32> = std::iter::once(server).chain(children).collect();
+        for pid in &all {
+            signal(*pid, Signal::KILL);
+        }
+        self.stop();
+        // What is dead and not yet buried has no command line any more.
+        let lives = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+        while all.iter().any(lives) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // It still says that the server is ready.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    /// Starts the server where it was, after [`Self::stop`] or [`Self::kill`].
     ///
     /// # Errors
     /// When it does not start.
@@ -251,6 +274,12 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Whoever is gone needs no signal.
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let _ = pid.map(|pid| kill_process(pid, signal));
 }
 
 fn secret() -> String {

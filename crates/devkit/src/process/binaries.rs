@@ -32,6 +32,14 @@ impl Binaries {
             Some(folder) => PathBuf::from(folder),
             None => built(&Program::ALL.map(Program::name))?,
         };
+        Self::in_folder(folder)
+    }
+
+    /// What is in a folder under the services' names.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn in_folder(folder: PathBuf) -> Result<Self, ProcessError> {
         let this = Self { folder };
         for program in Program::ALL {
             let path = this.path(program);

@@ -116,7 +116,7 @@ GRANT SELECT ON _sqlx_migrations TO koseki_provider_service;
 GRANT SELECT, UPDATE ON gate TO koseki_provider_service;
 GRANT SELECT, INSERT ON bundle, act TO koseki_provider_service;
 GRANT SELECT, INSERT ON replaced_card TO koseki_provider_service;
-GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, closing, proposal
+GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, retention_mark, closing, proposal
     TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspension, used_request_id TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, eligibility_window, suppression

@@ -124,7 +124,7 @@ pub(super) enum Cause {
     NotSpecified(NotSpecified),
     /// A non-provision record stands against it.
     Suppressed(Suppressed),
-    /// A stored copy cannot be read.
+    /// What is stored cannot be read.
     Unreadable,
     /// The items are more than an answer can carry.
     TooLarge,
@@ -195,6 +195,9 @@ fn logged_in<'a>(item: &'a Item, context: &Context<'_>) -> Result<Option<&'a Pro
 
 /// Conditions 4.3.3 and 4.3.4, one after the other. Each step takes what only the step before can make.
 fn provide(item: &Item, login: &Proven, facts: &ItemFacts, context: &Context<'_>) -> Result<Provided, Cause> {
+    if facts.unreadable {
+        return Err(Cause::Unreadable);
+    }
     let linkage = facts.linkage.as_ref().ok_or(Cause::NoLinkage)?;
     if linkage.card_key != *login.card_key() {
         return Err(Cause::AnotherCard);

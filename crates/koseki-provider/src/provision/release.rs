@@ -1,7 +1,7 @@
 //! The release transaction (DESIGN §4): everything that could forbid a release is read in the transaction that appends
 //! the audit bundle, and its commit is the release.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use common::{
     cards::Cards,
@@ -11,7 +11,7 @@ use common::{
     keyring::{HandleKey, Lookup, PseudonymKey},
     policy::{Policy, Provision},
     refusal::{Reason, Refusal},
-    store::{StoreError, again_if_it_gave_way},
+    store::{self, StoreError, one_by_one_if_it_fails},
     terms::{LinkageHandle, Procedure, RequestId, RequestKind},
     witness::Witnessing,
 };
@@ -91,17 +91,13 @@ pub struct Releaser {
 impl Releaser {
     /// Releases what has queued up: one transaction for all calls. A call that is refused leaves the others alone.
     pub async fn release(&self, calls: Vec<Call>) -> Vec<CallOutcome> {
-        let count = calls.len();
-        match again_if_it_gave_way(|| self.transaction(&calls)).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                let reason = Reason::from(error);
-                (0..count).map(|_| Err(reason.into())).collect()
-            }
-        }
+        let outcomes = one_by_one_if_it_fails(calls.len(), |part| self.transaction(&calls, part)).await;
+        let flat = |outcome: Result<CallOutcome, Reason>| outcome.unwrap_or_else(|reason| Err(reason.into()));
+        outcomes.into_iter().map(flat).collect()
     }
 
-    async fn transaction(&self, calls: &[Call]) -> Result<Vec<CallOutcome>, StoreError> {
+    async fn transaction(&self, calls: &[Call], part: Range<usize>) -> Result<Vec<CallOutcome>, StoreError> {
+        let calls = store::part(calls, part)?;
         let mut gate = self.store.enter().await?;
         // Behind the gate: a record that came into force while this waited must be in force for it.
         let now = self.clock.now();
@@ -145,7 +141,7 @@ impl Releaser {
 
         let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
         let handles: Vec<LinkageHandle> = items.iter().map(|(_, item)| item.handle).collect();
-        let mut fresh = gate.use_request_ids(&ids, now).await?;
+        let mut fresh = gate.use_request_ids(&ids).await?;
         let suspensions = gate.suspensions().await?;
         let facts = gate.read(&handles, now).await?;
 

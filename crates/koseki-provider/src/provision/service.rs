@@ -99,10 +99,14 @@ impl LinkageService {
             bundle: 0,
             items: Vec::with_capacity(call.items.len()),
         };
-        let released = self.releases.submit(call).await.map_err(|error| match error {
-            BatchError::Full => Reason::Overloaded,
-            BatchError::Lost => Reason::Unavailable,
-        })??;
+        let released =
+            self.releases
+                .submit(permit.peer().name(), call)
+                .await
+                .map_err(|error| match error {
+                    BatchError::Full => Reason::Overloaded,
+                    BatchError::Lost => Reason::Unavailable,
+                })??;
         self.encode(released, receipt, max_hand_off)
     }
 
@@ -187,6 +191,7 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
+            log_countersigned: self.witnessing.holds(),
             card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()

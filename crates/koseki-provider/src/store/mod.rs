@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
@@ -57,6 +58,8 @@ pub struct ItemFacts {
     pub registers: Vec<RegisterFacts>,
     /// Non-provision records in force that name the person or one of the registers.
     pub non_provision: Vec<RecordFacts>,
+    /// Whether something of it cannot be read: then nothing is provided.
+    pub unreadable: bool,
 }
 
 /// A linkage.
@@ -159,11 +162,7 @@ pub trait ReleaseTx: Send {
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// The kinds that are suspended.
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError>;
@@ -179,6 +178,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn ProviderStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The provider's store.
@@ -214,10 +219,9 @@ impl SideStore for Store {
                 non_provision::end(tx, keys, *record, Some(*until), now).await
             }
             Opening::ReactivateLinkage(card) => persons::reactivate(tx, keys, card).await,
-            Opening::ResumeProvision(_) | Opening::LiftBlock(_) => Err(ActError::Malformed(
-                "act",
-                RuleBroken("an act of the registry side"),
-            )),
+            Opening::ResumeProvision(_) | Opening::ArchiveLog(..) | Opening::LiftBlock(_) => Err(
+                ActError::Malformed("act", RuleBroken("an act of the registry side")),
+            ),
         }
     }
 }
@@ -310,12 +314,8 @@ impl ReleaseTx for Release {
         sequences::use_up(&mut self.tx, &self.log, sequences).await
     }
 
-    async fn use_request_ids(
-        &mut self,
-        ids: &[RequestId],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids, now).await
+    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
+        self.tx.use_request_ids(ids).await
     }
 
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {

@@ -14,8 +14,8 @@ use common::{
     lines::{LineFault, LoadStart},
     sealing::Place,
     store::{
-        ActError, Change, Database, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx, check_changes,
-        check_rotates,
+        ActError, Change, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx,
+        check_changes, check_rotates,
     },
     terms::{LinkageCode, LinkageHandle, LinkageState},
 };
@@ -363,7 +363,7 @@ impl<'a> Batch<'a> {
             self.replaced.check_binds(&card_key, "card_key_sha256")?;
             self.add_linkage(&handle, person, card_key, state)?;
             self.closes(state, person, card_key_sha256);
-            return Ok(Change::Added);
+            return Ok(Change::Added(None));
         };
         if known.person != person {
             let rule = "one person for a code, for ever";
@@ -437,7 +437,7 @@ impl<'a> Batch<'a> {
         }
         known.confirmed_at = confirmed_at;
         known.written = true;
-        Ok(Change::Added)
+        Ok(Change::Added(None))
     }
 
     fn rotate(
@@ -504,9 +504,12 @@ impl<'a> Batch<'a> {
     /// What a change about a person means: what was known before may have allowed more.
     fn change(&self, known: bool, person: &Lookup) -> Change {
         if known {
-            Change::Forbids(self.keys.pseudonym.pseudonym("subject", person))
+            Change::Forbids(Forbids {
+                subject: self.keys.pseudonym.pseudonym("subject", person),
+                cards: (None, None),
+            })
         } else {
-            Change::Added
+            Change::Added(None)
         }
     }
 

@@ -61,23 +61,29 @@ pub(super) async fn items(
         let item = items
             .get_mut(row.place(1)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        match row.int(0)? {
-            1 => {
-                item.linkage = Some(LinkageFacts {
-                    active: row.text(4)? == "ACTIVE",
-                    confirmed_at: Timestamp::from_unix_ms(row.int(7)?),
-                    person: row.array(2)?,
-                    card_key: row.array(3)?,
-                });
-            }
-            2 => item.registers.push(register(&row, keys)?),
-            _ => item.non_provision.push(RecordFacts {
-                person: row.optional_array(2)?,
-                register: row.optional_array(3)?,
-            }),
-        }
+        // A row that cannot be read must not touch the neighbours of its item.
+        item.unreadable |= take(item, &row, keys).is_err();
     }
     Ok(items)
+}
+
+fn take(item: &mut ItemFacts, row: &Row, keys: &Keyring) -> Result<(), StoreError> {
+    match row.int(0)? {
+        1 => {
+            item.linkage = Some(LinkageFacts {
+                active: row.text(4)? == "ACTIVE",
+                confirmed_at: Timestamp::from_unix_ms(row.int(7)?),
+                person: row.array(2)?,
+                card_key: row.array(3)?,
+            });
+        }
+        2 => item.registers.push(register(row, keys)?),
+        _ => item.non_provision.push(RecordFacts {
+            person: row.optional_array(2)?,
+            register: row.optional_array(3)?,
+        }),
+    }
+    Ok(())
 }
 
 fn register(row: &Row, keys: &Keyring) -> Result<RegisterFacts, StoreError> {

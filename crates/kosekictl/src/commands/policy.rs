@@ -161,6 +161,7 @@ fn compare(held: &[Held]) -> Report {
         }),
         text: format!("{}\n{verdict}", table::with_headings(&headings, &rows)),
         finding: alone || !same || !next_same,
+        unchecked: false,
     }
 }
 

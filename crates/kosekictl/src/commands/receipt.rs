@@ -72,6 +72,7 @@ fn not_good(fault: NotGood) -> Report {
         json: json!({ "good": false, "fault": fault.to_string() }),
         text: format!("NOT good: {fault}"),
         finding: true,
+        unchecked: false,
     }
 }
 

@@ -79,6 +79,7 @@ impl Status {
             json,
             text: text.join("\n"),
             finding: findings,
+            unchecked: false,
         })
     }
 }

@@ -23,6 +23,8 @@ pub struct Guards {
     pub card_key: Option<[u8; 32]>,
     /// Whether the session's card is blocked.
     pub blocked: bool,
+    /// Whether something of it cannot be read: then nothing is decided.
+    pub unreadable: bool,
 }
 
 /// What requests are checked against beside the store.
@@ -146,6 +148,9 @@ fn for_the_caller(
 ) -> Result<(LoggedIn, Consented), Reason> {
     if conditions.suspensions.covers(asked.kind) {
         return Err(Reason::ProvisionSuspended);
+    }
+    if guards.unreadable {
+        return Err(Reason::Unavailable);
     }
     let logged_in = LoggedIn::check(guards.session.as_ref(), asked, conditions)?;
     let consented = Consented::check(&guards.consents, asked, conditions)?;

@@ -85,6 +85,13 @@ impl SessionFacts {
         self.is_open_for(&asked.peer, &conditions.policy.login, conditions.now)
     }
 
+    /// Whether it is to be marked as used now. A use shortly after the last one that was marked is not: each mark is a row that is
+    /// written. So a session idles out earlier than its limit by as much at most.
+    pub fn is_to_be_touched(&self, conditions: &Conditions<'_>) -> bool {
+        let idle = Duration::from_secs(conditions.policy.login.session_idle_seconds);
+        conditions.now >= self.last_used_at.after(idle / 32)
+    }
+
     /// Whether the session is open for a frontend.
     pub fn is_open_for(&self, frontend: &PeerIdentity, login: &LoginPolicy, now: Timestamp) -> bool {
         let (absolute, idle) = (

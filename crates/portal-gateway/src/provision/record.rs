@@ -1,13 +1,13 @@
 //! The release transaction on the portal side (DESIGN §4): the guards are read again behind the gate, the four
 //! conditions checked again, what a release uses up is used up, and the commit of the entries is the release.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
 use common::{
     evidence::{Outcome as Recorded, ProvisionEntry, Released},
     policy::Policy,
     refusal::Reason,
-    store::{StoreError, again_if_it_gave_way},
+    store::{self, StoreError, one_by_one_if_it_fails},
 };
 use koseki_proto::koseki::evidence::v1::ProvisionDetail;
 
@@ -26,29 +26,35 @@ impl Provision {
         sent: Duration,
         policy: &Policy,
     ) -> Vec<Outcome> {
-        match again_if_it_gave_way(|| self.transaction(asked, &answered, sent, policy)).await {
-            Ok(released) => released.each().map(Ok).collect(),
-            Err(error) => {
-                let reason = Reason::from(error);
-                asked.iter().map(|_| Err(reason)).collect()
-            }
-        }
+        let answered = &answered;
+        one_by_one_if_it_fails(asked.len(), |part| async move {
+            let released = self.transaction(asked, answered, part, sent, policy).await?;
+            Ok(released.each().collect())
+        })
+        .await
     }
 
+    /// Records and releases a part of a batch.
     async fn transaction(
         &self,
         asked: &[Asked],
         answered: &Answered,
+        part: Range<usize>,
         sent: Duration,
         policy: &Policy,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
+        let first = part.start;
+        let (asked, answers) = (
+            store::part(asked, part.clone())?,
+            store::part(&answered.answers, part)?,
+        );
         let mut gate = self.store.enter().await?;
         // Behind the gate: what is judged by time is judged at the release.
         let now = self.clock.now();
         if !gate.policy_holds(policy, now)? {
             return Err(StoreError::BehindPolicy);
         }
-        let mut fresh = gate.use_request_ids(asked, now).await?;
+        let mut fresh = gate.use_request_ids(asked).await?;
         let (suspensions, mut guards) = gate.read(asked).await?;
         // By the lists that are recorded here, not by those that this instance happens to hold.
         let lists = self.cards.behind_gate(gate.list_numbers()?);
@@ -56,10 +62,9 @@ impl Provision {
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
-            guards
-                .session
-                .as_ref()
-                .is_some_and(|session| session.is_open(asked, &conditions))
+            guards.session.as_ref().is_some_and(|session| {
+                session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions)
+            })
         };
         let used = asked
             .iter()
@@ -70,7 +75,7 @@ impl Provision {
 
         let decided_at = self.clock.monotonic();
         let mut decided = Vec::with_capacity(asked.len());
-        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(&answered.answers) {
+        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
@@ -95,7 +100,7 @@ impl Provision {
 
         let received = |at: usize| {
             let received = answered.received.as_ref()?;
-            Some((received, received.answers.get(at)?.as_ref()?))
+            Some((received, received.answers.get(first + at)?.as_ref()?))
         };
         let named = |label, value: &[u8]| self.pseudonym.pseudonym(label, value).to_vec();
         let entry = |(at, ((asked, decision), guards)): (usize, ((&Asked, &Decision), &Guards))| {

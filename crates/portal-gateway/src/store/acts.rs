@@ -1,8 +1,6 @@
 //! What requesters and operators do: sessions, consents, blocks. Each is one transaction with its entry; an act
 //! that forbids releases makes a new epoch.
 
-use std::ops::ControlFlow;
-
 use common::{
     approval::Opening,
     card::Card,
@@ -13,7 +11,6 @@ use common::{
     keyring::{Keyring, Pseudonym, PseudonymKey},
     login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
-    terms::ActId,
 };
 use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
@@ -40,7 +37,7 @@ pub(super) async fn open_session(
     now: Timestamp,
 ) -> Result<(), NotOpened> {
     let mut tx = database.begin(Access::Ordinary).await?;
-    if !is_new(&mut tx, call, now).await? {
+    if !is_new(&mut tx, call).await? {
         return Err(NotOpened::RequestIdUsed);
     }
     // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
@@ -98,8 +95,8 @@ pub(super) async fn open_session(
 }
 
 /// Uses up the id of a call; whether it was new.
-async fn is_new(tx: &mut WriteTx, call: &PortalCall, now: Timestamp) -> Result<bool, StoreError> {
-    Ok(!tx.use_request_ids(&[call.request_id], now).await?.is_empty())
+async fn is_new(tx: &mut WriteTx, call: &PortalCall) -> Result<bool, StoreError> {
+    Ok(!tx.use_request_ids(&[call.request_id]).await?.is_empty())
 }
 
 /// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
@@ -157,57 +154,6 @@ pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<
     tx.execute(sql, &params).await
 }
 
-pub(super) async fn end_session(
-    database: &Database,
-    token_sha256: [u8; 32],
-    call: &PortalCall,
-    now: Timestamp,
-) -> Result<(), RequesterError> {
-    let open = async |connection: &mut Connection<'_>| {
-        let row = connection
-            .optional(
-                "SELECT account_id, closed FROM session WHERE token = {token} AND frontend = {frontend}",
-                &[
-                    ("token", (&token_sha256).into()),
-                    ("frontend", call.frontend.name().into()),
-                ],
-            )
-            .await?;
-        match row {
-            None => Err(RequesterError::Session),
-            Some(row) if row.bool(1)? => Ok(ControlFlow::Break(())),
-            Some(row) => Ok(ControlFlow::Continue(row.int(0)?)),
-        }
-    };
-    // Without the gate first: what ends nothing must not hold releases up, however often it comes. One that was ended beside the
-    // gate comes to it once: a release that has read it as open may be on its way to its commit.
-    if open(&mut database.reader().await?.connection()).await?.is_break() {
-        return Ok(());
-    }
-    let mut tx = database.begin(Access::RequestersGuard).await?;
-    let ControlFlow::Continue(account) = open(&mut tx.connection()).await? else {
-        return Ok(());
-    };
-    if !is_new(&mut tx, call, now).await? {
-        return Err(RequesterError::RequestIdUsed);
-    }
-    tx.execute(
-        "UPDATE session SET ended = {yes}, closed = {yes} WHERE token = {token}",
-        &[("yes", true.into()), ("token", (&token_sha256).into())],
-    )
-    .await?;
-    tx.advance_epoch().await?;
-    let mut entry = requester_guard(
-        "LOGOUT",
-        &call.frontend,
-        account_pseudonym(&database.keys, account),
-    );
-    entry.session = Some(session_pseudonym(&database.keys.pseudonym, &token_sha256));
-    let entry = of_call(entry.to_entry(), call.request_id);
-    let _ = tx.commit(vec![entry], now).await?;
-    Ok(())
-}
-
 /// Consents of one requester to one kind that hold at the same time.
 const MAX_CONSENTS: i64 = 256;
 
@@ -221,7 +167,7 @@ pub(super) async fn grant_consent(
 ) -> Result<i64, RequesterError> {
     let mut tx = database.begin(Access::Ordinary).await?;
     let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
-    if !is_new(&mut tx, call, now).await? {
+    if !is_new(&mut tx, call).await? {
         return Err(RequesterError::RequestIdUsed);
     }
     let kind = i32::from(new.kind.to_proto());
@@ -276,74 +222,9 @@ pub(super) async fn grant_consent(
     Ok(account)
 }
 
-pub(super) async fn withdraw_consent(
-    database: &Database,
-    token_sha256: [u8; 32],
-    consent: ActId,
-    bounds: SessionBounds,
-    call: &PortalCall,
-    now: Timestamp,
-) -> Result<(), RequesterError> {
-    let given = async |connection: &mut Connection<'_>, account: i64| {
-        let state = connection
-            .optional(
-                "SELECT state FROM consent WHERE id = {id} AND account_id = {account}",
-                &[("id", consent.as_bytes().into()), ("account", account.into())],
-            )
-            .await?
-            .ok_or(RequesterError::Consent)?;
-        Ok::<_, RequesterError>(state.text(0)? == "GIVEN")
-    };
-    // Without the gate first: what withdraws nothing must not hold releases up, however often it comes. Spent or withdrawn
-    // already: nothing is answered on it any more.
-    let mut reader = database.reader().await?;
-    let mut connection = reader.connection();
-    let session = session_params(&token_sha256, bounds, &call.frontend, now);
-    let account = connection.optional(OPEN_SESSION, &session).await?;
-    let account = account.ok_or(RequesterError::Session)?.int(0)?;
-    if !given(&mut connection, account).await? {
-        return Ok(());
-    }
-    drop(reader);
-    let mut tx = database.begin(Access::RequestersGuard).await?;
-    let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
-    if !given(&mut tx.connection(), account).await? {
-        return Ok(());
-    }
-    if !is_new(&mut tx, call, now).await? {
-        return Err(RequesterError::RequestIdUsed);
-    }
-    tx.execute(
-        "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} WHERE id = {id}",
-        &[("id", consent.as_bytes().into()), ("now", now.unix_ms().into())],
-    )
-    .await?;
-    tx.advance_epoch().await?;
-    let mut entry = requester_guard(
-        "WITHDRAW_CONSENT",
-        &call.frontend,
-        account_pseudonym(&database.keys, account),
-    );
-    entry.consent = Some(consent);
-    let entry = of_call(entry.to_entry(), call.request_id);
-    let _ = tx.commit(vec![entry], now).await?;
-    Ok(())
-}
-
 /// What stands for a session in the audit log.
-fn session_pseudonym(key: &PseudonymKey, token_sha256: &[u8; 32]) -> Pseudonym {
+pub(super) fn session_pseudonym(key: &PseudonymKey, token_sha256: &[u8; 32]) -> Pseudonym {
     key.pseudonym("session", token_sha256)
-}
-
-fn requester_guard<'a>(
-    act: &'static str,
-    frontend: &'a PeerIdentity,
-    subject: Pseudonym,
-) -> GuardActEntry<'a> {
-    GuardActEntry {
-        subject: Some(subject),
-        ..GuardActEntry::new(act, frontend)
-    }
 }
 
 macro_rules! is_open {
@@ -353,9 +234,7 @@ macro_rules! is_open {
     };
 }
 
-/// The account of an open session.
-const OPEN_SESSION: &str = concat!("SELECT account_id FROM session WHERE ", is_open!());
-/// The same; the session counts as used now.
+/// The account of an open session; the session counts as used now.
 const USE_SESSION: &str = concat!(
     "UPDATE session SET last_used_at = {now} WHERE ",
     is_open!(),

@@ -10,8 +10,8 @@ use common::{
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LineFault, LoadStart, Outcome},
     store::{
-        ActError, Change, Column, Database, Load, LoadEnd, ReplacedCards, StoreError, Value, WriteTx,
-        check_changes, check_rotates, table,
+        ActError, Change, Column, Database, Forbids, Load, LoadEnd, ReplacedCards, StoreError, Value,
+        WriteTx, check_changes, check_rotates, table,
     },
     terms::{LinkageCode, LinkageState},
 };
@@ -166,10 +166,10 @@ impl<'a> Batch<'a> {
             return Err(LineFault::new(LineReason::Duplicate, "card_key_sha256", rule));
         }
         let from = known.map(|known| known.card_key);
+        let now = (state == LinkageState::Active).then_some(&card_key);
         let change = match &from {
-            // What is forbidden from now on is what the card so far led to.
-            Some(from) => Change::Forbids(self.keys.pseudonym.pseudonym("card-key", from)),
-            None => Change::Added,
+            Some(from) => self.forbids(from, now),
+            None => Change::Added(now.map(|card| self.card(card))),
         };
         self.put(code, lookup, card_key, state)?;
         if let Some(from) = from {
@@ -222,7 +222,7 @@ impl<'a> Batch<'a> {
         }
         known.confirmed_at = confirmed_at;
         self.changed.push(lookup);
-        Ok(Change::Added)
+        Ok(Change::Added(None))
     }
 
     fn rotate(
@@ -258,7 +258,7 @@ impl<'a> Batch<'a> {
         self.changed.push(lookup);
         self.put(new_code, new_lookup, card_key, LinkageState::Active)?;
         self.goes_over(from, card_key_sha256, false);
-        Ok(Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &from)))
+        Ok(self.forbids(&from, Some(&card_key)))
     }
 
     fn replace_card(
@@ -283,7 +283,20 @@ impl<'a> Batch<'a> {
         self.put(code, lookup, new, state)?;
         self.replaced.replace(old, new);
         self.goes_over(old, new_card_key_sha256, true);
-        Ok(Change::Forbids(self.keys.pseudonym.pseudonym("card-key", &old)))
+        Ok(self.forbids(&old, (state == LinkageState::Active).then_some(&new)))
+    }
+
+    fn card(&self, card: &Lookup) -> Pseudonym {
+        self.keys.pseudonym.pseudonym("card-key", card)
+    }
+
+    /// What is forbidden from now on is what the card so far led to.
+    fn forbids(&self, from: &Lookup, now: Option<&Lookup>) -> Change {
+        let from = self.card(from);
+        Change::Forbids(Forbids {
+            subject: from,
+            cards: (Some(from), now.map(|card| self.card(card))),
+        })
     }
 
     /// A linkage goes over to another card, and a block with it: it takes two persons to lift, and no line leads around it.

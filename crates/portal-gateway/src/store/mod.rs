@@ -3,6 +3,7 @@
 
 mod acts;
 mod cards;
+mod closings;
 mod consents;
 mod linkages;
 mod lookups;
@@ -16,6 +17,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use common::{
     approval::Opening,
+    audit_log::HasLogs,
     card::{Card, CardFault, ListNumbers},
     cards::Cards,
     clock::Timestamp,
@@ -92,6 +94,34 @@ pub struct UsedSession {
     pub blocked: bool,
 }
 
+/// What a requester closes.
+pub enum Closing {
+    /// The session.
+    Session,
+    /// One of the requester's consents.
+    Consent(ActId),
+}
+
+/// A requester's own closing.
+pub struct RequesterClosing {
+    /// What is closed.
+    pub closing: Closing,
+    /// The session with which it is asked for.
+    pub token_sha256: [u8; 32],
+    /// The call.
+    pub call: PortalCall,
+}
+
+impl RequesterClosing {
+    /// The consent, when it is one.
+    pub fn consent(&self) -> Option<ActId> {
+        match self.closing {
+            Closing::Session => None,
+            Closing::Consent(id) => Some(id),
+        }
+    }
+}
+
 /// Why a requester's own act was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RequesterError {
@@ -166,13 +196,13 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), NotOpened>;
 
-    /// Ends a session: in force when this returns.
-    async fn end_session(
+    /// Closes what requesters ask for; one outcome each, in order. In force when this returns.
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError>;
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError>;
 
     /// Who has this session and with which card; the session counts as used now.
     async fn use_session(
@@ -215,16 +245,6 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// Takes the next bundles of each log of this database into the index; whether it has caught up with the logs as they
     /// were at the beginning.
     async fn index_records(&self) -> Result<bool, StoreError>;
-
-    /// Withdraws a consent of the session's requester: in force when this returns.
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError>;
 
     /// Stores linkages; one outcome each, in order, after all of them are durable.
     async fn store_linkages(
@@ -290,11 +310,7 @@ pub trait ReleaseTx: Send {
     fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
 
     /// Uses request ids up; those that had not been used.
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError>;
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// Reads everything that could forbid the requests.
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
@@ -315,6 +331,12 @@ pub trait ReleaseTx: Send {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+}
+
+impl HasLogs for dyn GatewayStore {
+    fn database(&self) -> &Database {
+        self.side().database()
+    }
 }
 
 /// The gateway's store.
@@ -348,6 +370,7 @@ impl SideStore for Store {
             Opening::LiftBlock(card) => acts::lift_block(tx, keys, card).await,
             Opening::ReactivateLinkage(card) => linkages::reactivate(tx, keys, card).await,
             Opening::ResumeProvision(_)
+            | Opening::ArchiveLog(..)
             | Opening::ReleaseNonProvision(_)
             | Opening::ShortenNonProvision(..) => Err(ActError::Malformed(
                 "act",
@@ -427,13 +450,13 @@ impl GatewayStore for Store {
         acts::open_session(&self.database, token_sha256, (card, cards), proof, call, now).await
     }
 
-    async fn end_session(
+    async fn close(
         &self,
-        token_sha256: [u8; 32],
-        call: &PortalCall,
+        asked: &[RequesterClosing],
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::end_session(&self.database, token_sha256, call, now).await
+    ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+        closings::close(&self.database, asked, bounds, now).await
     }
 
     async fn use_session(
@@ -481,17 +504,6 @@ impl GatewayStore for Store {
         now: Timestamp,
     ) -> Result<i64, RequesterError> {
         acts::grant_consent(&self.database, token_sha256, consent, bounds, call, now).await
-    }
-
-    async fn withdraw_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: ActId,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<(), RequesterError> {
-        acts::withdraw_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn store_linkages(
@@ -552,13 +564,9 @@ impl ReleaseTx for Release {
         self.tx.list_numbers()
     }
 
-    async fn use_request_ids(
-        &mut self,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<HashSet<[u8; 16]>, StoreError> {
+    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
         let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(&ids, now).await
+        self.tx.use_request_ids(&ids).await
     }
 
     async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {

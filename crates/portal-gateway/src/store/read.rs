@@ -53,14 +53,14 @@ pub(super) async fn guards(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        let session = facts(row, keys)?;
+        // A row that cannot be read must not touch the neighbours of its request.
+        let Ok(account) = take(guard, row, keys) else {
+            guard.unreadable = true;
+            continue;
+        };
         places.push(Some(row.int(0)?));
-        accounts.push(Some(session.account));
+        accounts.push(Some(account));
         kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
-        guard.session = Some(session);
-        guard.linkage = linkage(row, keys)?;
-        guard.blocked = row.bool(15)?;
-        guard.card_key = Some(row.array(16)?);
     }
     let wanted = table([
         ("place", Column::Int(places)),
@@ -80,15 +80,33 @@ pub(super) async fn guards(
         let guard = guards
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        guard.consents.push(ConsentFacts {
-            id: ActId::from_bytes(row.array(1)?),
-            text_sha256: row.array(2)?,
-            given_at: moment(row, 3)?,
-            expires_at: moment(row, 4)?,
-            one_time: row.bool(5)?,
-        });
+        match consent(row) {
+            Ok(consent) => guard.consents.push(consent),
+            Err(_) => guard.unreadable = true,
+        }
     }
     Ok((suspensions, guards))
+}
+
+/// What a row says of a request's session, its linkage and its card; the account.
+fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<i64, StoreError> {
+    let session = facts(row, keys)?;
+    let account = session.account;
+    guard.session = Some(session);
+    guard.linkage = linkage(row, keys)?;
+    guard.blocked = row.bool(15)?;
+    guard.card_key = Some(row.array(16)?);
+    Ok(account)
+}
+
+fn consent(row: &Row) -> Result<ConsentFacts, StoreError> {
+    Ok(ConsentFacts {
+        id: ActId::from_bytes(row.array(1)?),
+        text_sha256: row.array(2)?,
+        given_at: moment(row, 3)?,
+        expires_at: moment(row, 4)?,
+        one_time: row.bool(5)?,
+    })
 }
 
 /// One session.

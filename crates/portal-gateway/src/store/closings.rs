@@ -1,0 +1,252 @@
+//! What requesters close themselves, several at a time: sessions that they end, consents that they withdraw. All of a batch
+//! have the gate together and one epoch, so that however many there are, releases wait for few of them (DESIGN §4).
+
+use std::collections::HashSet;
+
+use common::{
+    clock::Timestamp,
+    evidence::{GuardActEntry, NewEntry, of_call},
+    store::{Access, Connection, Database, StoreError, Value, WriteTx},
+    terms::ActId,
+};
+
+use super::{
+    Closing, RequesterClosing, RequesterError, SessionBounds,
+    acts::{account_pseudonym, session_pseudonym},
+};
+
+/// What is to be done about one.
+enum Standing {
+    /// It is to be closed, for this account.
+    Open(i64),
+    /// It is closed already: nothing is to be done.
+    Closed,
+    /// The requester may not.
+    Refused(RequesterError),
+}
+
+pub(super) async fn close(
+    database: &Database,
+    asked: &[RequesterClosing],
+    bounds: SessionBounds,
+    now: Timestamp,
+) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
+    // Without the gate first: what closes nothing must not hold releases up, however often it comes. One that was closed beside
+    // the gate comes to it once: a release that has read it as open may be on its way to its commit.
+    let standings = read(&mut database.reader().await?.connection(), asked, bounds, now).await?;
+    if !standings
+        .iter()
+        .any(|standing| matches!(standing, Standing::Open(_)))
+    {
+        return Ok(standings.into_iter().map(Standing::outcome).collect());
+    }
+    let mut tx = database.begin(Access::RequestersGuard).await?;
+    let standings = read(&mut tx.connection(), asked, bounds, now).await?;
+    let ids: Vec<_> = asked
+        .iter()
+        .zip(&standings)
+        .filter(|(_, standing)| matches!(standing, Standing::Open(_)))
+        .map(|(asked, _)| asked.call.request_id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(standings.into_iter().map(Standing::outcome).collect());
+    }
+    let mut fresh = tx.use_request_ids(&ids).await?;
+    let mut closed = Closed::default();
+    let mut outcomes = Vec::with_capacity(asked.len());
+    for (asked, standing) in asked.iter().zip(standings) {
+        outcomes.push(match standing {
+            // One that came before it in this batch has ended its session.
+            Standing::Open(_)
+                if asked.consent().is_some() && closed.sessions.contains(&asked.token_sha256) =>
+            {
+                Err(RequesterError::Session)
+            }
+            Standing::Open(_) if !fresh.remove(asked.call.request_id.as_bytes()) => {
+                Err(RequesterError::RequestIdUsed)
+            }
+            Standing::Open(account) => {
+                closed.take(database, asked, account);
+                Ok(())
+            }
+            standing => standing.outcome(),
+        });
+    }
+    if closed.entries.is_empty() {
+        return Ok(outcomes);
+    }
+    closed.write(&mut tx, now).await?;
+    tx.advance_epoch().await?;
+    let _ = tx.commit(closed.entries, now).await?;
+    Ok(outcomes)
+}
+
+impl Standing {
+    fn outcome(self) -> Result<(), RequesterError> {
+        match self {
+            Self::Open(_) | Self::Closed => Ok(()),
+            Self::Refused(error) => Err(error),
+        }
+    }
+}
+
+/// What a batch closes.
+#[derive(Default)]
+struct Closed {
+    sessions: HashSet<[u8; 32]>,
+    consents: HashSet<[u8; 16]>,
+    /// Sessions with which consents are withdrawn.
+    used: Vec<[u8; 32]>,
+    entries: Vec<NewEntry>,
+}
+
+impl Closed {
+    fn take(&mut self, database: &Database, asked: &RequesterClosing, account: i64) {
+        let (act, is_first) = match &asked.closing {
+            Closing::Session => ("LOGOUT", self.sessions.insert(asked.token_sha256)),
+            Closing::Consent(id) => {
+                self.used.push(asked.token_sha256);
+                ("WITHDRAW_CONSENT", self.consents.insert(*id.as_bytes()))
+            }
+        };
+        if !is_first {
+            return;
+        }
+        let mut entry = GuardActEntry::new(act, &asked.call.frontend);
+        entry.subject = Some(account_pseudonym(&database.keys, account));
+        match &asked.closing {
+            Closing::Session => {
+                entry.session = Some(session_pseudonym(&database.keys.pseudonym, &asked.token_sha256));
+            }
+            Closing::Consent(id) => entry.consent = Some(*id),
+        }
+        self.entries
+            .push(of_call(entry.to_entry(), asked.call.request_id));
+    }
+
+    async fn write(&self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+        let sessions = || Value::keys(self.sessions.iter().map(<[u8; 32]>::as_slice));
+        let used = || Value::keys(self.used.iter().map(<[u8; 32]>::as_slice));
+        if !self.sessions.is_empty() {
+            let params = [("yes", true.into()), ("sessions", sessions())];
+            // Several instances write sessions, not all behind the gate: each locks its rows in one order.
+            let sql = match tx.connection() {
+                Connection::Sqlite(_) => {
+                    "UPDATE session SET ended = {yes}, closed = {yes} WHERE token IN (SELECT value FROM {sessions})"
+                }
+                Connection::Postgres(_) => {
+                    "UPDATE session SET ended = {yes}, closed = {yes} WHERE token IN \
+                     (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
+                      ORDER BY token FOR NO KEY UPDATE)"
+                }
+            };
+            tx.execute(sql, &params).await?;
+        }
+        if !self.consents.is_empty() {
+            let params = [
+                ("now", now.unix_ms().into()),
+                (
+                    "consents",
+                    Value::keys(self.consents.iter().map(<[u8; 16]>::as_slice)),
+                ),
+                ("used", used()),
+            ];
+            tx.execute(
+                "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} \
+                 WHERE id IN (SELECT value FROM {consents})",
+                &params,
+            )
+            .await?;
+            let sql = match tx.connection() {
+                Connection::Sqlite(_) => {
+                    "UPDATE session SET last_used_at = {now} WHERE token IN (SELECT value FROM {used})"
+                }
+                Connection::Postgres(_) => {
+                    "UPDATE session SET last_used_at = {now} WHERE token IN \
+                     (SELECT token FROM session WHERE token IN (SELECT value FROM {used}) \
+                      ORDER BY token FOR NO KEY UPDATE)"
+                }
+            };
+            tx.execute(sql, &params).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How each of them stands: two statements for all.
+async fn read(
+    connection: &mut Connection<'_>,
+    asked: &[RequesterClosing],
+    bounds: SessionBounds,
+    now: Timestamp,
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standings: Vec<Standing> = asked
+        .iter()
+        .map(|_| Standing::Refused(RequesterError::Session))
+        .collect();
+    let tokens = Value::keys(asked.iter().map(|asked| asked.token_sha256.as_slice()));
+    let rows = connection
+        .all(
+            "SELECT asked.at, account_id, frontend, ended, closed, logged_in_at, last_used_at \
+             FROM {asked} JOIN session ON session.token = asked.value",
+            &[("asked", tokens)],
+        )
+        .await?;
+    for row in &rows {
+        let at = row.place(0)?;
+        let (standing, asked) = standings
+            .get_mut(at)
+            .zip(asked.get(at))
+            .ok_or(StoreError::Unreadable("a batch's order"))?;
+        if row.text(2)? != asked.call.frontend.name() {
+            continue;
+        }
+        let age = |at: i64| now.since(Timestamp::from_unix_ms(at));
+        let is_open = !row.bool(3)? && age(row.int(5)?) <= bounds.absolute && age(row.int(6)?) <= bounds.idle;
+        *standing = match asked.closing {
+            Closing::Session if row.bool(4)? => Standing::Closed,
+            Closing::Session => Standing::Open(row.int(1)?),
+            Closing::Consent(_) if is_open => Standing::Open(row.int(1)?),
+            Closing::Consent(_) => continue,
+        };
+    }
+    consents(connection, asked, &mut standings).await?;
+    Ok(standings)
+}
+
+/// Which of the consents are the requester's and given.
+async fn consents(
+    connection: &mut Connection<'_>,
+    asked: &[RequesterClosing],
+    standings: &mut [Standing],
+) -> Result<(), StoreError> {
+    let ids: Vec<ActId> = asked.iter().filter_map(RequesterClosing::consent).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
+    let rows = connection
+        .all(
+            "SELECT DISTINCT id, account_id, state FROM consent WHERE id IN (SELECT value FROM {ids})",
+            &[("ids", ids)],
+        )
+        .await?;
+    for (asked, standing) in asked.iter().zip(standings) {
+        let (Some(id), Standing::Open(account)) = (asked.consent(), &*standing) else {
+            continue;
+        };
+        let mut found = None;
+        for row in &rows {
+            if row.bytes(0)? == id.as_bytes() && row.int(1)? == *account {
+                found = Some(row.text(2)? == "GIVEN");
+            }
+        }
+        match found {
+            None => *standing = Standing::Refused(RequesterError::Consent),
+            // Spent or withdrawn already: nothing is answered on it any more.
+            Some(false) => *standing = Standing::Closed,
+            Some(true) => {}
+        }
+    }
+    Ok(())
+}
