@@ -12,14 +12,14 @@ use common::{
     evidence::{Frontier, Outcome},
     server::Server,
 };
-use devkit::{client::Session, deployment::Deployment};
+use devkit::{client::Session, deployment::Deployment, registers::Scenario};
 use integration_tests::{
     Pair,
     hooks::Places,
     log,
     stores::{self, Behind},
 };
-use koseki_proto::koseki::evidence::v1::Bundle;
+use koseki_proto::{koseki::evidence::v1::Bundle, portal::v1::ProvisionState};
 use prost::Message as _;
 
 use super::{ask, session, stands, until, until_countersigned};
@@ -236,6 +236,20 @@ async fn nothing_is_provided(side: Side, pair: &Pair, (session, consent): Used) 
 
     let cast = devkit::story::Cast::new(&pair.deployment, &pair.access(), &pair.reach().portal).unwrap();
     let frontend = &cast.frontend;
+    if side == Side::Portal {
+        // Nothing else is in the way: the registry side is seen to be good, or nobody could log in.
+        let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+        until("the registry side is seen", async || {
+            frontend.login(&card).await.is_ok()
+        })
+        .await;
+    }
+    let status = frontend.status().await.unwrap();
+    assert!(
+        status
+            .iter()
+            .all(|kind| kind.state() == ProvisionState::Unavailable)
+    );
     for _ in 0..3 {
         assert_eq!(ask(frontend, &session).await, "UNAVAILABLE");
     }
