@@ -39,6 +39,7 @@ struct Told {
 /// Requesters with a consent that holds, who ask without end.
 pub struct Asking {
     told: Arc<watch::Sender<Told>>,
+    paused: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     work: JoinSet<BTreeSet<String>>,
 }
@@ -46,10 +47,8 @@ pub struct Asking {
 impl Asking {
     /// Logs them in, lets them consent, and starts.
     pub async fn start(cast: &Cast) -> Self {
-        let (told, stop) = (
-            Arc::new(watch::Sender::default()),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let told = Arc::new(watch::Sender::default());
+        let (paused, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut work = JoinSet::new();
         for scenario in PERSONS {
             let frontend = cast.frontend.clone();
@@ -57,19 +56,32 @@ impl Asking {
             let text = frontend.consent_text(KIND).await.unwrap();
             let hour = Term::For(Duration::from_secs(3_600));
             frontend.consent(&session, &text, hour).await.unwrap();
-            work.spawn(ask(frontend, session, told.clone(), stop.clone()));
+            let (told, paused, stop) = (told.clone(), paused.clone(), stop.clone());
+            work.spawn(ask(frontend, session, told, paused, stop));
         }
-        Self { told, stop, work }
+        Self {
+            told,
+            paused,
+            stop,
+            work,
+        }
+    }
+
+    /// Lets them wait, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
     }
 
     /// Waits until each has surely been answered since now.
-    pub async fn until_answered(&self) {
-        self.until("are not answered", |told| told.answered).await;
+    pub async fn until_answered(&self, after: &str) {
+        let fault = format!("after {after}: requesters are not answered");
+        self.until(&fault, |told| told.answered).await;
     }
 
     /// Waits until each has surely been refused since now.
-    pub async fn until_refused(&self) {
-        self.until("are not refused", |told| told.refused).await;
+    pub async fn until_refused(&self, while_so: &str) {
+        let fault = format!("{while_so}: requesters are not refused");
+        self.until(&fault, |told| told.refused).await;
     }
 
     /// Of each one call may have been under way before.
@@ -77,7 +89,7 @@ impl Asking {
         let mut told = self.told.subscribe();
         let enough = count(&told.borrow()) + 2 * PERSONS.len();
         let waited = timeout(PATIENCE, told.wait_for(|told| count(told) >= enough)).await;
-        assert!(waited.is_ok(), "requesters {fault}");
+        assert!(waited.is_ok(), "{fault}");
     }
 
     /// Ends; the ids of the requests that were answered with items. Everything else was refused as unavailable.
@@ -92,12 +104,16 @@ async fn ask(
     frontend: Frontend,
     session: Session,
     told: Arc<watch::Sender<Told>>,
+    paused: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 ) -> BTreeSet<String> {
     let mut answered = BTreeSet::new();
     let mut attempts = interval(ATTEMPT_EVERY);
     while !stop.load(Ordering::SeqCst) {
         attempts.tick().await;
+        if paused.load(Ordering::SeqCst) {
+            continue;
+        }
         let request_id = frontend.ids().next();
         match frontend.copy_info_as(&request_id, &session, KIND, "").await {
             Ok(_) => {

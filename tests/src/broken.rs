@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::{ops, server::Server};
+use common::{alarm::Alarm, ops, server::Server};
 use devkit::{deployment::Deployment, story::Cast};
 use tokio::time::{interval, timeout};
 
@@ -83,6 +83,22 @@ pub async fn until_ready(ops: SocketAddr, wanted: bool, what: &str) {
     assert!(said.is_ok(), "{what}: it does not say that ready is {wanted}");
 }
 
+/// Waits until an alarm about a log stands, or is over.
+pub async fn until_alarm(server: &Server, alarm: Alarm, log: &str, stands: bool) {
+    let wanted = (alarm, log.to_owned());
+    let said = async {
+        let mut looks = interval(LOOK_EVERY);
+        while server.alarms().standing().contains(&wanted) != stands {
+            looks.tick().await;
+        }
+    };
+    let said = timeout(SAYS_SO_WITHIN, said).await;
+    assert!(
+        said.is_ok(),
+        "{alarm:?} about {log}: it is not so that it stands: {stands}"
+    );
+}
+
 /// Both services under load.
 pub struct UnderLoad {
     deployment: Deployment,
@@ -101,22 +117,21 @@ impl UnderLoad {
             asking: Asking::start(cast).await,
             countersigned: Countersigned::default(),
         };
-        this.works().await;
+        this.works("the start").await;
         this
     }
 
     /// Something is broken: requesters are refused, and the services of these sides say that they cannot serve.
     pub async fn refuses(&mut self, sides: &[Side], fault: &str) {
-        println!("{fault}: refuses");
-        self.asking.until_refused().await;
+        self.asking.until_refused(fault).await;
         for side in sides {
             let what = format!("{fault}, {side:?}");
             until_ready(self.ops[*side as usize], false, &what).await;
         }
-        self.asking.until_refused().await;
+        self.asking.until_refused(fault).await;
     }
 
-    /// For as long as it lasts the services of these sides do not say that they can serve.
+    /// For as long as it lasts the services of these sides do not say that they can serve, although nobody asks and is refused.
     pub async fn goes_on_refusing(&mut self, sides: &[Side], fault: &str) {
         let looks = async {
             let mut looks = interval(LOOK_EVERY);
@@ -131,8 +146,10 @@ impl UnderLoad {
                 }
             }
         };
+        self.asking.pause(true);
         let _: Result<(), _> = timeout(SEVERAL_LOOKS, looks).await;
-        self.asking.until_refused().await;
+        self.asking.pause(false);
+        self.asking.until_refused(fault).await;
     }
 
     /// It is mended: without anybody's help both serve again, and requesters are answered.
@@ -141,12 +158,11 @@ impl UnderLoad {
             let what = format!("after {fault}, {side:?}");
             until_ready(self.ops[side as usize], true, &what).await;
         }
-        self.works().await;
-        println!("{fault}: recovered");
+        self.works(fault).await;
     }
 
-    async fn works(&mut self) {
-        self.asking.until_answered().await;
+    async fn works(&mut self, after: &str) {
+        self.asking.until_answered(after).await;
         for side in Side::BOTH {
             self.countersigned.note(&side.database(&self.deployment)).await;
         }

@@ -17,7 +17,7 @@ use common::{
     policy::Policy,
     store::{ActError, SideStore, StoreError},
     suspension::Suspensions,
-    terms::{ActId, LinkageHandle, RequestId},
+    terms::{ActId, RequestId},
 };
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
@@ -31,14 +31,14 @@ use koseki_provider::{
 };
 use portal_gateway::{
     call::PortalCall,
-    conditions::{Guards, SessionFacts},
+    conditions::SessionFacts,
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
     own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, NewConsent, NotOpened, OldData, OpenSession,
-        RequesterClosing, RequesterError, SessionBounds, UsedSession,
+        self as portal, Block, Challenge, GatewayStore, GuardsRead, NewConsent, NotOpened, OldData,
+        OpenSession, RequesterClosing, RequesterError, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -133,7 +133,11 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.use_request_ids(asked).await
     }
 
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.tx.epoch()
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
         self.tx.read(asked).await
     }
 
@@ -168,11 +172,7 @@ impl GatewayStore for HookedGateway {
         self.store.side()
     }
 
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         self.store.read(asked, unproven).await
     }
 
@@ -351,10 +351,10 @@ impl registry::ReleaseTx for HookedRegistryRelease {
 
     async fn read(
         &mut self,
-        handles: &[LinkageHandle],
+        asked: &[registry::LookUp],
         now: Timestamp,
     ) -> Result<Vec<registry::ItemFacts>, StoreError> {
-        let facts = self.tx.read(handles, now).await?;
+        let facts = self.tx.read(asked, now).await?;
         let slow = self.places.0.lock().unwrap().slow_finds;
         if !slow.is_zero() && facts.iter().any(|item| item.linkage.is_some()) {
             tokio::time::sleep(slow).await;

@@ -214,6 +214,15 @@ impl Pair {
         Self::start_in(directory, deployment, clock, &setting).await
     }
 
+    /// Stops both and starts them again on what is stored, by the machine's time, after something was done between.
+    pub async fn again_now(self, between: impl AsyncFnOnce(&Deployment)) -> Self {
+        let (directory, deployment) = (self._directory.clone(), self.deployment.clone());
+        self.stop().await;
+        between(&deployment).await;
+        let clock = Arc::new(ShiftedClock::default());
+        Self::start_in(directory, deployment, clock, &Setting::default()).await
+    }
+
     /// Starts both and loads the data set through the listeners that municipalities and operators use.
     pub async fn start_loaded() -> Self {
         Self::start().await.load().await

@@ -106,7 +106,7 @@ impl std::ops::Deref for OrdinaryAct {
 /// Reads a bundle as it is stored, and checks that its entries say when and under which epoch they were committed.
 pub fn read(body: &[u8]) -> Bundle {
     let bundle = stored::Bundle::decode(body).unwrap();
-    let at = bundle.at.as_ref().unwrap().clone();
+    let at = *bundle.at.as_ref().unwrap();
     let entry = |stored: stored::Entry| {
         let public = stored::Public::decode(stored.public.as_slice()).unwrap();
         let restricted = stored::Restricted::decode(stored.restricted.as_slice()).unwrap();

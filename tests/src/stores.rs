@@ -129,12 +129,21 @@ pub enum Behind {
 }
 
 impl Behind {
-    /// The database of this file, or the one that stands in for it.
+    /// The database of this file, or the one that stands in for it, to be looked at.
     pub async fn open(sqlite: &Path) -> Self {
+        Self::connect(sqlite, true).await
+    }
+
+    /// The same, to be tampered with.
+    pub async fn tamper(sqlite: &Path) -> Self {
+        Self::connect(sqlite, false).await
+    }
+
+    async fn connect(sqlite: &Path, read_only: bool) -> Self {
         match fs::read_to_string(url_beside(sqlite)) {
             Ok(url) => Self::Postgres(PgConnection::connect(&url).await.unwrap()),
             Err(_) => {
-                let options = SqliteConnectOptions::new().filename(sqlite).read_only(true);
+                let options = SqliteConnectOptions::new().filename(sqlite).read_only(read_only);
                 Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
             }
         }

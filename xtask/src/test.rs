@@ -21,9 +21,10 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 25] = [
+const STORE_SUITE: [&str; 28] = [
     "accounts",
     "approvals",
+    "audit_logs",
     "bad_acts",
     "bad_lines",
     "bad_linkages",
@@ -36,6 +37,7 @@ const STORE_SUITE: [&str; 25] = [
     "kills",
     "login",
     "login_proof",
+    "lost_answers",
     "next_policy",
     "nothing_personal",
     "old_data",
@@ -47,6 +49,7 @@ const STORE_SUITE: [&str; 25] = [
     "sessions",
     "suppression_feed",
     "withdrawal_wins",
+    "witnessing",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";

@@ -1,11 +1,13 @@
 //! Bodies that were dropped: each must be below a retention mark that some log of the side has.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     entry::Event,
+    keys::Keys,
     log::{Log, Placed},
     report::{Place, Report},
+    verify::verified,
     words::Trouble,
 };
 
@@ -54,4 +56,24 @@ impl Marks {
             }
         }
     }
+}
+
+/// The number of the first bundle of a log that was made at this time or later, or that is behind the files: the bodies of all
+/// before it are in the files; `None` when there are none. What the files are worth is verified as `verify` does.
+#[must_use]
+pub fn archivable(files: &[PathBuf], keys: &Keys, log: &str, before_ms: i64) -> (Report, Option<u64>) {
+    let (logs, report) = verified("archive", files, keys);
+    let mut muted = Report::new("archive", keys);
+    let log = logs.logs.values().find(|known| known.instance() == log);
+    let mut reader = log.map(Log::reader);
+    let mut before = None;
+    while let Some(placed) = reader.as_mut().and_then(|reader| reader.next(&mut muted)) {
+        match placed.bundle.at_ms {
+            Some(at) if at >= before_ms => break,
+            Some(_) => before = placed.bundle.number.checked_add(1),
+            // Dropped before: the mark of then stands.
+            None => {}
+        }
+    }
+    (report, before)
 }

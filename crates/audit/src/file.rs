@@ -9,6 +9,8 @@ use std::{
 use koseki_proto::koseki::evidence::v1::{ExportEnd, ExportHeader, ExportPart, export_part::Part};
 use prost::Message as _;
 
+use crate::words::Gap;
+
 /// Length of a part at most, in bytes.
 const MAX_PART_BYTES: u64 = 16 * 1024 * 1024;
 /// The format that this program reads.
@@ -27,6 +29,18 @@ pub(crate) enum FileFault {
     CutOff,
     /// Something is behind its end.
     GoesOn,
+}
+
+impl FileFault {
+    /// Why nothing behind it was checked.
+    pub(crate) fn gap(self) -> Gap {
+        match self {
+            Self::Unreadable => Gap::FileUnreadable,
+            Self::NotAnExport => Gap::NotAnExport,
+            Self::CutOff => Gap::CutOff,
+            Self::GoesOn => Gap::GoesOn,
+        }
+    }
 }
 
 /// What is at the ends of a file.

@@ -73,8 +73,9 @@ struct Unlinked {
 /// Whether every epoch's act was seen.
 #[derive(Default)]
 struct Epochs {
-    /// The last epoch that an act made.
+    /// The last epoch that an act made; `None` when it is not known.
     last: Option<u64>,
+    begun: bool,
     /// Whether acts may be missing from here on.
     missing: bool,
 }
@@ -88,12 +89,16 @@ impl Guards {
         (sound, all_go_on): (bool, bool),
         report: &mut Report,
     ) {
+        let begins = !std::mem::replace(&mut self.epochs.begun, true);
         let Some(epoch) = placed.bundle.epoch else {
             // Archived: its acts are not known, and the next epoch may be any.
             self.epochs.last = None;
             return;
         };
         self.epochs.missing |= !sound;
+        if begins && sound {
+            self.epochs.last = Some(0);
+        }
         if self
             .unlinked
             .first()

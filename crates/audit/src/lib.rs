@@ -13,6 +13,7 @@ mod keys;
 mod log;
 mod moment;
 mod note;
+mod origin;
 mod prove;
 mod received;
 mod reconcile;
@@ -22,6 +23,7 @@ mod verify;
 mod walk;
 mod words;
 
+pub use archive::archivable;
 pub use keys::{Keys, KeysError};
 pub use moment::parse as parse_moment;
 pub use prove::prove;

@@ -7,10 +7,11 @@ use koseki_proto::koseki::evidence::v1::{ExportedBundle, export_part::Part};
 
 use crate::{
     entry::{Bundle, Event},
-    file::{FileFault, Outline, Parts},
+    file::{Outline, Parts},
     keys::Keys,
     moment,
     note::{Checkpoint, Countersigned},
+    origin::{Side, instance, witness_of},
     report::{Check, Place, Report},
     tree::Tree,
     words::{Gap, Trouble},
@@ -19,54 +20,9 @@ use crate::{
 /// What the clocks of an auditor and of a witness may differ by, in milliseconds.
 const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
-/// A side of the exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
-    /// The registry side.
-    Registry,
-    /// The portal side.
-    Portal,
-}
-
-impl Side {
-    pub(crate) const ALL: [Self; 2] = [Self::Registry, Self::Portal];
-
-    pub(crate) fn role(self) -> &'static str {
-        match self {
-            Self::Registry => "koseki-provider",
-            Self::Portal => "portal-gateway",
-        }
-    }
-
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::Registry => Self::Portal,
-            Self::Portal => Self::Registry,
-        }
-    }
-
-    /// The side that a log of this origin is of.
-    pub(crate) fn of(origin: &str) -> Option<Self> {
-        let role = origin.split('/').nth(1)?;
-        Self::ALL.into_iter().find(|side| side.role() == role)
-    }
-}
-
-/// The trust domain and the instance in an origin.
-fn parts_of(origin: &str) -> (&str, &str) {
-    let mut parts = origin.split('/');
-    (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default())
-}
-
-/// The instance in an origin, which is the log's short name.
-pub(crate) fn instance(origin: &str) -> &str {
-    parts_of(origin).1
-}
-
-/// The name of a log's witness.
-pub(crate) fn witness_of(origin: &str, side: Side) -> String {
-    format!("{}/{}", parts_of(origin).0, side.other().role())
-}
+/// A witness tells whole seconds, and its word needs a moment to come: what it countersigned so shortly before an export may be
+/// beyond it, in milliseconds.
+const UNKNOWN_YET_MS: i64 = 2_000;
 
 /// A checkpoint that the entries must agree with.
 #[derive(Clone)]
@@ -120,7 +76,7 @@ impl Log {
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader {
             log: self,
-            instance: parts_of(&self.origin).1,
+            instance: self.instance(),
             left: self.files.iter().collect(),
             parts: None,
             tree: Tree::default(),
@@ -430,7 +386,7 @@ impl Reader<'_> {
             .and_then(|countersigned| i64::try_from(countersigned.unix_s).ok()?.checked_mul(1_000));
         match at.zip(exported) {
             // It grew since.
-            Some((at, exported)) if at > exported => {}
+            Some((at, exported)) if at + UNKNOWN_YET_MS > exported => {}
             Some((at, exported))
                 if at + MAX_CLOCK_SKEW_MS < exported && last.is_some_and(|file| file.end.is_ok()) =>
             {
@@ -451,15 +407,5 @@ impl Reader<'_> {
                 report.miss(Gap::WitnessedBeyondFile, origin, range);
             }
         }
-    }
-}
-
-/// Why a file could not be used.
-pub(crate) fn gap_of(fault: FileFault) -> Gap {
-    match fault {
-        FileFault::Unreadable => Gap::FileUnreadable,
-        FileFault::NotAnExport => Gap::NotAnExport,
-        FileFault::CutOff => Gap::CutOff,
-        FileFault::GoesOn => Gap::GoesOn,
     }
 }

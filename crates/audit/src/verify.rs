@@ -10,8 +10,9 @@ use crate::{
     file::Outline,
     guards::Guards,
     keys::Keys,
-    log::{Log, Side, Target, gap_of},
+    log::{Log, Target},
     note::Checkpoint,
+    origin::Side,
     report::{Place, Report},
     walk::Walk,
     words::{Gap, Trouble},
@@ -33,7 +34,7 @@ impl Logs {
             let outline = match Outline::read(path) {
                 Ok(outline) => outline,
                 Err(fault) => {
-                    report.miss(gap_of(fault), &name, None);
+                    report.miss(fault.gap(), &name, None);
                     continue;
                 }
             };
@@ -54,7 +55,7 @@ impl Logs {
                             .map(|note| (note.clone(), origin.clone(), true)),
                     );
                 }
-                Err(fault) => report.miss(gap_of(*fault), &origin, None),
+                Err(fault) => report.miss(fault.gap(), &origin, None),
             }
             let log = logs.entry(origin.clone()).or_insert_with(|| Log {
                 origin,

@@ -315,3 +315,16 @@ pub(crate) fn more(language: Language, total: u64) -> String {
         Language::En => format!("{total} findings in all; only the first are listed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_the_report_has_everything_that_can_be_said() {
+        let page = include_str!("../../../docs/audit-report.md");
+        for name in Trouble::NAMES.iter().chain(Gap::NAMES) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 mod writer;
 
 use koseki_proto::koseki::evidence::v1::{
-    GuardActDetail, OrdinaryAct, OrdinaryActDetail, public::Event, restricted::Detail,
+    GuardActDetail, OrdinaryAct, OrdinaryActDetail, export_part::Part, public::Event, restricted::Detail,
 };
 use prost_types::Timestamp;
 use writer::{
@@ -294,6 +294,10 @@ fn an_epoch_that_no_act_made_is_found_and_one_that_another_file_may_yet_have_is_
     log.commit(3, vec![provision(release(1))]);
     log.commit(3, vec![ordinary("LOGIN")]);
     assert_finds(&Desk::of(&[&log]).verify(), "EPOCH_WITHOUT_ACT");
+    let mut first = Log::new(GATEWAY, "one-1");
+    first.commit(2, vec![act()]);
+    first.commit(2, vec![ordinary("LOGIN")]);
+    assert_finds(&Desk::of(&[&first]).verify(), "EPOCH_WITHOUT_ACT");
     let mut twice = Log::new(GATEWAY, "one-1");
     twice.commit(1, vec![act()]);
     twice.commit(1, vec![act()]);
@@ -342,7 +346,7 @@ fn bodies_that_were_archived_are_checked_by_their_hashes_below_a_mark_that_is_an
     // A hash that was changed.
     log.archived = 2;
     let mut parts = log.parts(0, &log.signed());
-    if let writer::PartOf::Bundle(bundle) = &mut parts[1] {
+    if let Part::Bundle(bundle) = &mut parts[1] {
         bundle.leaf_hashes[0] ^= 1;
     }
     let mut desk = Desk::empty();

@@ -3,7 +3,7 @@
 
 mod writer;
 
-use koseki_proto::koseki::evidence::v1::{ExportedBundle, GuardActDetail, export_part::Part};
+use koseki_proto::koseki::evidence::v1::{GuardActDetail, export_part::Part};
 use writer::{
     BEGIN, Desk, GATEWAY, Log, PROVIDER, assert_clean, assert_finds, assert_not_checked, encoded, guard,
     ordinary, provision, release,
@@ -34,13 +34,6 @@ fn tampered(change: impl FnOnce(&mut Vec<Part>)) -> Desk {
     let mut desk = Desk::empty();
     desk.add(&log, &encoded(&parts));
     desk
-}
-
-fn bundle(part: &mut Part) -> &mut ExportedBundle {
-    match part {
-        Part::Bundle(bundle) => bundle,
-        _ => unreachable!("a bundle"),
-    }
 }
 
 /// The log, after something was done to it, under the checkpoint of the log as it was.
@@ -205,7 +198,16 @@ fn a_log_that_was_forked_is_found_by_what_the_other_side_countersigned() {
     shown.commit(2, vec![ordinary("GRANT_CONSENT")]);
     let mut gateway = some_log(GATEWAY, "gateway-1");
     gateway.witnessed = vec![seen.signed()];
-    // The witness's key has signed both: it was had, or the log shown to the auditor was countersigned before.
+    // Whoever forks the log has its key, and not the witness's.
+    let mut desk = Desk::empty();
+    desk.add(
+        &shown,
+        &encoded(&shown.parts(0, &shown.checkpoint(shown.size(), None))),
+    );
+    assert_not_checked(&desk.verify(), "NOT_COUNTERSIGNED");
+    desk.add(&gateway, &encoded(&gateway.parts(0, &gateway.signed())));
+    assert_finds(&desk.verify(), "FORKED");
+    // A witness that has countersigned both is found as well.
     assert_finds(&Desk::of(&[&shown, &gateway]).verify(), "FORKED");
 }
 
@@ -279,7 +281,10 @@ fn what_is_no_log_of_the_list_is_not_taken_for_one() {
     let mut desk = Desk::of(&[&log]);
     let path = desk.folder.path().join("stranger");
     writer::write(&path, &encoded(&stranger.parts(0, &stranger.signed())));
-    let report = audit::verify(&[desk.files(), &[path.clone()]].concat(), &desk.keys());
+    let report = audit::verify(
+        &[desk.files(), std::slice::from_ref(&path)].concat(),
+        &desk.keys(),
+    );
     assert_not_checked(&report, "NO_KEY");
     writer::write(&path, b"something else");
     let report = audit::verify(&[desk.files(), &[path]].concat(), &desk.keys());

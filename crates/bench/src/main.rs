@@ -55,6 +55,10 @@ struct Arguments {
     /// folder.
     #[arg(long)]
     profile: Option<PathBuf>,
+    /// A statement for each side's database before the services start, as its superuser: what another index or setting would
+    /// bring. A statement that one side's database does not have the table for is passed over there.
+    #[arg(long)]
+    sql: Vec<String>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -112,7 +116,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         if arguments.store.is_some_and(|only| only != engine) {
             continue;
         }
-        let world = World::start(engine, sizes.persons, &sizes, seed).await?;
+        let world = World::start(engine, sizes.persons, &sizes, seed, &arguments.sql).await?;
         if let Some(folder) = &arguments.profile {
             profile::run(
                 &world,
@@ -140,7 +144,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
         world.stop().await?;
         if engine == Engine::Postgres && arguments.profile.is_none() && wanted(Part::Growth) {
-            let world = World::start(engine, sizes.few_persons, &sizes, seed).await?;
+            let world = World::start(engine, sizes.few_persons, &sizes, seed, &arguments.sql).await?;
             report::print_head(&world);
             let step = world.step(BUSY, &sizes).await?;
             report::print_step(&step);

@@ -103,6 +103,25 @@ impl Behind {
     }
 }
 
+impl Behind {
+    /// Runs statements, but for those about tables that are not here.
+    async fn try_out(&mut self, sql: &[String]) -> Result<()> {
+        for sql in sql {
+            let statement = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
+            let ran = match self {
+                Self::Postgres(connection) => connection.execute(statement).await.map(drop),
+                Self::Sqlite(connection) => connection.execute(statement).await.map(drop),
+            };
+            let there = ran.or_else(|error| match error.to_string() {
+                text if text.contains("does not exist") || text.contains("no such") => Ok(()),
+                _ => Err(error),
+            });
+            there.with_context(|| sql.clone())?;
+        }
+        Ok(())
+    }
+}
+
 impl Place {
     async fn connect(&self) -> Result<Behind> {
         Ok(match self {
@@ -124,7 +143,13 @@ impl Place {
 
 impl World {
     /// Makes and loads everything, starts everything, and logs everybody in.
-    pub(crate) async fn start(engine: Engine, persons: usize, sizes: &Sizes, seed: u64) -> Result<Self> {
+    pub(crate) async fn start(
+        engine: Engine,
+        persons: usize,
+        sizes: &Sizes,
+        seed: u64,
+        sql: &[String],
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("koseki-bench-").tempdir()?;
         let plan = Plan {
             seed,
@@ -186,6 +211,7 @@ impl World {
             .load_gateway(behind_gateway.connection(), gateway_keys)
             .await?;
         for behind in [&mut behind_provider, &mut behind_gateway] {
+            behind.try_out(sql).await?;
             settle(behind).await?;
         }
         drop((behind_provider, behind_gateway));

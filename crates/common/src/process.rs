@@ -73,6 +73,19 @@ enum Command {
         #[arg(long)]
         owner_url_file: PathBuf,
     },
+    /// Drop the bodies of old bundles of an audit log, below its retention mark: on PostgreSQL as the role that owns the tables;
+    /// on SQLite while the service does not run
+    Archive {
+        /// A file with the URL of the owner's role; SQLite has none
+        #[arg(long)]
+        owner_url_file: Option<PathBuf>,
+        /// The log: the name of its instance
+        #[arg(long)]
+        log: String,
+        /// Number of the first bundle that keeps its body
+        #[arg(long)]
+        before_bundle: u64,
+    },
 }
 
 /// Runs a service until SIGTERM or SIGINT. Exit code 0 after a drain, 1 when it could not run, 2 for a wrong command line.
@@ -112,6 +125,25 @@ fn run<S: Service>(cli: Cli) -> Result<(), StartError> {
                 return Err("database.kind is sqlite: its schema is brought up to date at the start".into());
             };
             runtime.block_on(Database::migrate(&owner_url_file, steps))?;
+            return Ok(());
+        }
+        Some(Command::Archive {
+            owner_url_file,
+            log,
+            before_bundle,
+        }) => {
+            let (database, steps) = S::database(&config);
+            if owner_url_file.is_none() && matches!(database, DatabaseConfig::Postgres { .. }) {
+                return Err(
+                    "--owner-url-file FILE is missing: the service's role cannot change the log".into(),
+                );
+            }
+            let archived = Database::archive(database, owner_url_file.as_deref(), steps, &log, before_bundle);
+            let dropped = runtime.block_on(archived)?;
+            writeln!(
+                std::io::stdout(),
+                "{dropped} bodies of {log} were dropped; what they hash to stays"
+            )?;
             return Ok(());
         }
         None => {}

@@ -171,8 +171,8 @@ impl KosekiAdmin for AdminService {
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         let permit = permit(&request)?;
-        let (now, bounds) = (self.clock.now(), self.policies.current().approvals);
-        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), bounds, now);
+        let (now, policy) = (self.clock.now(), self.policies.current());
+        let proposed = approval::propose(self.store.side(), &permit, request.into_inner(), &policy, now);
         Ok(Response::new(proposed.await?))
     }
 

@@ -15,7 +15,7 @@ use devkit::{
     deployment::{GATEWAY_INSTANCE, OFFICER, PROVIDER_INSTANCE, TRUST_DOMAIN},
     process::Binaries,
 };
-use integration_tests::{Pair, raw::PATIENCE, stored};
+use integration_tests::{Pair, Setting, raw::PATIENCE, stored};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -88,7 +88,11 @@ async fn until_ready(pair: &Pair) {
 
 impl Desk {
     pub(crate) async fn open() -> Self {
-        let pair = Pair::start_loaded().await;
+        Self::open_set(&Setting::default()).await
+    }
+
+    pub(crate) async fn open_set(setting: &Setting<'_>) -> Self {
+        let pair = Pair::start_set(setting).await.load().await;
         until_ready(&pair).await;
         let secrets = secrets(&pair);
         Self {

@@ -9,7 +9,6 @@
 )]
 
 mod acts;
-mod audit;
 mod bad_input;
 mod bad_profile;
 mod breaks;

@@ -238,6 +238,8 @@ async fn the_documents_show_commands_that_are_there() {
         include_str!("../../../docs/runbooks/rebuild-own-records.md"),
         include_str!("../../../docs/runbooks/revocation-lists.md"),
         include_str!("../../../docs/consent-receipt.md"),
+        include_str!("../../../docs/runbooks/audit.md"),
+        include_str!("../../../docs/audit-report.md"),
     ];
     let mut shown = std::collections::BTreeSet::new();
     for document in documents {
@@ -255,6 +257,7 @@ async fn the_documents_show_commands_that_are_there() {
                 "block",
                 "policy",
                 "receipt",
+                "audit",
             ]
             .contains(&words[0]);
             let command = &words[..if group { 2 } else { 1 }];
@@ -268,6 +271,13 @@ async fn the_documents_show_commands_that_are_there() {
     }
     let all = [
         "approve",
+        "audit archive",
+        "audit export",
+        "audit logs",
+        "audit prove",
+        "audit reconcile",
+        "audit verify",
+        "audit who-received",
         "block lift",
         "block set",
         "confirm",

@@ -20,7 +20,7 @@ use devkit::{
 };
 use integration_tests::{
     Pair, REGISTERS, SEED, Setting,
-    broken::{Side, UnderLoad, ops_of},
+    broken::{Side, UnderLoad, ops_of, until_alarm},
 };
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -40,11 +40,10 @@ async fn a_write_that_hangs_refuses_and_recovers() {
             Side::Registry => (&pair.provider, "provider-1"),
             Side::Portal => (&pair.gateway, "gateway-1"),
         };
-        let unwritable = (Alarm::LogUnwritable, log.to_owned());
-        assert!(server.alarms().standing().contains(&unwritable));
+        until_alarm(server, Alarm::LogUnwritable, log, true).await;
         holder.execute("ROLLBACK").await.unwrap();
         load.recovers("somebody else has held the file").await;
-        assert!(!server.alarms().standing().contains(&unwritable));
+        until_alarm(server, Alarm::LogUnwritable, log, false).await;
     }
     load.end().await;
 }
@@ -59,7 +58,7 @@ async fn a_disk_that_takes_no_writes_refuses_and_recovers() {
         registers: REGISTERS,
         addresses: Addresses::loopback(),
     };
-    let deployment = Deployment::create(&directory.path().join("deployment"), &plan).unwrap();
+    let deployment = Deployment::create(directory.path().join("deployment"), &plan).unwrap();
     let binaries = unkilled(&directory.path().join("programs"));
     let processes = Processes::start(&binaries, &deployment).await.unwrap();
     let access = Access::new(&deployment, Arc::new(SystemClock::new()));

@@ -21,12 +21,12 @@ use std::{
 };
 
 use commits::{Commits, Line};
-use common::alarm::Alarm;
+use common::{alarm::Alarm, authorisation::Listener};
 use devkit::{postgres::Cluster, story::Cast};
 use integration_tests::{
     Pair, Setting, address,
     asking::Asking,
-    broken::{Side, UnderLoad, ops_of, until_ready},
+    broken::{Side, UnderLoad, ops_of, until_alarm, until_ready},
     start_gateway, start_provider, stores,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -195,26 +195,21 @@ async fn a_process_whose_log_another_has_taken_serves_no_more() {
     let second = start_gateway(&pair.deployment, pair.clock.clone()).await;
     load.refuses(&[Side::Portal], "another gateway has taken the log")
         .await;
-    let portal = address(&second, common::authorisation::Listener::Portal);
+    let portal = address(&second, Listener::Portal);
     let cast = Cast::new(&pair.deployment, &pair.access(), &portal).unwrap();
     cast.frontend.wait_until_providing().await.unwrap();
     let asking = Asking::start(&cast).await;
-    asking.until_answered().await;
-    assert_stands(pair.gateway.alarms(), "gateway-1");
+    asking.until_answered("another start").await;
+    until_alarm(&pair.gateway, Alarm::LogTaken, "gateway-1", true).await;
 
     let _second_provider = start_provider(&pair.deployment, pair.clock.clone()).await;
-    asking.until_refused().await;
+    asking.until_refused("another provider has taken the log").await;
     load.refuses(&Side::BOTH, "another provider has taken the log")
         .await;
-    assert_stands(pair.provider.alarms(), "provider-1");
+    until_alarm(&pair.provider, Alarm::LogTaken, "provider-1", true).await;
     until_ready(ops_of(&pair.gateway), false, "the first gateway").await;
     let also = asking.end().await;
     load.end_with(also).await;
-}
-
-fn assert_stands(alarms: &common::alarm::Alarms, log: &str) {
-    let taken = (Alarm::LogTaken, log.to_owned());
-    assert!(alarms.standing().contains(&taken), "{:?}", alarms.standing());
 }
 
 /// Lets a service reach its database through the line.

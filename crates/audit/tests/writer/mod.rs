@@ -28,8 +28,6 @@ use prost_types::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use koseki_proto::koseki::evidence::v1::export_part::Part as PartOf;
-
 pub const DOMAIN: &str = "koseki.example";
 pub const PROVIDER: &str = "koseki-provider";
 pub const GATEWAY: &str = "portal-gateway";

@@ -9,7 +9,7 @@ use super::{Opening, pending};
 use crate::{
     authorisation::Permit,
     clock::Timestamp,
-    policy::ApprovalPolicy,
+    policy::{ApprovalPolicy, Policy},
     refusal::{Reason, Refusal},
     store::SideStore,
     suspension::parse_reason,
@@ -25,7 +25,7 @@ pub async fn propose(
     store: &dyn SideStore,
     permit: &Permit,
     request: ProposeRequest,
-    bounds: ApprovalPolicy,
+    policy: &Policy,
     now: Timestamp,
 ) -> Result<ProposeResponse, Refusal> {
     let act = request.act.unwrap_or_default();
@@ -35,7 +35,11 @@ pub async fn propose(
         reason: parse_reason(&request.reason).map_err(|rule| Refusal::malformed("reason", rule))?,
     };
     let (id, name, act_sha256) = (proposal.id, proposal.opening.name(), proposal.opening.sha256());
-    let expires_at = pending::propose(store, proposal, permit.peer(), bounds, now).await?;
+    if let Opening::ArchiveLog(log, before) = &proposal.opening {
+        let kept = policy.retention.records();
+        store.database().check_archivable(log, *before, kept, now).await?;
+    }
+    let expires_at = pending::propose(store, proposal, permit.peer(), policy.approvals, now).await?;
     tracing::warn!(operator = %permit.peer(), proposal = %id, act = name, "an opening was proposed");
     Ok(ProposeResponse {
         act_sha256: act_sha256.to_vec(),

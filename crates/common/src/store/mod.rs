@@ -20,6 +20,7 @@ mod side;
 mod sqlite;
 mod write_tx;
 
+pub use archive::ArchiveError;
 pub use database::{Access, Database, DatabaseConfig, Reader};
 pub use housekeeping::{Housekeeping, worked};
 pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
@@ -31,7 +32,7 @@ pub use replaced_cards::ReplacedCards;
 pub use schema::SchemaStep;
 pub use side::{ActError, SideStore};
 pub(crate) use side::{kind_number, suspension_epoch};
-pub use write_tx::{WriteTx, suspensions, table};
+pub use write_tx::{WriteTx, epoch_and_suspensions, suspensions, table};
 
 use std::ops::Range;
 

@@ -117,6 +117,13 @@ pub(super) async fn migrate(url_file: &Path, steps: &[SchemaStep]) -> Result<(),
     migrated.map_err(|source| OpenError::Schema { database, source })
 }
 
+/// One connection, as whoever the URL names.
+pub(super) async fn connect(url_file: &Path) -> Result<PgConnection, OpenError> {
+    let (options, database) = options(url_file)?;
+    let connected = <PgConnection as sqlx::Connection>::connect_with(&options).await;
+    connected.map_err(|source| OpenError::Database { database, source })
+}
+
 /// Which database a connection reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {

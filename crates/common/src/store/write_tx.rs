@@ -349,6 +349,23 @@ impl WriteTx {
     }
 }
 
+/// The epoch, and the kinds that are suspended, as this connection sees them at one moment.
+pub async fn epoch_and_suspensions(
+    connection: &mut Connection<'_>,
+) -> Result<(Epoch, Suspensions), StoreError> {
+    let (mut epoch, mut suspensions) = (0, Suspensions::default());
+    let sql = "SELECT gate.epoch, suspension.kind FROM gate LEFT JOIN suspension ON true";
+    for row in connection.all(sql, &[]).await? {
+        epoch = row.int(0)?;
+        if let Some(kind) = row.optional_int(1)? {
+            // A kind that this program does not know stops everything (I4).
+            let kind = i32::try_from(kind).ok();
+            suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
+        }
+    }
+    Ok((Epoch(epoch.unsigned_abs()), suspensions))
+}
+
 /// The kinds that are suspended, as this connection sees them.
 pub async fn suspensions(connection: &mut Connection<'_>) -> Result<Suspensions, StoreError> {
     let mut suspensions = Suspensions::default();

@@ -1,5 +1,6 @@
 //! `audit`: the logs over RPC, as an auditor, and exported logs offline (docs/audit-log.md, docs/audit-report.md).
 
+mod archive;
 mod export;
 mod offline;
 
@@ -16,6 +17,7 @@ pub(crate) enum Audit {
     Prove(offline::Prove),
     Reconcile(offline::Reconcile),
     WhoReceived(offline::WhoReceived),
+    Archive(archive::Archive),
 }
 
 impl Audit {
@@ -27,6 +29,7 @@ impl Audit {
             Self::Prove(command) => command.run(),
             Self::Reconcile(command) => command.run(),
             Self::WhoReceived(command) => command.run(),
+            Self::Archive(command) => command.run(context).await,
         }
     }
 }

@@ -25,6 +25,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("act.shorten_non_provision.record_id", "RECORD"),
     ("act.shorten_non_provision.valid_until", "--until"),
     ("act.lift_block.card_key_sha256", "--card-key"),
+    ("act.archive_log.log", "--log"),
+    ("act.archive_log.before_bundle", "--before"),
     ("act.reactivate_linkage.card_key_sha256", "--card-key"),
 ];
 

@@ -116,10 +116,15 @@ pub enum Cleared {
     Refused(Reason),
 }
 
-/// Checks one request. The order of reasons is fixed: suspended, session and card, consent, then the register refusal;
+/// Checks one request, with those of its consents that may carry it. The order of reasons is fixed: suspended, session and card, consent, then the register refusal;
 /// nothing before the last consults linkage or blocks.
-pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cleared {
-    match for_the_caller(asked, guards, conditions) {
+pub fn clear(
+    asked: &Asked,
+    guards: &Guards,
+    consents: &[ConsentFacts],
+    conditions: &Conditions<'_>,
+) -> Cleared {
+    match for_the_caller(asked, guards, consents, conditions) {
         Err(reason) => Cleared::Refused(reason),
         Ok((logged_in, consented)) => {
             // Who is stopped is not known: nobody is provided for, linked or not (I4, I6).
@@ -144,6 +149,7 @@ pub fn clear(asked: &Asked, guards: &Guards, conditions: &Conditions<'_>) -> Cle
 fn for_the_caller(
     asked: &Asked,
     guards: &Guards,
+    consents: &[ConsentFacts],
     conditions: &Conditions<'_>,
 ) -> Result<(LoggedIn, Consented), Reason> {
     if conditions.suspensions.covers(asked.kind) {
@@ -153,6 +159,6 @@ fn for_the_caller(
         return Err(Reason::Unavailable);
     }
     let logged_in = LoggedIn::check(guards.session.as_ref(), asked, conditions)?;
-    let consented = Consented::check(&guards.consents, asked, conditions)?;
+    let consented = Consented::check(consents, asked, conditions)?;
     Ok((logged_in, consented))
 }

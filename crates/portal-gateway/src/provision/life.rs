@@ -26,7 +26,7 @@ use super::{
 use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     provider_link::ProviderLink,
-    store::GatewayStore,
+    store::{GatewayStore, GuardsRead},
     suppression::Replica,
 };
 
@@ -64,37 +64,37 @@ impl Provision {
         let sent = self.clock.monotonic();
         // One policy for the whole life of the batch, whatever comes into force meanwhile.
         let policy = self.policies.current();
-        let (cleared, proofs) = match self.admit(&asked, &policy).await {
+        let (admitted, cleared) = match self.admit(&asked, &policy).await {
             Ok(admitted) => admitted,
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
+        let proofs = Proofs::of(&asked, &admitted.guards);
         let forwarded = self.forward(&asked, cleared, proofs, &policy).await;
-        self.record(&asked, forwarded, sent, &policy).await
+        self.record(&asked, &admitted, forwarded, sent, &policy).await
     }
 
     /// One query for the whole batch, then the four conditions for each request. The query brings the login proofs, too,
     /// that the registry side has not had.
-    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<(Vec<Cleared>, Proofs), Reason> {
+    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<(GuardsRead, Vec<Cleared>), Reason> {
         let sessions = asked.iter().map(|asked| asked.session);
         let unproven = match self.provider.state() {
             Some(provider) => self.provider.unproven(&provider.log, sessions),
             None => Vec::new(),
         };
-        let (suspensions, mut guards) = self.store.read(asked, &unproven).await?;
-        let conditions = self.conditions(policy, suspensions, self.cards.lists());
+        let read = self.store.read(asked, &unproven).await?;
+        let conditions = self.conditions(policy, read.suspensions.clone(), self.cards.lists());
         // A one-time consent carries one request: the next one of the batch needs another.
         let mut taken = HashSet::new();
-        let check = |(asked, guards): (&Asked, &mut Guards)| {
+        let check = |(asked, guards): (&Asked, &Guards)| {
             // A procedure that the policy has no more must not make the registry side refuse the whole batch.
             if self.age(asked.arrived) > policy.exchange.refusal_after()
                 || policy.provision(asked.kind, &asked.procedure).is_none()
             {
                 return Cleared::Refused(Reason::Unavailable);
             }
-            guards
-                .consents
-                .retain(|consent| !taken.contains(consent.id.as_bytes()));
-            let cleared = clear(asked, guards, &conditions);
+            let mut consents = guards.consents.clone();
+            consents.retain(|consent| !taken.contains(consent.id.as_bytes()));
+            let cleared = clear(asked, guards, &consents, &conditions);
             match &cleared {
                 Cleared::Clear(clearance) => taken.extend(clearance.spends()),
                 // A cover item takes what any other request would take (I6).
@@ -103,8 +103,8 @@ impl Provision {
             }
             cleared
         };
-        let cleared = asked.iter().zip(&mut guards).map(check).collect();
-        Ok((cleared, Proofs::of(asked, guards)))
+        let cleared = asked.iter().zip(&read.guards).map(check).collect();
+        Ok((read, cleared))
     }
 
     /// One signed call for all that is cleared or covered.
@@ -162,12 +162,12 @@ impl Provision {
         self.provider.forget_proven();
         let asked = forwarded.asked();
         let sessions: Vec<[u8; 32]> = asked.iter().map(|asked| asked.session).collect();
-        let (_, guards) = self
+        let read = self
             .store
             .read(asked, &sessions)
             .await
             .map_err(|_| Status::unavailable("the login proofs cannot be read"))?;
-        let proofs = Proofs::of(asked, guards);
+        let proofs = Proofs::of(asked, &read.guards);
         forwarded.leave_out_unproven(&proofs);
         let request = forwarded.request(self, &proofs, policy, log);
         self.provider.provide(request, deadline).await

@@ -12,10 +12,10 @@ pub(super) struct Proofs(HashMap<[u8; 32], LoginProof>);
 
 impl Proofs {
     /// Those that were read with the guards of the requests.
-    pub(super) fn of(asked: &[Asked], guards: Vec<Guards>) -> Self {
+    pub(super) fn of(asked: &[Asked], guards: &[Guards]) -> Self {
         let proofs = asked.iter().zip(guards).filter_map(|(asked, guards)| {
-            match guards.session.map(|session| session.proof) {
-                Some(KeptProof::Read(proof)) => Some((asked.session, proof)),
+            match guards.session.as_ref().map(|session| &session.proof) {
+                Some(KeptProof::Read(proof)) => Some((asked.session, proof.clone())),
                 Some(KeptProof::NotRead | KeptProof::Unreadable) | None => None,
             }
         });

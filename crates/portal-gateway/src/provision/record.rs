@@ -15,20 +15,26 @@ use super::{
     Asked, Outcome, Provision, Verdict,
     forward::{Answer, Answered},
 };
-use crate::conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear};
+use crate::{
+    conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear},
+    store::GuardsRead,
+};
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
     pub(super) async fn record(
         &self,
         asked: &[Asked],
+        admitted: &GuardsRead,
         answered: Answered,
         sent: Duration,
         policy: &Policy,
     ) -> Vec<Outcome> {
         let answered = &answered;
         one_by_one_if_it_fails(asked.len(), |part| async move {
-            let released = self.transaction(asked, answered, part, sent, policy).await?;
+            let released = self
+                .transaction(asked, admitted, answered, part, sent, policy)
+                .await?;
             Ok(released.each().collect())
         })
         .await
@@ -38,6 +44,7 @@ impl Provision {
     async fn transaction(
         &self,
         asked: &[Asked],
+        admitted: &GuardsRead,
         answered: &Answered,
         part: Range<usize>,
         sent: Duration,
@@ -46,7 +53,7 @@ impl Provision {
         let first = part.start;
         let (asked, answers) = (
             store::part(asked, part.clone())?,
-            store::part(&answered.answers, part)?,
+            store::part(&answered.answers, part.clone())?,
         );
         let mut gate = self.store.enter().await?;
         // Behind the gate: what is judged by time is judged at the release.
@@ -55,10 +62,18 @@ impl Provision {
             return Err(StoreError::BehindPolicy);
         }
         let mut fresh = gate.use_request_ids(asked).await?;
-        let (suspensions, mut guards) = gate.read(asked).await?;
+        // What admission has read still stands as long as the epoch does.
+        let again = match gate.epoch()? == admitted.epoch {
+            true => None,
+            false => Some(gate.read(asked).await?),
+        };
+        let (suspensions, guards) = match &again {
+            Some(again) => (&again.suspensions, again.guards.as_slice()),
+            None => (&admitted.suspensions, store::part(&admitted.guards, part)?),
+        };
         // By the lists that are recorded here, not by those that this instance happens to hold.
         let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let conditions = self.conditions(policy, suspensions, lists);
+        let conditions = self.conditions(policy, suspensions.clone(), lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
@@ -68,14 +83,14 @@ impl Provision {
         };
         let used = asked
             .iter()
-            .zip(&guards)
+            .zip(guards)
             .filter(open)
             .map(|(asked, _)| asked.session)
             .collect();
 
         let decided_at = self.clock.monotonic();
         let mut decided = Vec::with_capacity(asked.len());
-        for ((asked, guards), answer) in asked.iter().zip(&mut guards).zip(answers) {
+        for ((asked, guards), answer) in asked.iter().zip(guards).zip(answers) {
             let decision = if fresh.remove(asked.request_id.as_bytes()) {
                 self.decide(asked, guards, answer, &conditions, (sent, decided_at))
             } else {
@@ -148,7 +163,7 @@ impl Provision {
         let entries = asked
             .iter()
             .zip(&decided)
-            .zip(&guards)
+            .zip(guards)
             .enumerate()
             .map(entry)
             .collect();
@@ -162,7 +177,7 @@ impl Provision {
     fn decide(
         &self,
         asked: &Asked,
-        guards: &mut Guards,
+        guards: &Guards,
         answer: &Answer,
         conditions: &Conditions<'_>,
         (sent, decided_at): (Duration, Duration),
@@ -170,7 +185,7 @@ impl Provision {
         let account = guards.session.as_ref().map(|session| session.account);
         let decision = match answer {
             Answer::Refused(reason) => Decision::refused(*reason),
-            Answer::NotProvided(cause) => match clear(asked, guards, conditions) {
+            Answer::NotProvided(cause) => match clear(asked, guards, &guards.consents, conditions) {
                 // What would refuse any other request refuses this one, too (I6).
                 Cleared::Refused(reason) => Decision::refused(reason),
                 Cleared::Clear(_) | Cleared::Cover { .. } => {
@@ -179,10 +194,9 @@ impl Provision {
             },
             Answer::Provided(info, forwarded) => {
                 // Only the consent that the registry side was told of carries this answer.
-                guards
-                    .consents
-                    .retain(|consent| consent.id == forwarded.consent_id());
-                match clear(asked, guards, conditions) {
+                let mut consents = guards.consents.clone();
+                consents.retain(|consent| consent.id == forwarded.consent_id());
+                match clear(asked, guards, &consents, conditions) {
                     Cleared::Refused(reason) => Decision::refused(reason),
                     Cleared::Cover { cause, .. } => Decision::not_provided(cause),
                     // The linkage was replaced meanwhile: this answer is another code's.

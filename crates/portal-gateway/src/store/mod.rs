@@ -94,6 +94,17 @@ pub struct UsedSession {
     pub blocked: bool,
 }
 
+/// Everything that could forbid some requests, as it stood at one moment.
+pub struct GuardsRead {
+    /// The epoch that was current before it was read. As long as it is, nothing of it has come to forbid more: every act that
+    /// forbids makes a new one.
+    pub epoch: Epoch,
+    /// The kinds that are suspended.
+    pub suspensions: Suspensions,
+    /// One a request, in order.
+    pub guards: Vec<Guards>,
+}
+
 /// What a requester closes.
 pub enum Closing {
     /// The session.
@@ -164,11 +175,7 @@ pub trait GatewayStore: Send + Sync + 'static {
 
     /// Reads everything that could forbid the requests, for admission, and the login proofs of the sessions `unproven`, by
     /// the hashes of their tokens.
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError>;
 
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
@@ -312,8 +319,11 @@ pub trait ReleaseTx: Send {
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
+    /// The epoch, behind the gate.
+    fn epoch(&self) -> Result<Epoch, StoreError>;
+
     /// Reads everything that could forbid the requests.
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError>;
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError>;
 
     /// Spends one-time consents; those that could be.
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError>;
@@ -386,11 +396,7 @@ impl GatewayStore for Store {
         self
     }
 
-    async fn read(
-        &self,
-        asked: &[Asked],
-        unproven: &[[u8; 32]],
-    ) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         let mut reader = self.database.reader().await?;
         read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
     }
@@ -569,7 +575,11 @@ impl ReleaseTx for Release {
         self.tx.use_request_ids(&ids).await
     }
 
-    async fn read(&mut self, asked: &[Asked]) -> Result<(Suspensions, Vec<Guards>), StoreError> {
+    fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.tx.epoch()
+    }
+
+    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
         read::guards(&mut self.tx.connection(), &self.keys, asked, &[]).await
     }
 

@@ -4,8 +4,7 @@
 use common::{
     clock::Timestamp,
     keyring::Keyring,
-    store::{Column, Connection, Row, StoreError, Value, suspensions, table},
-    suspension::Suspensions,
+    store::{Column, Connection, Row, StoreError, Value, epoch_and_suspensions, table},
     terms::{ActId, LinkageCode},
 };
 
@@ -13,7 +12,7 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 use prost::Message as _;
 
 use super::{
-    OpenSession,
+    GuardsRead, OpenSession,
     lookups::{card_place, code_place, proof_place},
 };
 use crate::{
@@ -26,8 +25,9 @@ pub(super) async fn guards(
     keys: &Keyring,
     asked: &[Asked],
     unproven: &[[u8; 32]],
-) -> Result<(Suspensions, Vec<Guards>), StoreError> {
-    let suspensions = suspensions(connection).await?;
+) -> Result<GuardsRead, StoreError> {
+    // Before the rest: an act that comes between makes the epoch another one when it is looked at again.
+    let (epoch, suspensions) = epoch_and_suspensions(connection).await?;
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
     let tokens = Value::keys(asked.iter().map(|asked| asked.session.as_slice()));
     let rows = connection
@@ -85,7 +85,11 @@ pub(super) async fn guards(
             Err(_) => guard.unreadable = true,
         }
     }
-    Ok((suspensions, guards))
+    Ok(GuardsRead {
+        epoch,
+        suspensions,
+        guards,
+    })
 }
 
 /// What a row says of a request's session, its linkage and its card; the account.

@@ -119,7 +119,8 @@ async fn take_in(database: &Database, behind: &Behind) -> Result<i64, StoreError
     let bundles = reader
         .connection()
         .all(
-            "SELECT number, body FROM bundle WHERE log = {log} AND number >= {indexed} ORDER BY number LIMIT {limit}",
+            "SELECT number, body FROM bundle WHERE log = {log} AND number >= {indexed} AND body IS NOT NULL \
+             ORDER BY number LIMIT {limit}",
             &params,
         )
         .await?;

@@ -27,7 +27,7 @@ enum LanguageArgument {
 pub(super) struct Input {
     /// The exported logs of both sides; of one log several that follow each other
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// The public keys of both sides: log-keys.txt
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
@@ -37,14 +37,14 @@ pub(super) struct Input {
 }
 
 impl Input {
-    fn keys(&self) -> Result<Keys> {
+    pub(super) fn keys(&self) -> Result<Keys> {
         Keys::load(&self.keys).map_err(|error| {
             let next = "give the list of public keys that both sides have published";
             Failure::file(&self.keys, common::telemetry::chain(&error), next)
         })
     }
 
-    fn report(&self, report: &audit::Report) -> Report {
+    pub(super) fn report(&self, report: &audit::Report) -> Report {
         let language = match self.language {
             LanguageArgument::Ja => Language::Ja,
             LanguageArgument::En => Language::En,
