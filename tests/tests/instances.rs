@@ -52,11 +52,7 @@ use prost::Message as _;
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tokio::{
-    sync::oneshot,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// What the scenario persons ask with.
