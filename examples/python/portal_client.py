@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A portal frontend over gRPC: login with a card, consent with its receipt, request, and the record of it, for three
-scenario persons of the sandbox.
+"""A portal frontend over gRPC: login with a card, consent with its receipt, request, and the record of it with the proof that it
+stands in a countersigned log, for three scenario persons of the sandbox.
 
 Exits with 0 only when each came out as scenarios.json expects.
 """
@@ -19,10 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
+import record_proof
 import wire
 
 portal, services = grpc.protos_and_services("portal/v1/portal.proto")
 common = grpc.protos("koseki/common/v1/common.proto")
+evidence = grpc.protos("koseki/evidence/v1/evidence.proto")
 
 PERSONS = ["ordinary", "suppressed", "plane-2"]
 KIND = common.REQUEST_KIND_CERTIFICATE_REQUEST
@@ -122,8 +124,8 @@ def ask(stub, session_token, asked_id):
     ]
 
 
-def record_of(stub, session_token, asked_id):
-    """The requester's own record of a request; it is there within a second."""
+def record_of(stub, session_token, asked_id, log_keys):
+    """The requester's own record of a request, once it is proven to be in the log; that takes a second or two."""
     until = time.monotonic() + DEADLINE_S
     while time.monotonic() < until:
         page = stub.ListProvisionRecords(
@@ -131,22 +133,26 @@ def record_of(stub, session_token, asked_id):
             timeout=DEADLINE_S,
         )
         for record in page.records:
-            if record.request_id == asked_id:
+            if record.request_id == asked_id and record_proof.is_proven(record.proof, page.checkpoints, log_keys):
+                # What is proven is the log's entry: the record has to say what that says.
+                entry = evidence.Public.FromString(record.proof.public_part).provision
+                if (entry.request_id, entry.reason, list(entry.items)) != (asked_id, record.reason, list(record.items)):
+                    raise ValueError("the record says something else than the log")
                 return record
         time.sleep(0.2)
-    raise TimeoutError("the request is not in the requester's own records")
+    raise TimeoutError("the request is not in the requester's own records, or not proven")
 
 
-def play(stub, person, data, keys):
+def play(stub, person, data, keys, log_keys):
     """Whether one person's request came out as expected; prints what came."""
     session_token = login(stub, Card(data / person["card_certificate_file"], data / person["card_key_file"]))
     receipt = consent(stub, session_token, keys)
     print(f"{person['name']}: consent to {receipt['pii_processing']['purposes'][0]['purpose']}, with a good receipt")
     asked_id = request_id()
     as_expected = came_as_expected(stub, person, session_token, asked_id)
-    record = record_of(stub, session_token, asked_id)
+    record = record_of(stub, session_token, asked_id, log_keys)
     outcome = portal.ProvisionOutcome.Name(record.outcome).removeprefix("PROVISION_OUTCOME_")
-    print(f"{person['name']}: own record: {outcome} through {record.frontend}")
+    print(f"{person['name']}: own record: {outcome} through {record.frontend}, in the countersigned log")
     return as_expected and outcome == person["expected"]["outcome"].upper()
 
 
@@ -182,12 +188,13 @@ def main():
     data = options.dir / "data"
     published = (frontend / "consent-receipt-keys").glob("*.pem")
     keys = {path.stem: serialization.load_pem_public_key(path.read_bytes()) for path in published}
+    log_keys = record_proof.read_keys((frontend / "log-keys.txt").read_text(encoding="utf-8"))
     persons = {person["name"]: person for person in json.loads((data / "scenarios.json").read_text(encoding="utf-8"))}
     passed = True
     with grpc.secure_channel(options.gateway, credentials) as channel:
         stub = services.PortalStub(channel)
         for name in PERSONS:
-            if play(stub, persons[name], data, keys):
+            if play(stub, persons[name], data, keys, log_keys):
                 print(f"{name}: as expected")
             else:
                 print(f"{name}: NOT as expected: {persons[name]['expected']['outcome']}")

@@ -8,6 +8,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod evidence;
 mod send_copies;
 
 use std::{
@@ -117,10 +118,10 @@ async fn a_foreign_client_plays_three_scenario_persons() {
     assert_eq!(played.code, 0);
     for line in [
         "ordinary: consent to certificate_request, with a good receipt",
-        "ordinary: own record: PROVIDED through demo",
+        "ordinary: own record: PROVIDED through demo, in the countersigned log",
         "ordinary: as expected",
         "suppressed: FAILED_PRECONDITION NOT_PROVIDED",
-        "suppressed: own record: NOT_PROVIDED through demo",
+        "suppressed: own record: NOT_PROVIDED through demo, in the countersigned log",
         "suppressed: as expected",
         "plane-2: 筆頭に記載した者の氏名 \u{20bb7}川花子",
         "plane-2: as expected",

@@ -73,13 +73,15 @@ impl Asking {
     }
 
     /// Waits until each has surely been answered since now.
-    pub async fn until_answered(&self) {
-        self.until("are not answered", |told| told.answered).await;
+    pub async fn until_answered(&self, after: &str) {
+        let fault = format!("after {after}: requesters are not answered");
+        self.until(&fault, |told| told.answered).await;
     }
 
     /// Waits until each has surely been refused since now.
-    pub async fn until_refused(&self) {
-        self.until("are not refused", |told| told.refused).await;
+    pub async fn until_refused(&self, while_so: &str) {
+        let fault = format!("{while_so}: requesters are not refused");
+        self.until(&fault, |told| told.refused).await;
     }
 
     /// Of each one call may have been under way before.
@@ -87,7 +89,7 @@ impl Asking {
         let mut told = self.told.subscribe();
         let enough = count(&told.borrow()) + 2 * PERSONS.len();
         let waited = timeout(PATIENCE, told.wait_for(|told| count(told) >= enough)).await;
-        assert!(waited.is_ok(), "requesters {fault}");
+        assert!(waited.is_ok(), "{fault}");
     }
 
     /// Ends; the ids of the requests that were answered with items. Everything else was refused as unavailable.

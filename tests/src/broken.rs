@@ -117,18 +117,18 @@ impl UnderLoad {
             asking: Asking::start(cast).await,
             countersigned: Countersigned::default(),
         };
-        this.works().await;
+        this.works("the start").await;
         this
     }
 
     /// Something is broken: requesters are refused, and the services of these sides say that they cannot serve.
     pub async fn refuses(&mut self, sides: &[Side], fault: &str) {
-        self.asking.until_refused().await;
+        self.asking.until_refused(fault).await;
         for side in sides {
             let what = format!("{fault}, {side:?}");
             until_ready(self.ops[*side as usize], false, &what).await;
         }
-        self.asking.until_refused().await;
+        self.asking.until_refused(fault).await;
     }
 
     /// For as long as it lasts the services of these sides do not say that they can serve, although nobody asks and is refused.
@@ -149,7 +149,7 @@ impl UnderLoad {
         self.asking.pause(true);
         let _: Result<(), _> = timeout(SEVERAL_LOOKS, looks).await;
         self.asking.pause(false);
-        self.asking.until_refused().await;
+        self.asking.until_refused(fault).await;
     }
 
     /// It is mended: without anybody's help both serve again, and requesters are answered.
@@ -158,11 +158,11 @@ impl UnderLoad {
             let what = format!("after {fault}, {side:?}");
             until_ready(self.ops[side as usize], true, &what).await;
         }
-        self.works().await;
+        self.works(fault).await;
     }
 
-    async fn works(&mut self) {
-        self.asking.until_answered().await;
+    async fn works(&mut self, after: &str) {
+        self.asking.until_answered(after).await;
         for side in Side::BOTH {
             self.countersigned.note(&side.database(&self.deployment)).await;
         }

@@ -17,7 +17,7 @@ use common::{
     policy::Policy,
     store::{ActError, SideStore, StoreError},
     suspension::Suspensions,
-    terms::{ActId, LinkageHandle, RequestId},
+    terms::{ActId, RequestId},
 };
 use koseki_proto::koseki::{
     admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
@@ -351,10 +351,10 @@ impl registry::ReleaseTx for HookedRegistryRelease {
 
     async fn read(
         &mut self,
-        handles: &[LinkageHandle],
+        asked: &[registry::LookUp],
         now: Timestamp,
     ) -> Result<Vec<registry::ItemFacts>, StoreError> {
-        let facts = self.tx.read(handles, now).await?;
+        let facts = self.tx.read(asked, now).await?;
         let slow = self.places.0.lock().unwrap().slow_finds;
         if !slow.is_zero() && facts.iter().any(|item| item.linkage.is_some()) {
             tokio::time::sleep(slow).await;

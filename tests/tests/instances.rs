@@ -52,11 +52,7 @@ use prost::Message as _;
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tokio::{
-    sync::oneshot,
-    task::JoinSet,
-    time::{interval, timeout},
-};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 /// What the scenario persons ask with.
@@ -92,7 +88,6 @@ const ON_THE_WAY: Duration = Duration::from_millis(700);
 const HELD_UP: Duration = Duration::from_millis(250);
 /// Nothing here takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks again and again until something is so.
 /// An answer in bytes, or the refusal in bytes but for the request's id.

@@ -21,7 +21,7 @@ const OPENSSL: &str = "openssl";
 
 /// The conformance suite of the stores: test targets that go through both services to their databases. It runs on SQLite
 /// with all other tests, and on PostgreSQL by itself.
-const STORE_SUITE: [&str; 26] = [
+const STORE_SUITE: [&str; 28] = [
     "accounts",
     "approvals",
     "audit_logs",
@@ -37,6 +37,7 @@ const STORE_SUITE: [&str; 26] = [
     "kills",
     "login",
     "login_proof",
+    "lost_answers",
     "next_policy",
     "nothing_personal",
     "old_data",
@@ -48,6 +49,7 @@ const STORE_SUITE: [&str; 26] = [
     "sessions",
     "suppression_feed",
     "withdrawal_wins",
+    "witnessing",
 ];
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::{
     clock::{Clock as _, SystemClock},
-    store::{Connection, Value},
+    store::{Column, Connection, table},
 };
 use koseki_provider::store::RELEASE_READ;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
@@ -58,7 +58,11 @@ impl Timed {
                 let mut connection = SqliteConnection::connect(&url).await.unwrap();
                 let sql: &'static str =
                     Box::leak(format!("EXPLAIN QUERY PLAN {RELEASE_READ}").into_boxed_str());
-                let params = [("asked", Value::keys([])), ("now", 0.into())];
+                let asked = table([
+                    ("handle", Column::Bytes(Vec::new())),
+                    ("closed", Column::Int(Vec::new())),
+                ]);
+                let params = [("asked", asked), ("now", 0.into())];
                 let rows = Connection::Sqlite(&mut connection)
                     .all(sql, &params)
                     .await

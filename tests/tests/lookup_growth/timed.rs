@@ -15,7 +15,7 @@ use devkit::{
     postgres::{Cluster, Database, Side},
 };
 use integration_tests::identity;
-use koseki_provider::store::{ProviderStore as _, SCHEMA, Sequence, Store};
+use koseki_provider::store::{LookUp, ProviderStore as _, SCHEMA, Sequence, Store};
 use rand::Rng;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -158,7 +158,10 @@ impl Timed {
             .collect();
         let handles: Vec<_> = persons
             .iter()
-            .map(|person| self.population.code(*person).handle())
+            .map(|person| LookUp {
+                handle: self.population.code(*person).handle(),
+                closed_registers: true,
+            })
             .collect();
         let now = self.clock.now();
         let ids: Vec<_> = (0..batch)
@@ -179,7 +182,7 @@ impl Timed {
         let began = self.clock.monotonic();
         let found = release.read(&handles, now).await.unwrap();
         self.by_clock.read_ms += ms_since(&self.clock, began);
-        let _ = release.commit(entries, now).await.unwrap();
+        let _ = release.commit(entries, vec![[0; 32]; batch], now).await.unwrap();
         self.by_clock.release_ms += ms_since(&self.clock, started);
         for (person, facts) in persons.iter().zip(found) {
             let linkage = facts.linkage.expect("a linkage");

@@ -12,14 +12,14 @@ use common::{
     evidence::{Frontier, Outcome},
     server::Server,
 };
-use devkit::deployment::Deployment;
+use devkit::{client::Session, deployment::Deployment, registers::Scenario};
 use integration_tests::{
     Pair,
     hooks::Places,
     log,
     stores::{self, Behind},
 };
-use koseki_proto::koseki::evidence::v1::Bundle;
+use koseki_proto::{koseki::evidence::v1::Bundle, portal::v1::ProvisionState};
 use prost::Message as _;
 
 use super::{ask, session, stands, until, until_countersigned};
@@ -204,23 +204,27 @@ async fn fork(database: &Path, log: &str) {
 }
 
 /// Both sides, loaded, with an answer behind them and all of their logs countersigned.
-async fn in_use() -> Pair {
+async fn in_use() -> (Pair, Used) {
     let pair = Pair::start_loaded().await;
-    use_it(&pair).await;
-    pair
+    let used = use_it(&pair).await;
+    (pair, used)
 }
 
-async fn use_it(pair: &Pair) {
+/// A session with a consent, and the consent's id.
+type Used = (Session, String);
+
+async fn use_it(pair: &Pair) -> Used {
     let cast = pair.cast().await;
-    let (session, _) = session(&cast).await;
+    let (session, consent) = session(&cast).await;
     assert_eq!(ask(&cast.frontend, &session).await, "PROVIDED");
     for side in [Side::Registry, Side::Portal] {
         until_countersigned(&side.database(&pair.deployment), &side.log(&pair.deployment)).await;
     }
+    (session, consent)
 }
 
 /// What becomes of a side whose log differs.
-async fn nothing_is_provided(side: Side, pair: &Pair) {
+async fn nothing_is_provided(side: Side, pair: &Pair, (session, consent): Used) {
     let [own, other] = side.of(pair);
     until("the log differs", async || stands(own, Alarm::LogDiffers)).await;
     until("it is not ready", async || !own.readiness().get()).await;
@@ -232,7 +236,20 @@ async fn nothing_is_provided(side: Side, pair: &Pair) {
 
     let cast = devkit::story::Cast::new(&pair.deployment, &pair.access(), &pair.reach().portal).unwrap();
     let frontend = &cast.frontend;
-    let (session, consent) = session(&cast).await;
+    if side == Side::Portal {
+        // Nothing else is in the way: the registry side is seen to be good, or nobody could log in.
+        let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+        until("the registry side is seen", async || {
+            frontend.login(&card).await.is_ok()
+        })
+        .await;
+    }
+    let status = frontend.status().await.unwrap();
+    assert!(
+        status
+            .iter()
+            .all(|kind| kind.state() == ProvisionState::Unavailable)
+    );
     for _ in 0..3 {
         assert_eq!(ask(frontend, &session).await, "UNAVAILABLE");
     }
@@ -261,7 +278,7 @@ async fn nothing_is_provided(side: Side, pair: &Pair) {
 }
 
 async fn a_restored_backup(side: Side) {
-    let pair = in_use().await;
+    let (pair, used) = in_use().await;
     let backup = std::sync::Arc::new(tokio::sync::OnceCell::new());
     let kept = backup.clone();
     let pair = while_stopped(pair, async move |deployment: Deployment| {
@@ -269,7 +286,7 @@ async fn a_restored_backup(side: Side) {
         assert!(kept.set(head).is_ok());
     })
     .await;
-    use_it(&pair).await;
+    let _ = use_it(&pair).await;
     let pair = while_stopped(pair, async move |deployment: Deployment| {
         restore(
             &side.database(&deployment),
@@ -279,16 +296,16 @@ async fn a_restored_backup(side: Side) {
         .await;
     })
     .await;
-    nothing_is_provided(side, &pair).await;
+    nothing_is_provided(side, &pair, used).await;
 }
 
 async fn a_forked_log(side: Side) {
-    let pair = in_use().await;
+    let (pair, used) = in_use().await;
     let pair = while_stopped(pair, async move |deployment: Deployment| {
         fork(&side.database(&deployment), &side.log(&deployment)).await;
     })
     .await;
-    nothing_is_provided(side, &pair).await;
+    nothing_is_provided(side, &pair, used).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +331,7 @@ async fn a_forked_log_of_the_portal_side_provides_nothing() {
 /// While the service runs: what it has seen a moment ago is not what stands there now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_changed_behind_the_services_back_provides_nothing() {
-    let pair = in_use().await;
+    let (pair, used) = in_use().await;
     let (database, name) = (
         pair.deployment.provider_database(),
         pair.deployment.provider_instance(),
@@ -325,6 +342,5 @@ async fn a_log_that_is_changed_behind_the_services_back_provides_nothing() {
     })
     .await;
     let cast = devkit::story::Cast::new(&pair.deployment, &pair.access(), &pair.reach().portal).unwrap();
-    let (session, _) = session(&cast).await;
-    assert_eq!(ask(&cast.frontend, &session).await, "UNAVAILABLE");
+    assert_eq!(ask(&cast.frontend, &used.0).await, "UNAVAILABLE");
 }

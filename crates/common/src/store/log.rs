@@ -40,7 +40,9 @@ pub struct Witnessed {
 }
 
 impl Database {
-    /// The tree of the log that this process writes, as it is committed.
+    /// The tree of the log that this process writes, as it is committed. It does not wait for a commit in doubt, and need not:
+    /// what is read here is durable (the session commits synchronously), and whatever becomes of that commit goes on from it. A
+    /// checkpoint leaves after a commit of its own ([`Self::store_checkpoint`]), which a synchronous standby has as well.
     pub async fn tree(&self) -> Result<Frontier, StoreError> {
         let mut reader = self.reader().await?;
         let row = reader

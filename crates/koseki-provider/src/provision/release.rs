@@ -12,7 +12,7 @@ use common::{
     policy::{Policy, Provision},
     refusal::{Reason, Refusal},
     store::{self, StoreError, one_by_one_if_it_fails},
-    terms::{LinkageHandle, Procedure, RequestId, RequestKind},
+    terms::{LinkageHandle, Procedure, RegisterKind, RequestId, RequestKind},
     witness::Witnessing,
 };
 use koseki_proto::koseki::evidence::v1::ProvisionDetail;
@@ -21,7 +21,7 @@ use super::{
     decision::{Context, Decision, decide},
     login::{Login, Logins},
 };
-use crate::store::{ProviderStore, Sequence};
+use crate::store::{LookUp, ProviderStore, Sequence};
 
 /// An admitted batch of one gateway.
 pub struct Call {
@@ -140,10 +140,18 @@ impl Releaser {
         }
 
         let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
-        let handles: Vec<LinkageHandle> = items.iter().map(|(_, item)| item.handle).collect();
+        let look_up = |(_, item): &(&Call, &Item)| LookUp {
+            handle: item.handle,
+            closed_registers: item
+                .provision
+                .registers
+                .iter()
+                .any(|kind| *kind != RegisterKind::Current),
+        };
+        let look_ups: Vec<LookUp> = items.iter().map(look_up).collect();
         let mut fresh = gate.use_request_ids(&ids).await?;
         let suspensions = gate.suspensions().await?;
-        let facts = gate.read(&handles, now).await?;
+        let facts = gate.read(&look_ups, now).await?;
 
         let decided_at = self.clock.monotonic();
         let mut entries = Vec::with_capacity(items.len());

@@ -74,6 +74,15 @@ pub struct LinkageFacts {
     pub card_key: Lookup,
 }
 
+/// What is read for an item.
+#[derive(Clone, Copy)]
+pub struct LookUp {
+    /// Handle of the linkage code.
+    pub handle: LinkageHandle,
+    /// Whether registers that are closed are read, too: the current one always is.
+    pub closed_registers: bool,
+}
+
 /// A gateway's batch, for its sequence number.
 #[derive(Clone)]
 pub struct Sequence {
@@ -168,8 +177,7 @@ pub trait ReleaseTx: Send {
     async fn suspensions(&mut self) -> Result<Suspensions, StoreError>;
 
     /// Reads guards and registers of all items, in order.
-    async fn read(&mut self, handles: &[LinkageHandle], now: Timestamp)
-    -> Result<Vec<ItemFacts>, StoreError>;
+    async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError>;
 
     /// Appends the bundle and commits: the release. The salts of the answers, one an entry, are kept beside it, sealed.
     async fn commit(
@@ -322,12 +330,8 @@ impl ReleaseTx for Release {
         self.tx.suspensions().await
     }
 
-    async fn read(
-        &mut self,
-        handles: &[LinkageHandle],
-        now: Timestamp,
-    ) -> Result<Vec<ItemFacts>, StoreError> {
-        read::items(&mut self.tx, &self.keys, handles, now).await
+    async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError> {
+        read::items(&mut self.tx, &self.keys, asked, now).await
     }
 
     async fn commit(

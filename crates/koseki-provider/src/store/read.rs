@@ -2,12 +2,12 @@
 
 use common::{
     clock::Timestamp,
-    keyring::{Keyring, Lookup},
-    store::{Row, StoreError, Value, WriteTx},
-    terms::{LinkageHandle, RegisterKind},
+    keyring::Keyring,
+    store::{Column, Row, StoreError, WriteTx, table},
+    terms::RegisterKind,
 };
 
-use super::{ItemFacts, LinkageFacts, lookups};
+use super::{ItemFacts, LinkageFacts, LookUp, lookups};
 use crate::{
     non_provision::RecordFacts,
     register::{Medium, RegisterFacts},
@@ -17,14 +17,15 @@ use crate::{
 pub const READ: &str = "\
     WITH linked AS ( \
         SELECT asked.at AS at, linkage.state AS state, linkage.confirmed_at AS confirmed_at, \
-               linkage.card_key AS card_key, linkage.person_id AS person_id, linkage.person AS person \
-        FROM {asked} JOIN linkage ON linkage.handle = asked.value \
+               linkage.card_key AS card_key, linkage.person_id AS person_id, linkage.person AS person, \
+               asked.closed AS closed \
+        FROM {asked} JOIN linkage ON linkage.handle = asked.handle \
     ), entered AS ( \
         SELECT linked.at AS at, register_copy.key AS key, register_copy.body AS body, kind, medium, \
                municipality_code, revision, received_at, member.position AS position, in_motion, removed \
         FROM linked JOIN person_member ON person_member.person_id = linked.person_id \
         JOIN member ON member.reference = person_member.reference \
-        JOIN register_copy ON register_copy.id = member.register_id \
+        JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR linked.closed = 1) \
     ), standing AS ( \
         SELECT person, register FROM non_provision WHERE released_at IS NULL \
           AND (valid_from IS NULL OR valid_from <= {now}) AND (valid_until IS NULL OR valid_until > {now}) \
@@ -45,18 +46,19 @@ pub const READ: &str = "\
 pub(super) async fn items(
     tx: &mut WriteTx,
     keys: &Keyring,
-    handles: &[LinkageHandle],
+    asked: &[LookUp],
     now: Timestamp,
 ) -> Result<Vec<ItemFacts>, StoreError> {
-    let asked: Vec<Lookup> = handles
+    let handles = asked
         .iter()
-        .map(|handle| lookups::handle(keys, handle))
-        .collect();
-    let mut items: Vec<ItemFacts> = handles.iter().map(|_| ItemFacts::default()).collect();
-    let params = [
-        ("asked", Value::keys(asked.iter().map(Lookup::as_slice))),
-        ("now", now.unix_ms().into()),
-    ];
+        .map(|asked| lookups::handle(keys, &asked.handle).to_vec());
+    let closed = asked.iter().map(|asked| Some(i64::from(asked.closed_registers)));
+    let mut items: Vec<ItemFacts> = asked.iter().map(|_| ItemFacts::default()).collect();
+    let asked = table([
+        ("handle", Column::Bytes(handles.collect())),
+        ("closed", Column::Int(closed.collect())),
+    ]);
+    let params = [("asked", asked), ("now", now.unix_ms().into())];
     for row in tx.all(READ, &params).await? {
         let item = items
             .get_mut(row.place(1)?)
