@@ -1,7 +1,7 @@
 //! `reconcile`: every answer in one side's logs has its twin in the other's, with the same request id, eligibility and answer, or
 //! is listed with its cause.
 //!
-//! In memory is, for each answer of the registry side's files, about 200 bytes; the portal side's pass as a stream.
+//! In memory is, for each answer of the registry side's files, about 600 bytes; the portal side's pass as a stream.
 
 use std::{collections::HashMap, path::PathBuf};
 
