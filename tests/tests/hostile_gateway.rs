@@ -748,6 +748,6 @@ async fn what_cannot_be_found_out_is_pinned_on_the_gateway() {
         );
     }
     let (_, act) = log::guard_act(&gateway, "WITHDRAW_CONSENT").await.unwrap();
-    assert_eq!(act.act_id, given, "it was withdrawn before");
+    assert_eq!(act.consent_id, given, "it was withdrawn before");
     assert!(log::guard_act(&gateway, "LOGOUT").await.is_some());
 }

@@ -138,6 +138,7 @@ async fn overload_hits_all_alike() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut config: toml::Table = text.parse().unwrap();
         config["provision"]["queue"] = 4.into();
+        config["provision"]["per_caller"] = 4.into();
         config["provision"]["batch"] = 4.into();
         std::fs::write(path, config.to_string()).unwrap();
     };
