@@ -19,7 +19,7 @@ const REFUSED: &str = "42501";
 /// What is tried on a table.
 const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
 /// What the auditor reads.
-const AUDITED: [&str; 3] = ["gate", "log_head", "bundle"];
+const AUDITED: [&str; 5] = ["gate", "log_head", "bundle", "log_checkpoint", "witnessed_log"];
 /// What neither the service nor the auditor may do, whatever the table.
 const NEVER: [&str; 21] = [
     "CREATE TABLE mine (one BIGINT)",
