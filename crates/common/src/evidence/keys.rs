@@ -188,14 +188,6 @@ impl LogKeys {
         Ok(Self(keys))
     }
 
-    /// Whether there is a key of this name.
-    pub fn knows(&self, name: &str) -> bool {
-        self.0
-            .range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX))
-            .next()
-            .is_some()
-    }
-
     fn has(&self, key: &NoteKey) -> bool {
         let public = self.0.get(&(key.name.clone(), key.id));
         public.is_some_and(|public| public == key.key.public_key().as_ref())

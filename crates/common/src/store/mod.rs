@@ -172,3 +172,48 @@ impl From<StoreError> for crate::refusal::Reason {
         Self::Unavailable
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, ops::Range};
+
+    use super::*;
+
+    /// What becomes of four items when whatever has the third in it fails so; and the parts that were tried.
+    async fn with_a_bad_third(failure: fn() -> StoreError) -> (Vec<Option<usize>>, Vec<Range<usize>>) {
+        let tried = RefCell::new(Vec::new());
+        let outcomes = one_by_one_if_it_fails(4, |part: Range<usize>| {
+            tried.borrow_mut().push(part.clone());
+            async move {
+                match part.contains(&2) {
+                    true => Err(failure()),
+                    false => Ok(part.collect()),
+                }
+            }
+        })
+        .await;
+        let outcomes = outcomes.into_iter().map(Result::ok).collect();
+        (outcomes, tried.into_inner())
+    }
+
+    #[tokio::test]
+    async fn what_one_item_holds_refuses_that_item_alone() {
+        let (outcomes, tried) = with_a_bad_third(|| StoreError::Unreadable("a row")).await;
+        assert_eq!(outcomes, [Some(0), Some(1), None, Some(3)]);
+        assert_eq!(tried, [0..4, 0..1, 1..2, 2..3, 3..4]);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_not_tried_again() {
+        for failure in [
+            (|| StoreError::OutcomeUnknown(sqlx::Error::PoolClosed)) as fn() -> StoreError,
+            || StoreError::CommitWarning,
+            || StoreError::Fenced,
+            || StoreError::Failed(sqlx::Error::PoolTimedOut),
+        ] {
+            let (outcomes, tried) = with_a_bad_third(failure).await;
+            assert_eq!(outcomes, [None; 4]);
+            assert_eq!(tried, [0..4]);
+        }
+    }
+}

@@ -368,13 +368,7 @@ pub async fn epoch_and_suspensions(
 
 /// The kinds that are suspended, as this connection sees them.
 pub async fn suspensions(connection: &mut Connection<'_>) -> Result<Suspensions, StoreError> {
-    let mut suspensions = Suspensions::default();
-    for row in connection.all("SELECT kind FROM suspension", &[]).await? {
-        // A kind that this program does not know stops everything (I4).
-        let kind = i32::try_from(row.int(0)?).ok();
-        suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
-    }
-    Ok(suspensions)
+    Ok(epoch_and_suspensions(connection).await?.1)
 }
 
 /// A batch of rows, column by column, for a statement's table parameter.
