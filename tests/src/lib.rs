@@ -346,14 +346,14 @@ pub fn identity(name: &str) -> PeerIdentity {
 /// Waits until something is so.
 ///
 /// # Panics
-/// When it is not so within 20 s.
+/// When it is not so within 40 s: nothing takes longer on a machine that works.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let looks = async {
         while !is_so().await {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let patience = std::time::Duration::from_secs(20);
+    let patience = std::time::Duration::from_secs(40);
     assert!(
         tokio::time::timeout(patience, looks).await.is_ok(),
         "not in time: {what}"

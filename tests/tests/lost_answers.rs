@@ -27,6 +27,7 @@ use integration_tests::{
     forger::Forger,
     hooks::Places,
     log::{self, Event},
+    until,
 };
 use koseki_proto::koseki::{
     evidence::v1::{LostAnswerDetail, ReceiptItem},
@@ -35,19 +36,8 @@ use koseki_proto::koseki::{
 use portal_gateway::store::{LostAnswerPlace, lost_answer_place, record_lost_answers};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
-/// Nothing here takes longer on a machine that works.
-const PATIENCE: Duration = Duration::from_secs(40);
 /// After which nothing is on its way any more.
 const SETTLED: Duration = Duration::from_secs(11);
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let looks = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, looks).await.is_ok(), "{what}");
-}
 
 async fn session(cast: &Cast, scenario: Scenario) -> Session {
     let (_, card) = cast.person(scenario).unwrap();

@@ -23,22 +23,12 @@ use devkit::{
     registers::Scenario,
     story::Cast,
 };
-use integration_tests::stores::Behind;
-use tokio::time::timeout;
+use integration_tests::{stores::Behind, until};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
+
 /// Nothing here takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// Looks again and again until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let looks = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    assert!(timeout(PATIENCE, looks).await.is_ok(), "{what}");
-}
 
 /// Lets a log be without a countersignature as shortly as a policy can.
 fn impatient(deployment: &Deployment) {
