@@ -136,6 +136,7 @@ async fn what_was_acknowledged_is_there_after_kills() {
     let mut teller = Teller::new(|_| {});
     story::load(&deployment, &offices, &mut teller).await.unwrap();
     assert_eq!(teller.failed().count(), 0, "{:#?}", teller.steps());
+    reconcile::until_lost_answers_are_recorded(&databases).await;
     services.stop().await;
     for database in &databases {
         countersigned.note(database).await;
