@@ -68,10 +68,14 @@ async fn load(ledger: &Ledger, offices: &Offices, destination: &Destination, mut
         ledger.until_up(destination.side()).await;
         attempts.tick().await;
         let mut acknowledged = vec![false; lines.len()];
+        let mut gap = false;
         let loaded = send(offices, destination, &lines, |report| {
             let at = usize::try_from(report.line_number).unwrap() - 1;
-            // The store could not, and says so: the line is to be sent again.
-            if report.reason == LineReason::NotStored {
+            // The store could not, and says so: the line is to be sent again, and so is a later one that builds on it.
+            gap |= report.reason == LineReason::NotStored;
+            if report.reason == LineReason::NotStored
+                || (gap && report.reason == LineReason::UnknownReference)
+            {
                 ledger.broke();
                 return;
             }
