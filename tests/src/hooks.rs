@@ -345,8 +345,8 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         self.tx.use_request_ids(ids).await
     }
 
-    async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
-        self.tx.suspensions().await
+    fn suspensions(&self) -> Result<&Suspensions, StoreError> {
+        self.tx.suspensions()
     }
 
     async fn read(

@@ -1,4 +1,4 @@
-//! Batching: work is done on whatever has queued up while the previous batch was in flight (DESIGN §4). An idle system
+//! Batching: work is done on whatever has queued up while earlier batches were in flight (DESIGN §4). An idle system
 //! makes batches of one and adds no wait.
 
 use std::{
@@ -129,7 +129,7 @@ struct Job<I, O> {
     came: Duration,
 }
 
-/// Hands items to a batch function, one batch in flight at a time.
+/// Hands items to a batch function, a bounded number of batches in flight at a time.
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Job<I, O>>,
     per_caller: usize,
@@ -152,7 +152,10 @@ impl<I, O> Clone for Batcher<I, O> {
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Starts a batcher. `run` gives one outcome per item, in order. It runs in a task of its own, never in a caller's
     /// future: a caller that goes away breaks nothing. It stops when the last handle is dropped.
-    pub fn start<F, Fut>(limits: BatchLimits, meter: BatchMeter, run: F) -> Self
+    ///
+    /// With one batch `in_flight` batches grow as large as the load makes them. More are for batches that spend their time in
+    /// several places, one after the other: while one is in the second, the next one need not wait for the first.
+    pub fn start<F, Fut>(limits: BatchLimits, in_flight: usize, meter: BatchMeter, run: F) -> Self
     where
         F: Fn(Vec<I>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<O>> + Send + 'static,
@@ -160,9 +163,13 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let (queue, mut waiting) = mpsc::channel::<Job<I, O>>(limits.queue);
         let run = Arc::new(run);
         let clock = meter.clock.clone();
+        let places = Arc::new(Semaphore::new(in_flight));
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
-            while waiting.recv_many(&mut jobs, limits.batch).await > 0 {
+            // The place first: what comes while there is none goes together.
+            while let Ok(place) = places.clone().acquire_owned().await
+                && waiting.recv_many(&mut jobs, limits.batch).await > 0
+            {
                 // Nobody waits for these any more: no work is done for them.
                 jobs.retain(|job| !job.caller.is_closed());
                 let Some(oldest) = jobs.first() else {
@@ -170,22 +177,12 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 };
                 meter.wait.observe(meter.since(oldest.came));
                 meter.items.observe(u64::try_from(jobs.len()).unwrap_or(u64::MAX));
-                let begun = meter.clock.monotonic();
-                let (items, callers): (Vec<I>, Vec<oneshot::Sender<O>>) =
-                    jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
-                let run = run.clone();
-                // A panic in a batch loses that batch and not the batcher; its callers see `Lost`.
-                match tokio::spawn(async move { run(items).await }).await {
-                    Ok(outcomes) if outcomes.len() == callers.len() => {
-                        for (caller, outcome) in callers.into_iter().zip(outcomes) {
-                            // A caller that no longer waits has given up its outcome.
-                            let _ = caller.send(outcome);
-                        }
-                    }
-                    Ok(_) => tracing::error!("a batch gave another number of outcomes than it had items"),
-                    Err(_) => tracing::error!("a batch panicked"),
-                }
-                meter.service.observe(meter.since(begun));
+                let batch = jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
+                let (run, meter) = (run.clone(), meter.clone());
+                tokio::spawn(async move {
+                    Self::one(batch, &*run, &meter).await;
+                    drop(place);
+                });
             }
         });
         Self {
@@ -194,6 +191,27 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             callers: Arc::default(),
             clock,
         }
+    }
+
+    /// One batch, from its items to its callers.
+    async fn one<F, Fut>((items, callers): (Vec<I>, Vec<oneshot::Sender<O>>), run: &F, meter: &BatchMeter)
+    where
+        F: Fn(Vec<I>) -> Fut,
+        Fut: Future<Output = Vec<O>> + Send + 'static,
+    {
+        let begun = meter.clock.monotonic();
+        // A panic in a batch loses that batch and not its place; its callers see `Lost`.
+        match tokio::spawn(run(items)).await {
+            Ok(outcomes) if outcomes.len() == callers.len() => {
+                for (caller, outcome) in callers.into_iter().zip(outcomes) {
+                    // A caller that no longer waits has given up its outcome.
+                    let _ = caller.send(outcome);
+                }
+            }
+            Ok(_) => tracing::error!("a batch gave another number of outcomes than it had items"),
+            Err(_) => tracing::error!("a batch panicked"),
+        }
+        meter.service.observe(meter.since(begun));
     }
 
     /// A place of the caller's share, for as long as it is held.
@@ -268,7 +286,7 @@ mod tests {
                 per_caller: 8,
                 batch: 3,
             };
-            Batcher::start(limits, meter(&metrics), move |items: Vec<u32>| {
+            Batcher::start(limits, 1, meter(&metrics), move |items: Vec<u32>| {
                 let (sizes, gate, started) = (sizes.clone(), gate.clone(), started.clone());
                 async move {
                     sizes.lock().unwrap().push(items.len());
@@ -310,19 +328,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn as_many_batches_as_may_be_are_in_flight_and_the_rest_waits_for_a_place() {
+        let gate = Arc::new(Notify::new());
+        let running = Arc::new(Semaphore::new(0));
+        let limits = BatchLimits {
+            queue: 8,
+            per_caller: 8,
+            batch: 8,
+        };
+        let (held, runs) = (gate.clone(), running.clone());
+        let batcher = Batcher::start(limits, 2, meter(&Metrics::default()), move |items: Vec<u32>| {
+            let (held, runs) = (held.clone(), runs.clone());
+            async move {
+                runs.add_permits(1);
+                held.notified().await;
+                vec![items.len(); items.len()]
+            }
+        });
+        let submit = |item| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move { batcher.submit("", item).await })
+        };
+        let mut first = Vec::new();
+        for item in 0..2 {
+            first.push(submit(item));
+            running.acquire().await.unwrap().forget();
+        }
+        let rest = [submit(2), submit(3)];
+        while batcher.queue.capacity() > 6 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(running.available_permits(), 0, "a third batch has no place");
+        gate.notify_one();
+        running.acquire().await.unwrap().forget();
+        for _ in 0..2 {
+            gate.notify_one();
+        }
+        for task in first {
+            assert_eq!(task.await.unwrap(), Ok(1));
+        }
+        for task in rest {
+            assert_eq!(task.await.unwrap(), Ok(2), "both have waited, and go together");
+        }
+    }
+
+    #[tokio::test]
     async fn a_batch_that_breaks_loses_itself_only() {
         let limits = BatchLimits {
             queue: 4,
             per_caller: 4,
             batch: 1,
         };
-        let batcher = Batcher::start(limits, meter(&Metrics::default()), |items: Vec<u32>| async move {
-            match items.as_slice() {
-                [0] => panic!("on purpose"),
-                [1] => vec![],
-                _ => items,
-            }
-        });
+        let batcher = Batcher::start(
+            limits,
+            1,
+            meter(&Metrics::default()),
+            |items: Vec<u32>| async move {
+                match items.as_slice() {
+                    [0] => panic!("on purpose"),
+                    [1] => vec![],
+                    _ => items,
+                }
+            },
+        );
         assert_eq!(batcher.submit("", 0).await, Err(BatchError::Lost));
         assert_eq!(batcher.submit("", 1).await, Err(BatchError::Lost));
         assert_eq!(batcher.submit("", 2).await, Ok(2));
@@ -337,7 +405,7 @@ mod tests {
             batch: 1,
         };
         let held = gate.clone();
-        let batcher = Batcher::start(limits, meter(&Metrics::default()), move |items: Vec<u32>| {
+        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
             let held = held.clone();
             async move {
                 held.notified().await;

@@ -238,6 +238,7 @@ impl Provider {
         });
         let releases = Batcher::start(
             config.provision,
+            1,
             batches.of(Queue::Releases, clock.clone()),
             move |calls| {
                 let releaser = releaser.clone();

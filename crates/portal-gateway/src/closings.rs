@@ -33,6 +33,7 @@ impl Closings {
     ) -> Self {
         Self(Batcher::start(
             limits,
+            1,
             meter,
             move |asked: Vec<RequesterClosing>| {
                 let (store, policies, clock) = (store.clone(), policies.clone(), clock.clone());

@@ -56,6 +56,9 @@ use crate::{
 
 /// Message limit of the portal listener, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Batches of requests on their way at a time: while one is recorded here, the next one is at the registry side. With one, both
+/// sides and their databases wait for each other; with three, batches are so small that what each costs by itself outweighs it.
+const BATCHES_IN_FLIGHT: usize = 2;
 
 /// The portal side's service.
 pub struct Gateway;
@@ -272,7 +275,7 @@ impl Gateway {
             clock: clock.clone(),
         });
         let meter = batches.of(Queue::Requests, clock.clone());
-        let requests = Batcher::start(config.provision, meter, move |asked| {
+        let requests = Batcher::start(config.provision, BATCHES_IN_FLIGHT, meter, move |asked| {
             let provision = provision.clone();
             async move { provision.provide(asked).await }
         });

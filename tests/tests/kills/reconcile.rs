@@ -15,7 +15,12 @@ use crate::audit::Log;
 pub(crate) async fn until_lost_answers_are_recorded([registry, portal]: &[PathBuf; 2]) {
     let there = number(registry, "SELECT bundles FROM log_head").await;
     until("the portal side has looked for lost answers", async || {
-        number(portal, "SELECT COALESCE(max(provider_bundle), 0) FROM lost_answer_place").await >= there
+        number(
+            portal,
+            "SELECT COALESCE(max(provider_bundle), 0) FROM lost_answer_place",
+        )
+        .await
+            >= there
     })
     .await;
 }

@@ -16,9 +16,9 @@ use super::{
     query::{Connection, Params, Row},
     schema::SchemaStep,
     sqlite::{self, SqlitePools},
-    write_tx::{Head, WriteTx, suspensions},
+    write_tx::{Head, WriteTx, suspensions_of},
 };
-use crate::{clock::Timestamp, keyring::Keyring, suspension::Suspensions, terms::RequestId};
+use crate::{clock::Timestamp, keyring::Keyring, suspended, suspension::Suspensions, terms::RequestId};
 
 /// Which database a service stands on: the section `[database]` of its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -267,9 +267,22 @@ impl Database {
         })
     }
 
+    /// A connection for reading what could forbid a batch: with the plans of a release.
+    pub async fn admission(&self) -> Result<Reader, StoreError> {
+        Ok(match &self.pools {
+            Pools::Sqlite(pools) => Reader::Sqlite(pools.reader.acquire().await?),
+            Pools::Postgres(pools) => Reader::Postgres(pools.admissions.acquire().await?),
+        })
+    }
+
     /// The kinds that are suspended, for telling; a release reads them in its own transaction.
     pub async fn suspensions(&self) -> Result<Suspensions, StoreError> {
-        suspensions(&mut self.reader().await?.connection()).await
+        let mut reader = self.reader().await?;
+        let row = reader
+            .connection()
+            .one(concat!("SELECT ", suspended!()), &[])
+            .await?;
+        Ok(suspensions_of(row.optional_text(0)?))
     }
 
     /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the

@@ -32,7 +32,7 @@ pub use replaced_cards::ReplacedCards;
 pub use schema::SchemaStep;
 pub use side::{ActError, SideStore};
 pub(crate) use side::{kind_number, suspension_epoch};
-pub use write_tx::{WriteTx, epoch_and_suspensions, suspensions, table};
+pub use write_tx::{WriteTx, suspensions_of, table};
 
 use std::ops::Range;
 

@@ -30,6 +30,8 @@ const GUARDS: u32 = 4;
 const REQUESTERS_GUARDS: u32 = 2;
 /// Connections of releases, one batch at a time and one to spare.
 const RELEASES: u32 = 2;
+/// Connections of admission, which reads for one batch or two at a time: few, so that each has met every statement lately.
+const ADMISSIONS: u32 = 2;
 /// Connections of loads and copies: so many streams there may be, everything else that is ordinary goes on.
 const LOADS: u32 = 4;
 /// Connections of everything else.
@@ -56,11 +58,22 @@ pub(super) const BEGIN_UNGATED: &str =
 /// Takes the gate for [`BEGIN_UNGATED`].
 pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837466)";
 
+/// Statements of admission and release find every row by a key, whatever the size of the batch and of the tables. So they are
+/// planned once, and not anew for each small batch, which takes longer than the batch; and a plan that is made while tables are
+/// empty has to be the one that holds when they are full: without these it would read them from end to end.
+const BY_KEY: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
 /// The pools of a database.
 pub(super) struct PostgresPools {
     pub(super) guards: PgPool,
     pub(super) requesters_guards: PgPool,
     pub(super) releases: PgPool,
+    pub(super) admissions: PgPool,
     pub(super) loads: PgPool,
     pub(super) ordinary: PgPool,
     /// Which database they lead to.
@@ -206,17 +219,19 @@ pub(super) async fn open(
             })
     };
     // All are there from the start and are kept: a server that is full meanwhile would give no other.
-    let reserved = |number| {
+    let reserved = |number, options: &PgConnectOptions| {
         pool(number, number)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options.clone())
     };
     let shared = |most| pool(most, 1).connect_with(options.clone());
+    let by_key = options.clone().options(BY_KEY);
     Ok(PostgresPools {
-        guards: reserved(GUARDS).await.map_err(failed)?,
-        requesters_guards: reserved(REQUESTERS_GUARDS).await.map_err(failed)?,
-        releases: reserved(RELEASES).await.map_err(failed)?,
+        guards: reserved(GUARDS, &options).await.map_err(failed)?,
+        requesters_guards: reserved(REQUESTERS_GUARDS, &options).await.map_err(failed)?,
+        releases: reserved(RELEASES, &by_key).await.map_err(failed)?,
+        admissions: reserved(ADMISSIONS, &by_key).await.map_err(failed)?,
         loads: shared(LOADS).await.map_err(failed)?,
         ordinary: shared(ORDINARY).await.map_err(failed)?,
         identity,

@@ -17,15 +17,40 @@ use crate::{
     evidence::{Committed, Epoch, Frontier, HASH_BYTES, NewEntry, Salt},
     policy::Policy,
     sealing::{Place, Sealer},
+    suspended,
     suspension::Suspensions,
     terms::{RequestId, RequestKind},
 };
+
+macro_rules! move_head {
+    () => {
+        "UPDATE log_head SET size = {size}, bundles = bundles + 1, frontier = {frontier} \
+         WHERE log = {log} AND generation = {generation} AND size = {before}"
+    };
+}
+macro_rules! insert_bundle {
+    () => {
+        "INSERT INTO bundle (log, number, first_index, epoch, body, hashes, sealed) \
+         SELECT {log}, {number}, {before}, {epoch}, {body}, {hashes}, {sealed}"
+    };
+}
+const MOVE_HEAD: &str = move_head!();
+const INSERT_BUNDLE: &str = insert_bundle!();
+/// Both in one message.
+const MOVE_HEAD_AND_INSERT_BUNDLE: &str = concat!(
+    "WITH moved AS (",
+    move_head!(),
+    " RETURNING 1) ",
+    insert_bundle!(),
+    " FROM moved"
+);
 
 /// What the gate and the log's head say, read behind the gate.
 pub(super) struct Head {
     epoch: i64,
     policy_effective_at: i64,
     lists: ListNumbers,
+    suspensions: Suspensions,
     frontier: Frontier,
     bundles: i64,
 }
@@ -44,6 +69,8 @@ impl Head {
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
                             log_head.bundles, log_head.frontier, ",
                     gathered_on_sqlite!(),
+                    ", ",
+                    suspended!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
                 )
             }
@@ -52,6 +79,8 @@ impl Head {
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
                             log_head.bundles, log_head.frontier, ",
                     gathered_on_postgres!(),
+                    ", ",
+                    suspended!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
                 )
             }
@@ -64,6 +93,7 @@ impl Head {
             epoch: row.int(0)?,
             policy_effective_at: row.int(1)?,
             lists: revocation::gathered(row.optional_text(6)?)?,
+            suspensions: suspensions_of(row.optional_text(7)?),
             frontier: Frontier::read(row.int(3)?.unsigned_abs(), row.bytes(5)?)
                 .ok_or(StoreError::Unreadable("the frontier of the log"))?,
             bundles: row.int(4)?,
@@ -170,9 +200,9 @@ impl WriteTx {
         self.epoch()
     }
 
-    /// The kinds that are suspended at this side.
-    pub async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
-        suspensions(&mut self.connection()).await
+    /// The kinds that are suspended at this side, read behind the gate.
+    pub fn suspensions(&self) -> Result<&Suspensions, StoreError> {
+        Ok(&self.head()?.suspensions)
     }
 
     /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
@@ -297,22 +327,17 @@ impl WriteTx {
             ("hashes", hashes.into()),
             ("sealed", sealed.into()),
         ];
-        let moved = self
-            .execute(
-                "UPDATE log_head SET size = {size}, bundles = bundles + 1, frontier = {frontier} \
-                 WHERE log = {log} AND generation = {generation} AND size = {before}",
-                &params,
-            )
-            .await?;
-        if moved != 1 {
+        // Two writers cannot fork a log: the bundle goes where the head was moved from, or nowhere.
+        let inserted = match self.connection() {
+            Connection::Sqlite(_) => match self.execute(MOVE_HEAD, &params).await? {
+                1 => self.execute(INSERT_BUNDLE, &params).await?,
+                _ => 0,
+            },
+            Connection::Postgres(_) => self.execute(MOVE_HEAD_AND_INSERT_BUNDLE, &params).await?,
+        };
+        if inserted != 1 {
             return Err(StoreError::Fenced);
         }
-        self.execute(
-            "INSERT INTO bundle (log, number, first_index, epoch, body, hashes, sealed) \
-             VALUES ({log}, {number}, {before}, {epoch}, {body}, {hashes}, {sealed})",
-            &params,
-        )
-        .await?;
         self.end().await?;
         Ok(Committed::new(Epoch(bundle.epoch), head.bundles.unsigned_abs()))
     }
@@ -349,26 +374,22 @@ impl WriteTx {
     }
 }
 
-/// The epoch, and the kinds that are suspended, as this connection sees them at one moment.
-pub async fn epoch_and_suspensions(
-    connection: &mut Connection<'_>,
-) -> Result<(Epoch, Suspensions), StoreError> {
-    let (mut epoch, mut suspensions) = (0, Suspensions::default());
-    let sql = "SELECT gate.epoch, suspension.kind FROM gate LEFT JOIN suspension ON true";
-    for row in connection.all(sql, &[]).await? {
-        epoch = row.int(0)?;
-        if let Some(kind) = row.optional_int(1)? {
-            // A kind that this program does not know stops everything (I4).
-            let kind = i32::try_from(kind).ok();
-            suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
-        }
-    }
-    Ok((Epoch(epoch.unsigned_abs()), suspensions))
+/// What [`suspensions_of`] reads, as a column of a statement: with what else the statement reads it is of one moment.
+#[macro_export]
+macro_rules! suspended {
+    () => {
+        "(SELECT string_agg(CAST(kind AS TEXT), ',') FROM suspension)"
+    };
 }
 
-/// The kinds that are suspended, as this connection sees them.
-pub async fn suspensions(connection: &mut Connection<'_>) -> Result<Suspensions, StoreError> {
-    Ok(epoch_and_suspensions(connection).await?.1)
+/// The kinds that are suspended. One that this program does not know stops everything (I4).
+pub fn suspensions_of(gathered: Option<&str>) -> Suspensions {
+    let mut suspensions = Suspensions::default();
+    for kind in gathered.into_iter().flat_map(|kinds| kinds.split(',')) {
+        let kind = kind.parse().ok();
+        suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
+    }
+    suspensions
 }
 
 /// A batch of rows, column by column, for a statement's table parameter.

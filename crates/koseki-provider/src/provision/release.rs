@@ -150,7 +150,7 @@ impl Releaser {
         };
         let look_ups: Vec<LookUp> = items.iter().map(look_up).collect();
         let mut fresh = gate.use_request_ids(&ids).await?;
-        let suspensions = gate.suspensions().await?;
+        let suspensions = gate.suspensions()?.clone();
         let facts = gate.read(&look_ups, now).await?;
 
         let decided_at = self.clock.monotonic();

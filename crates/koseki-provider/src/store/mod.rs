@@ -174,7 +174,7 @@ pub trait ReleaseTx: Send {
     async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError>;
 
     /// The kinds that are suspended.
-    async fn suspensions(&mut self) -> Result<Suspensions, StoreError>;
+    fn suspensions(&self) -> Result<&Suspensions, StoreError>;
 
     /// Reads guards and registers of all items, in order.
     async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError>;
@@ -326,8 +326,8 @@ impl ReleaseTx for Release {
         self.tx.use_request_ids(ids).await
     }
 
-    async fn suspensions(&mut self) -> Result<Suspensions, StoreError> {
-        self.tx.suspensions().await
+    fn suspensions(&self) -> Result<&Suspensions, StoreError> {
+        self.tx.suspensions()
     }
 
     async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError> {

@@ -2,7 +2,7 @@
 
 use common::{
     clock::Timestamp,
-    keyring::Keyring,
+    keyring::{Keyring, Lookup},
     store::{Column, Row, StoreError, WriteTx, table},
     terms::RegisterKind,
 };
@@ -13,35 +13,39 @@ use crate::{
     register::{Medium, RegisterFacts},
 };
 
-/// A row is a linkage (part 1), a register of its person (2), or a record in force that names the person or the register (3).
-pub const READ: &str = "\
-    WITH linked AS ( \
-        SELECT asked.at AS at, linkage.state AS state, linkage.confirmed_at AS confirmed_at, \
-               linkage.card_key AS card_key, linkage.person_id AS person_id, linkage.person AS person, \
-               asked.closed AS closed \
-        FROM {asked} JOIN linkage ON linkage.handle = asked.handle \
-    ), entered AS ( \
-        SELECT linked.at AS at, register_copy.key AS key, register_copy.body AS body, kind, medium, \
-               municipality_code, revision, received_at, member.position AS position, in_motion, removed \
-        FROM linked JOIN person_member ON person_member.person_id = linked.person_id \
-        JOIN member ON member.reference = person_member.reference \
-        JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR linked.closed = 1) \
-    ), standing AS ( \
-        SELECT person, register FROM non_provision WHERE released_at IS NULL \
-          AND (valid_from IS NULL OR valid_from <= {now}) AND (valid_until IS NULL OR valid_until > {now}) \
-          AND id IN (SELECT id FROM non_provision WHERE person IN (SELECT person FROM linked) \
-                     UNION SELECT id FROM non_provision WHERE register IN (SELECT key FROM entered)) \
-    ) \
-    SELECT CAST(1 AS BIGINT) AS part, at, person AS one, card_key AS two, state AS kind, \
-           CAST(NULL AS TEXT) AS medium, CAST(NULL AS TEXT) AS municipality_code, confirmed_at AS number, \
-           CAST(NULL AS BIGINT) AS received_at, CAST(NULL AS BIGINT) AS position, \
-           CAST(NULL AS BOOLEAN) AS in_motion, CAST(NULL AS BOOLEAN) AS removed FROM linked \
-    UNION ALL SELECT 2, at, key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, \
-           removed FROM entered \
-    UNION ALL SELECT 3, linked.at, standing.person, register, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
-           FROM linked JOIN standing ON standing.person = linked.person \
-    UNION ALL SELECT 3, entered.at, standing.person, register, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
-           FROM entered JOIN standing ON standing.register = entered.key";
+macro_rules! in_force {
+    ($record:literal) => {
+        concat!(
+            $record,
+            ".released_at IS NULL AND (",
+            $record,
+            ".valid_from IS NULL OR ",
+            $record,
+            ".valid_from <= {now}) AND (",
+            $record,
+            ".valid_until IS NULL OR ",
+            $record,
+            ".valid_until > {now})"
+        )
+    };
+}
+
+/// A row is a linkage with one of the registers of its person, if there is one, and with a record in force that names the person
+/// and one that names the register, if there are: as many rows as there are ways to combine them. Joined one after the other,
+/// nothing is kept and read again on the way, least of all bodies.
+pub const READ: &str = concat!(
+    "SELECT asked.at, linkage.person, card_key, state, confirmed_at, \
+            register_copy.key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, removed, \
+            of_person.person, of_person.register, of_register.person, of_register.register \
+     FROM {asked} JOIN linkage ON linkage.handle = asked.handle \
+     LEFT JOIN person_member ON person_member.person_id = linkage.person_id \
+     LEFT JOIN member ON member.reference = person_member.reference \
+     LEFT JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR asked.closed = 1) \
+     LEFT JOIN non_provision AS of_person ON of_person.person = linkage.person AND ",
+    in_force!("of_person"),
+    " LEFT JOIN non_provision AS of_register ON of_register.register = register_copy.key AND ",
+    in_force!("of_register")
+);
 
 pub(super) async fn items(
     tx: &mut WriteTx,
@@ -61,7 +65,7 @@ pub(super) async fn items(
     let params = [("asked", asked), ("now", now.unix_ms().into())];
     for row in tx.all(READ, &params).await? {
         let item = items
-            .get_mut(row.place(1)?)
+            .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
         // A row that cannot be read must not touch the neighbours of its item.
         item.unreadable |= take(item, &row, keys).is_err();
@@ -70,51 +74,59 @@ pub(super) async fn items(
 }
 
 fn take(item: &mut ItemFacts, row: &Row, keys: &Keyring) -> Result<(), StoreError> {
-    match row.int(0)? {
-        1 => {
-            item.linkage = Some(LinkageFacts {
-                active: row.text(4)? == "ACTIVE",
-                confirmed_at: Timestamp::from_unix_ms(row.int(7)?),
-                person: row.array(2)?,
-                card_key: row.array(3)?,
-            });
+    if item.linkage.is_none() {
+        item.linkage = Some(LinkageFacts {
+            active: row.text(3)? == "ACTIVE",
+            confirmed_at: Timestamp::from_unix_ms(row.int(4)?),
+            person: row.array(1)?,
+            card_key: row.array(2)?,
+        });
+    }
+    if let Some(key) = row.optional_array(5)? {
+        let position = row.place(12)?;
+        let known = |known: &RegisterFacts| known.key == key && known.position == position;
+        if !item.registers.iter().any(known) {
+            item.registers.push(register(row, key, position, keys)?);
         }
-        2 => item.registers.push(register(row, keys)?),
-        _ => item.non_provision.push(RecordFacts {
-            person: row.optional_array(2)?,
-            register: row.optional_array(3)?,
-        }),
+    }
+    for (person, register) in [(15, 16), (17, 18)] {
+        let record = RecordFacts {
+            person: row.optional_array(person)?,
+            register: row.optional_array(register)?,
+        };
+        if record != RecordFacts::default() && !item.non_provision.contains(&record) {
+            item.non_provision.push(record);
+        }
     }
     Ok(())
 }
 
-fn register(row: &Row, keys: &Keyring) -> Result<RegisterFacts, StoreError> {
-    let key = row.array(2)?;
-    let revision = row.int(7)?.unsigned_abs();
+fn register(row: &Row, key: Lookup, position: usize, keys: &Keyring) -> Result<RegisterFacts, StoreError> {
+    let revision = row.int(10)?.unsigned_abs();
     Ok(RegisterFacts {
         key,
-        kind: match row.text(4)? {
+        kind: match row.text(7)? {
             "current" => RegisterKind::Current,
             "removed" => RegisterKind::Removed,
             "pre_revision" => RegisterKind::PreRevision,
             _ => return Err(StoreError::Unreadable("a register's kind")),
         },
-        medium: match row.text(5)? {
+        medium: match row.text(8)? {
             "text" => Medium::Text,
             "image" => Medium::Image,
             "paper" => Medium::Paper,
             _ => return Err(StoreError::Unreadable("a register's medium")),
         },
-        municipality_code: row.text(6)?.to_owned(),
+        municipality_code: row.text(9)?.to_owned(),
         revision,
-        received_at: Timestamp::from_unix_ms(row.int(8)?),
-        position: row.place(9)?,
-        in_motion: row.bool(10)?,
-        removed: row.bool(11)?,
+        received_at: Timestamp::from_unix_ms(row.int(11)?),
+        position,
+        in_motion: row.bool(13)?,
+        removed: row.bool(14)?,
         // One copy that does not open must not touch the neighbours of its item.
         body: keys
             .sealer
-            .open(lookups::body_place(&key, revision), row.bytes(3)?)
+            .open(lookups::body_place(&key, revision), row.bytes(6)?)
             .ok(),
     })
 }

@@ -73,27 +73,20 @@ CREATE TABLE block (
 );
 
 -- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
--- account is the pseudonym that stands in the entries; items has bit n for the item of that number;
--- public_part and commitment are the entry's leaf.
+-- account is the pseudonym that stands in the entries; public_part and commitment are the entry's leaf.
 CREATE TABLE provision_record (
     log         TEXT    NOT NULL,
     entry_index BIGINT  NOT NULL,
     account     BYTEA   NOT NULL,
     at          BIGINT  NOT NULL,
-    request_id  TEXT    NOT NULL,
-    kind        BIGINT  NOT NULL,
-    procedure   TEXT    NOT NULL,
-    outcome     BIGINT  NOT NULL,
-    reason      TEXT    NOT NULL,
-    items       BIGINT  NOT NULL,
     frontend    TEXT    NOT NULL,
     public_part BYTEA   NOT NULL,
     commitment  BYTEA   NOT NULL,
-    PRIMARY KEY (log, entry_index)
+    PRIMARY KEY (account, at, log, entry_index)
 );
--- Records come in the order of their time: what is old is found by ranges of pages, at no cost to speak of for each row.
-CREATE INDEX provision_record_at ON provision_record USING brin (at);
-CREATE INDEX provision_record_of ON provision_record (account, at, log, entry_index);
+-- Records come in the order of their time: what is old is found by ranges of pages, at no cost to speak of for each row. Ranges
+-- that nobody has summarised are read whole.
+CREATE INDEX provision_record_at ON provision_record USING brin (at) WITH (autosummarize = on);
 
 -- How many bundles of each log are in it.
 CREATE TABLE indexed_log (

@@ -73,25 +73,17 @@ CREATE TABLE block (
 ) STRICT, WITHOUT ROWID;
 
 -- The requesters' own records: an index of the audit log, made from its bundles and made anew when both tables are emptied.
--- account is the pseudonym that stands in the entries; items has bit n for the item of that number;
--- public_part and commitment are the entry's leaf.
+-- account is the pseudonym that stands in the entries; public_part and commitment are the entry's leaf.
 CREATE TABLE provision_record (
     log         TEXT    NOT NULL,
     entry_index INTEGER NOT NULL,
     account     BLOB    NOT NULL,
     at          INTEGER NOT NULL,
-    request_id  TEXT    NOT NULL,
-    kind        INTEGER NOT NULL,
-    procedure   TEXT    NOT NULL,
-    outcome     INTEGER NOT NULL,
-    reason      TEXT    NOT NULL,
-    items       INTEGER NOT NULL,
     frontend    TEXT    NOT NULL,
     public_part BLOB    NOT NULL,
     commitment  BLOB    NOT NULL,
-    PRIMARY KEY (log, entry_index)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX provision_record_of ON provision_record (account, at, log, entry_index);
+    PRIMARY KEY (account, at, log, entry_index)
+) STRICT;
 CREATE INDEX provision_record_at ON provision_record (at);
 
 -- How many bundles of each log are in it.

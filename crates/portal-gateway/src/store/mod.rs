@@ -397,7 +397,7 @@ impl GatewayStore for Store {
     }
 
     async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
-        let mut reader = self.database.reader().await?;
+        let mut reader = self.database.admission().await?;
         read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
     }
 
@@ -610,6 +610,9 @@ impl ReleaseTx for Release {
     }
 
     async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
         let params = [
             ("sessions", Value::keys(sessions.iter().map(<[u8; 32]>::as_slice))),
             ("now", now.unix_ms().into()),

@@ -52,11 +52,11 @@ pub(super) async fn remove(database: &Database, old: OldData, before: Timestamp)
         }
         (OldData::Consents, false) => removal!("consent", "id", "expires_at", ""),
         (OldData::Consents, true) => removal!("consent", "id", "expires_at", " FOR UPDATE SKIP LOCKED"),
-        (OldData::Records, false) => removal!("provision_record", "log, entry_index", "at", ""),
+        (OldData::Records, false) => removal!("provision_record", "account, at, log, entry_index", "at", ""),
         (OldData::Records, true) => {
             removal!(
                 "provision_record",
-                "log, entry_index",
+                "account, at, log, entry_index",
                 "at",
                 " FOR UPDATE SKIP LOCKED"
             )

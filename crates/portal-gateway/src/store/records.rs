@@ -6,11 +6,8 @@ use common::{
     digest,
     store::{Access, Column, Database, Row, StoreError, table},
 };
-use koseki_proto::koseki::{
-    common::v1::CopyInfoItem,
-    evidence::v1::{
-        Bundle, Outcome, Provision, ProvisionDetail, Public, Restricted, public::Event, restricted::Detail,
-    },
+use koseki_proto::koseki::evidence::v1::{
+    Bundle, Provision, Public, Restricted, public::Event, restricted::Detail,
 };
 use prost::Message as _;
 
@@ -19,6 +16,7 @@ use crate::own_records::{Record, RecordPlace};
 
 /// Bundles of one log that are taken in by one transaction.
 const BUNDLES: i64 = 32;
+const RULE: StoreError = StoreError::Unreadable("a bundle");
 /// What stands before a frontend's name in an entry.
 const FRONTEND: &str = "portal-frontend/";
 
@@ -46,8 +44,7 @@ pub(super) async fn list(
     let rows = reader
         .connection()
         .all(
-            "SELECT at, log, entry_index, request_id, kind, procedure, outcome, reason, items, frontend, \
-                    public_part, commitment \
+            "SELECT at, log, entry_index, frontend, public_part, commitment \
              FROM provision_record \
              WHERE account = {account} AND (at, log, entry_index) < ({at}, {log}, {entry_index}) \
              ORDER BY at DESC, log DESC, entry_index DESC LIMIT {limit}",
@@ -58,22 +55,32 @@ pub(super) async fn list(
 }
 
 fn record(row: &Row) -> Result<Record, StoreError> {
-    let number = |at| i32::try_from(row.int(at)?).map_err(|_| StoreError::Unreadable("a record's number"));
+    let public_part = row.bytes(4)?;
+    let provision = provision(public_part)?.ok_or(RULE)?;
     Ok(Record {
         place: RecordPlace {
             at: Timestamp::from_unix_ms(row.int(0)?),
             log: row.text(1)?.to_owned(),
             entry_index: row.int(2)?,
         },
-        request_id: row.text(3)?.to_owned(),
-        kind: number(4)?,
-        procedure: row.text(5)?.to_owned(),
-        outcome: Outcome::try_from(number(6)?).map_err(|_| StoreError::Unreadable("an outcome"))?,
-        reason: row.text(7)?.to_owned(),
-        items: items_of(row.int(8)?),
-        frontend: row.text(9)?.to_owned(),
-        public_part: row.bytes(10)?.to_vec(),
-        commitment: row.bytes(11)?.to_vec(),
+        kind: provision.kind,
+        outcome: provision.outcome(),
+        items: provision.items().collect(),
+        request_id: provision.request_id,
+        procedure: provision.procedure,
+        reason: provision.reason,
+        frontend: row.text(3)?.to_owned(),
+        public_part: public_part.to_vec(),
+        commitment: row.bytes(5)?.to_vec(),
+    })
+}
+
+/// The request that an entry is about, if it is about one.
+fn provision(public_part: &[u8]) -> Result<Option<Provision>, StoreError> {
+    let public = Public::decode(public_part).map_err(|_| RULE)?;
+    Ok(match public.event {
+        Some(Event::Provision(provision)) => Some(provision),
+        _ => None,
     })
 }
 
@@ -127,7 +134,7 @@ async fn take_in(database: &Database, behind: &Behind) -> Result<i64, StoreError
     drop(reader);
     let mut rows = Rows::default();
     for row in &bundles {
-        let bundle = Bundle::decode(row.bytes(1)?).map_err(|_| StoreError::Unreadable("a bundle"))?;
+        let bundle = Bundle::decode(row.bytes(1)?).map_err(|_| RULE)?;
         rows.add(bundle)?;
     }
     // Bundles whose time is over are not there any more.
@@ -165,18 +172,12 @@ async fn take_in(database: &Database, behind: &Behind) -> Result<i64, StoreError
     Ok(next)
 }
 
-/// Rows of one log, by columns.
+/// Rows of one log, by columns. What the public part says is not written beside it.
 #[derive(Default)]
 struct Rows {
     entry_index: Vec<Option<i64>>,
     account: Vec<Vec<u8>>,
     at: Vec<Option<i64>>,
-    request_id: Vec<String>,
-    kind: Vec<Option<i64>>,
-    procedure: Vec<String>,
-    outcome: Vec<Option<i64>>,
-    reason: Vec<String>,
-    items: Vec<Option<i64>>,
     frontend: Vec<String>,
     public_part: Vec<Vec<u8>>,
     commitment: Vec<Vec<u8>>,
@@ -184,14 +185,12 @@ struct Rows {
 
 impl Rows {
     fn add(&mut self, bundle: Bundle) -> Result<(), StoreError> {
-        const RULE: StoreError = StoreError::Unreadable("a bundle");
         let at = bundle.at.as_ref().and_then(Timestamp::from_proto).ok_or(RULE)?;
         let first = i64::try_from(bundle.first_index).map_err(|_| RULE)?;
         for (index, entry) in (first..).zip(bundle.entries) {
-            let public = Public::decode(entry.public.as_slice()).map_err(|_| RULE)?;
-            let Some(Event::Provision(provision)) = public.event else {
+            if provision(&entry.public)?.is_none() {
                 continue;
-            };
+            }
             let restricted = Restricted::decode(entry.restricted.as_slice()).map_err(|_| RULE)?;
             let Some(Detail::Provision(detail)) = restricted.detail else {
                 return Err(RULE);
@@ -200,28 +199,16 @@ impl Rows {
             if detail.subject_pseudonym.is_empty() {
                 continue;
             }
+            let frontend = detail.peer.strip_prefix(FRONTEND).unwrap_or(&detail.peer);
+            self.frontend.push(frontend.to_owned());
+            self.entry_index.push(Some(index));
+            self.account.push(detail.subject_pseudonym);
+            self.at.push(Some(at.unix_ms()));
             self.commitment
                 .push(digest::sha256(&[&entry.salt, &entry.restricted]).to_vec());
             self.public_part.push(entry.public);
-            self.add_provision(index, at, provision, detail);
         }
         Ok(())
-    }
-
-    fn add_provision(&mut self, index: i64, at: Timestamp, provision: Provision, detail: ProvisionDetail) {
-        let outcome = provision.outcome();
-        let items = items_bits(provision.items());
-        self.entry_index.push(Some(index));
-        self.account.push(detail.subject_pseudonym);
-        self.at.push(Some(at.unix_ms()));
-        self.request_id.push(provision.request_id);
-        self.kind.push(Some(provision.kind.into()));
-        self.procedure.push(provision.procedure);
-        self.outcome.push(Some(i64::from(i32::from(outcome))));
-        self.reason.push(provision.reason);
-        self.items.push(Some(items));
-        let frontend = detail.peer.strip_prefix(FRONTEND).unwrap_or(&detail.peer);
-        self.frontend.push(frontend.to_owned());
     }
 
     async fn insert(self, tx: &mut common::store::WriteTx, log: &str) -> Result<(), StoreError> {
@@ -232,38 +219,16 @@ impl Rows {
             ("entry_index", Column::Int(self.entry_index)),
             ("account", Column::Bytes(self.account)),
             ("decided_at", Column::Int(self.at)),
-            ("request_id", Column::Text(self.request_id)),
-            ("kind", Column::Int(self.kind)),
-            ("procedure", Column::Text(self.procedure)),
-            ("outcome", Column::Int(self.outcome)),
-            ("reason", Column::Text(self.reason)),
-            ("items", Column::Int(self.items)),
             ("frontend", Column::Text(self.frontend)),
             ("public_part", Column::Bytes(self.public_part)),
             ("commitment", Column::Bytes(self.commitment)),
         ]);
         tx.execute(
-            "INSERT INTO provision_record \
-             (log, entry_index, account, at, request_id, kind, procedure, outcome, reason, items, frontend, \
-              public_part, commitment) \
-             SELECT {log}, entry_index, account, decided_at, request_id, kind, procedure, outcome, reason, items, frontend, \
-                    public_part, commitment \
-             FROM {rows}",
+            "INSERT INTO provision_record (log, entry_index, account, at, frontend, public_part, commitment) \
+             SELECT {log}, entry_index, account, decided_at, frontend, public_part, commitment FROM {rows}",
             &[("log", log.into()), ("rows", rows)],
         )
         .await?;
         Ok(())
     }
-}
-
-fn items_bits(items: impl Iterator<Item = CopyInfoItem>) -> i64 {
-    items.fold(0, |bits, item| bits | (1 << i32::from(item)))
-}
-
-fn items_of(bits: i64) -> Vec<CopyInfoItem> {
-    (1..i64::BITS)
-        .filter(|bit| bits & (1 << bit) != 0)
-        .filter_map(|bit| i32::try_from(bit).ok())
-        .filter_map(|number| CopyInfoItem::try_from(number).ok())
-        .collect()
 }
