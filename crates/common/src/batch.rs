@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,9 @@ pub struct BatchLimits {
     pub per_caller: usize,
     /// Items in one batch at most. 1 to 256.
     pub batch: usize,
+    /// An item that would wait longer than this, at the pace of late, is refused at once, in milliseconds: who would not wait for
+    /// it either had better know now. 1 to 10,000.
+    pub max_wait_ms: u32,
 }
 
 impl BatchLimits {
@@ -41,6 +47,9 @@ impl BatchLimits {
         if !(1..=256).contains(&self.batch) {
             return Err("batch must be 1 to 256");
         }
+        if !(1..=10_000).contains(&self.max_wait_ms) {
+            return Err("max_wait_ms must be 1 to 10,000");
+        }
         Ok(())
     }
 }
@@ -48,7 +57,7 @@ impl BatchLimits {
 /// An item got no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// The queue is full, or the caller's share of it: nothing was done.
+    /// The queue is full, or the caller's share of it, or it would take too long: nothing was done.
     #[error("the queue is full")]
     Full,
     /// The batch broke: what became of the item is not known.
@@ -123,6 +132,33 @@ impl BatchMeter {
     }
 }
 
+/// How fast a queue is worked off, as its last batches were: microseconds that one place of the queue stands for.
+#[derive(Default)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    /// Of how many batches the pace is an average, about.
+    const BATCHES: u64 = 8;
+
+    /// A batch of so many items has taken so long, beside others.
+    fn worked(&self, items: usize, took_us: u64, in_flight: usize) {
+        let each = took_us / u64::try_from(items * in_flight).unwrap_or(u64::MAX).max(1);
+        // Two batches that end together may miss one of each other's: it is an average.
+        let before = self.0.load(Ordering::Relaxed);
+        let after = match before {
+            0 => each,
+            _ => (before * (Self::BATCHES - 1) + each) / Self::BATCHES,
+        };
+        self.0.store(after, Ordering::Relaxed);
+    }
+
+    /// How long the last one of so many items will wait.
+    fn wait(&self, items: usize) -> Duration {
+        let each = self.0.load(Ordering::Relaxed);
+        Duration::from_micros(each.saturating_mul(u64::try_from(items).unwrap_or(u64::MAX)))
+    }
+}
+
 struct Job<I, O> {
     item: I,
     caller: oneshot::Sender<O>,
@@ -132,7 +168,8 @@ struct Job<I, O> {
 /// Hands items to a batch function, a bounded number of batches in flight at a time.
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Job<I, O>>,
-    per_caller: usize,
+    limits: BatchLimits,
+    pace: Arc<Pace>,
     // Callers have certificates of the deployment's own authority: there are few.
     callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     clock: Arc<dyn Clock>,
@@ -142,7 +179,8 @@ impl<I, O> Clone for Batcher<I, O> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
-            per_caller: self.per_caller,
+            limits: self.limits,
+            pace: self.pace.clone(),
             callers: self.callers.clone(),
             clock: self.clock.clone(),
         }
@@ -164,6 +202,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let run = Arc::new(run);
         let clock = meter.clock.clone();
         let places = Arc::new(Semaphore::new(in_flight));
+        let pace = Arc::new(Pace::default());
+        let worked = pace.clone();
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
             // The place first: what comes while there is none goes together.
@@ -177,24 +217,31 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 };
                 meter.wait.observe(meter.since(oldest.came));
                 meter.items.observe(u64::try_from(jobs.len()).unwrap_or(u64::MAX));
+                let items = jobs.len();
                 let batch = jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
-                let (run, meter) = (run.clone(), meter.clone());
+                let (run, meter, pace) = (run.clone(), meter.clone(), worked.clone());
                 tokio::spawn(async move {
-                    Self::one(batch, &*run, &meter).await;
+                    let took = Self::one(batch, &*run, &meter).await;
+                    pace.worked(items, took, in_flight);
                     drop(place);
                 });
             }
         });
         Self {
             queue,
-            per_caller: limits.per_caller,
+            limits,
+            pace,
             callers: Arc::default(),
             clock,
         }
     }
 
-    /// One batch, from its items to its callers.
-    async fn one<F, Fut>((items, callers): (Vec<I>, Vec<oneshot::Sender<O>>), run: &F, meter: &BatchMeter)
+    /// One batch, from its items to its callers. How many microseconds it took.
+    async fn one<F, Fut>(
+        (items, callers): (Vec<I>, Vec<oneshot::Sender<O>>),
+        run: &F,
+        meter: &BatchMeter,
+    ) -> u64
     where
         F: Fn(Vec<I>) -> Fut,
         Fut: Future<Output = Vec<O>> + Send + 'static,
@@ -211,7 +258,9 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             Ok(_) => tracing::error!("a batch gave another number of outcomes than it had items"),
             Err(_) => tracing::error!("a batch panicked"),
         }
-        meter.service.observe(meter.since(begun));
+        let took = meter.since(begun);
+        meter.service.observe(took);
+        took
     }
 
     /// A place of the caller's share, for as long as it is held.
@@ -221,7 +270,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let places = match callers.get(caller) {
             Some(places) => places.clone(),
             None => {
-                let places = Arc::new(Semaphore::new(self.per_caller));
+                let places = Arc::new(Semaphore::new(self.limits.per_caller));
                 callers.insert(caller.to_owned(), places.clone());
                 places
             }
@@ -231,6 +280,13 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 
     /// Puts an item of this caller into the queue and waits for its outcome.
     pub async fn submit(&self, caller: &str, item: I) -> Result<O, BatchError> {
+        let waiting = self.limits.queue - self.queue.capacity();
+        // What goes with the next batch waits for no other.
+        if waiting >= self.limits.batch
+            && self.pace.wait(waiting) > Duration::from_millis(self.limits.max_wait_ms.into())
+        {
+            return Err(BatchError::Full);
+        }
         let _place = self.place(caller).ok_or(BatchError::Full)?;
         let (caller, outcome) = oneshot::channel();
         let job = Job {
@@ -285,6 +341,7 @@ mod tests {
                 queue: 4,
                 per_caller: 8,
                 batch: 3,
+                max_wait_ms: 10_000,
             };
             Batcher::start(limits, 1, meter(&metrics), move |items: Vec<u32>| {
                 let (sizes, gate, started) = (sizes.clone(), gate.clone(), started.clone());
@@ -335,6 +392,7 @@ mod tests {
             queue: 8,
             per_caller: 8,
             batch: 8,
+            max_wait_ms: 10_000,
         };
         let (held, runs) = (gate.clone(), running.clone());
         let batcher = Batcher::start(limits, 2, meter(&Metrics::default()), move |items: Vec<u32>| {
@@ -373,11 +431,76 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_would_wait_too_long_is_refused_at_once() {
+        let gate = Arc::new(Notify::new());
+        let limits = BatchLimits {
+            queue: 64,
+            per_caller: 64,
+            batch: 2,
+            max_wait_ms: 100,
+        };
+        let held = gate.clone();
+        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
+            let held = held.clone();
+            async move {
+                held.notified().await;
+                items
+            }
+        });
+        let submit = |item| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move { batcher.submit("", item).await })
+        };
+        let waiting = async |items: usize| {
+            while batcher.queue.capacity() != limits.queue - items {
+                tokio::task::yield_now().await;
+            }
+        };
+        // Two batches of two have taken 120 ms, 60 ms an item.
+        batcher.pace.worked(2, 120_000, 1);
+        let first = submit(0);
+        tokio::task::yield_now().await;
+        waiting(0).await;
+        let two = [submit(1), submit(2)];
+        waiting(2).await;
+        assert_eq!(batcher.submit("", 3).await, Err(BatchError::Full));
+        // One in work, none of a whole batch before it: it is taken, however slow it goes.
+        gate.notify_one();
+        assert_eq!(first.await.unwrap(), Ok(0));
+        waiting(0).await;
+        let last = submit(4);
+        waiting(1).await;
+        for _ in 0..2 {
+            gate.notify_one();
+            tokio::task::yield_now().await;
+        }
+        for (task, item) in two.into_iter().zip([1, 2]) {
+            assert_eq!(task.await.unwrap(), Ok(item));
+        }
+        gate.notify_one();
+        assert_eq!(last.await.unwrap(), Ok(4));
+    }
+
+    #[test]
+    fn a_pace_follows_the_last_batches() {
+        let pace = Pace::default();
+        assert_eq!(pace.wait(1_000), Duration::ZERO, "nothing is known yet");
+        pace.worked(100, 20_000, 2);
+        assert_eq!(pace.wait(10), Duration::from_millis(1));
+        for _ in 0..64 {
+            pace.worked(100, 200_000, 2);
+        }
+        let slow = pace.wait(10);
+        assert!((Duration::from_millis(9)..=Duration::from_millis(10)).contains(&slow), "{slow:?}");
+    }
+
+    #[tokio::test]
     async fn a_batch_that_breaks_loses_itself_only() {
         let limits = BatchLimits {
             queue: 4,
             per_caller: 4,
             batch: 1,
+            max_wait_ms: 10_000,
         };
         let batcher = Batcher::start(
             limits,
@@ -403,6 +526,7 @@ mod tests {
             queue: 4,
             per_caller: 2,
             batch: 1,
+            max_wait_ms: 10_000,
         };
         let held = gate.clone();
         let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {

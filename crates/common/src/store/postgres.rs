@@ -30,8 +30,9 @@ const GUARDS: u32 = 4;
 const REQUESTERS_GUARDS: u32 = 2;
 /// Connections of releases, one batch at a time and one to spare.
 const RELEASES: u32 = 2;
-/// Connections of admission, which reads for one batch or two at a time: few, so that each has met every statement lately.
-const ADMISSIONS: u32 = 2;
+/// Connections of admission, which reads for few batches at a time, so that each has met every statement lately: two of requests,
+/// one of what requesters close.
+const ADMISSIONS: u32 = 3;
 /// Connections of loads and copies: so many streams there may be, everything else that is ordinary goes on.
 const LOADS: u32 = 4;
 /// Connections of everything else.
@@ -58,7 +59,7 @@ pub(super) const BEGIN_UNGATED: &str =
 /// Takes the gate for [`BEGIN_UNGATED`].
 pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837466)";
 
-/// Statements of admission and release find every row by a key, whatever the size of the batch and of the tables. So they are
+/// Statements of admission, of releases and of what requesters close find every row by a key, whatever the size of the batch and of the tables. So they are
 /// planned once, and not anew for each small batch, which takes longer than the batch; and a plan that is made while tables are
 /// empty has to be the one that holds when they are full: without these it would read them from end to end.
 const BY_KEY: [(&str, &str); 4] = [
@@ -229,7 +230,7 @@ pub(super) async fn open(
     let by_key = options.clone().options(BY_KEY);
     Ok(PostgresPools {
         guards: reserved(GUARDS, &options).await.map_err(failed)?,
-        requesters_guards: reserved(REQUESTERS_GUARDS, &options).await.map_err(failed)?,
+        requesters_guards: reserved(REQUESTERS_GUARDS, &by_key).await.map_err(failed)?,
         releases: reserved(RELEASES, &by_key).await.map_err(failed)?,
         admissions: reserved(ADMISSIONS, &by_key).await.map_err(failed)?,
         loads: shared(LOADS).await.map_err(failed)?,

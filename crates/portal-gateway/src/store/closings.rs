@@ -6,8 +6,7 @@ use std::collections::HashSet;
 use common::{
     clock::Timestamp,
     evidence::{GuardActEntry, NewEntry, of_call},
-    store::{Access, Connection, Database, StoreError, Value, WriteTx},
-    terms::ActId,
+    store::{Access, Column, Connection, Database, StoreError, Value, WriteTx, table},
 };
 
 use super::{
@@ -33,7 +32,7 @@ pub(super) async fn close(
 ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
     // Without the gate first: what closes nothing must not hold releases up, however often it comes. One that was closed beside
     // the gate comes to it once: a release that has read it as open may be on its way to its commit.
-    let standings = read(&mut database.reader().await?.connection(), asked, bounds, now).await?;
+    let standings = read(&mut database.admission().await?.connection(), asked, bounds, now).await?;
     if !standings
         .iter()
         .any(|standing| matches!(standing, Standing::Open(_)))
@@ -173,7 +172,7 @@ impl Closed {
     }
 }
 
-/// How each of them stands: two statements for all.
+/// How each of them stands.
 async fn read(
     connection: &mut Connection<'_>,
     asked: &[RequesterClosing],
@@ -184,12 +183,24 @@ async fn read(
         .iter()
         .map(|_| Standing::Refused(RequesterError::Session))
         .collect();
-    let tokens = Value::keys(asked.iter().map(|asked| asked.token_sha256.as_slice()));
+    let consent = |asked: &RequesterClosing| {
+        let id = asked.consent();
+        id.map(|id| id.as_bytes().to_vec()).unwrap_or_default()
+    };
+    let wanted = table([
+        (
+            "session",
+            Column::Bytes(asked.iter().map(|asked| asked.token_sha256.to_vec()).collect()),
+        ),
+        ("consent", Column::Bytes(asked.iter().map(consent).collect())),
+    ]);
     let rows = connection
         .all(
-            "SELECT asked.at, account_id, frontend, ended, closed, logged_in_at, last_used_at \
-             FROM {asked} JOIN session ON session.token = asked.value",
-            &[("asked", tokens)],
+            "SELECT asked.at, session.account_id, frontend, ended, closed, logged_in_at, last_used_at, \
+                    consent.account_id, state \
+             FROM {asked} JOIN session ON session.token = asked.session \
+             LEFT JOIN consent ON consent.id = asked.consent",
+            &[("asked", wanted)],
         )
         .await?;
     for row in &rows {
@@ -201,52 +212,20 @@ async fn read(
         if row.text(2)? != asked.call.frontend.name() {
             continue;
         }
+        let account = row.int(1)?;
         let age = |at: i64| now.since(Timestamp::from_unix_ms(at));
         let is_open = !row.bool(3)? && age(row.int(5)?) <= bounds.absolute && age(row.int(6)?) <= bounds.idle;
         *standing = match asked.closing {
             Closing::Session if row.bool(4)? => Standing::Closed,
-            Closing::Session => Standing::Open(row.int(1)?),
-            Closing::Consent(_) if is_open => Standing::Open(row.int(1)?),
-            Closing::Consent(_) => continue,
-        };
-    }
-    consents(connection, asked, &mut standings).await?;
-    Ok(standings)
-}
-
-/// Which of the consents are the requester's and given.
-async fn consents(
-    connection: &mut Connection<'_>,
-    asked: &[RequesterClosing],
-    standings: &mut [Standing],
-) -> Result<(), StoreError> {
-    let ids: Vec<ActId> = asked.iter().filter_map(RequesterClosing::consent).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let ids = Value::keys(ids.iter().map(|id| id.as_bytes().as_slice()));
-    let rows = connection
-        .all(
-            "SELECT DISTINCT id, account_id, state FROM consent WHERE id IN (SELECT value FROM {ids})",
-            &[("ids", ids)],
-        )
-        .await?;
-    for (asked, standing) in asked.iter().zip(standings) {
-        let (Some(id), Standing::Open(account)) = (asked.consent(), &*standing) else {
-            continue;
-        };
-        let mut found = None;
-        for row in &rows {
-            if row.bytes(0)? == id.as_bytes() && row.int(1)? == *account {
-                found = Some(row.text(2)? == "GIVEN");
+            Closing::Session => Standing::Open(account),
+            Closing::Consent(_) if !is_open => continue,
+            Closing::Consent(_) if row.optional_int(7)? != Some(account) => {
+                Standing::Refused(RequesterError::Consent)
             }
-        }
-        match found {
-            None => *standing = Standing::Refused(RequesterError::Consent),
+            Closing::Consent(_) if row.text(8)? == "GIVEN" => Standing::Open(account),
             // Spent or withdrawn already: nothing is answered on it any more.
-            Some(false) => *standing = Standing::Closed,
-            Some(true) => {}
-        }
+            Closing::Consent(_) => Standing::Closed,
+        };
     }
-    Ok(())
+    Ok(standings)
 }
