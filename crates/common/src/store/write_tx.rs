@@ -42,7 +42,7 @@ impl Head {
             Connection::Sqlite(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, ",
+                            log_head.bundles, log_head.frontier, log_head.closed, ",
                     gathered_on_sqlite!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
                 )
@@ -50,7 +50,7 @@ impl Head {
             Connection::Postgres(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, ",
+                            log_head.bundles, log_head.frontier, log_head.closed, ",
                     gathered_on_postgres!(),
                     " FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
                 )
@@ -60,10 +60,13 @@ impl Head {
         if row.int(2)? != generation {
             return Err(StoreError::Fenced);
         }
+        if row.bool(6)? {
+            return Err(StoreError::Closed);
+        }
         Ok(Self {
             epoch: row.int(0)?,
             policy_effective_at: row.int(1)?,
-            lists: revocation::gathered(row.optional_text(6)?)?,
+            lists: revocation::gathered(row.optional_text(7)?)?,
             frontier: Frontier::read(row.int(3)?.unsigned_abs(), row.bytes(5)?)
                 .ok_or(StoreError::Unreadable("the frontier of the log"))?,
             bundles: row.int(4)?,
