@@ -120,9 +120,8 @@ impl Provision {
         policy: &Policy,
     ) -> Answered {
         // What cannot be proven or recorded afterwards is not asked for (I9, I2).
-        let closed = self.store.side().database().is_closed();
-        let provider = self.provider.state();
-        let provider = provider.filter(|_| self.witnessing.holds() && !closed);
+        let provider = self.provider.state().filter(|_| self.witnessing.holds());
+        let provider = provider.filter(|_| !self.store.side().database().is_closed());
         let Some(provider) = provider else {
             return Answered::none(cleared);
         };
