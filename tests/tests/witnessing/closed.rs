@@ -1,9 +1,12 @@
 //! Logs that are closed, for good: on their own side, while requests run, and on the other side, when nobody can close them on
 //! their own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use common::{alarm::Alarm, clock::ShiftedClock, process::Service as _, telemetry};
@@ -17,12 +20,16 @@ use integration_tests::{
 use koseki_proto::portal::v1::ProvisionState;
 use koseki_provider::Provider;
 use portal_gateway::Gateway;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     ask,
     differs::{Side, until_closed},
     impatient, session, sizes, stands, until, until_countersigned,
 };
+
+/// Long enough for an act that nothing holds up to be done many times over.
+const HELD_UP: Duration = Duration::from_millis(250);
 
 /// Requests that are asked for at the same time.
 const CALLERS: usize = 8;
@@ -183,6 +190,31 @@ async fn a_log_of_the_registry_side_that_is_closed_while_requests_run_has_nothin
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_the_portal_side_that_is_closed_while_requests_run_has_nothing_after_it() {
     closed_while_requests_run(Side::Portal).await;
+}
+
+/// A gateway releases what it has asked for before its log is closed: nobody could record it afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_on_its_way_is_recorded_before_the_log_is_closed() {
+    let (none, places) = (Places::default(), Places::default());
+    let pair = Pair::start_hooked(&none, &places).await.load().await;
+    let cast = pair.cast().await;
+    let (session, _) = session(&cast).await;
+    let (operator, act_id) = (pair.offices().portal[0].clone(), cast.frontend.ids().next());
+    let (done, closed) = oneshot::channel();
+    // The registry side has answered, and nothing of it is recorded here.
+    places.before_gate(async move {
+        let mut act = tokio::spawn(async move { operator.close_log(&act_id).await });
+        assert!(timeout(HELD_UP, &mut act).await.is_err(), "it waits");
+        assert!(done.send(act).is_ok());
+    });
+    assert_eq!(ask(&cast.frontend, &session).await, "PROVIDED");
+    closed.await.unwrap().await.unwrap().unwrap();
+    let [registry, portal] = [Side::Registry, Side::Portal].map(|side| side.database(&pair.deployment));
+    assert_eq!(
+        (log::released(&registry).await, log::released(&portal).await),
+        (1, 1)
+    );
+    assert!(log::guard_act(&portal, "CLOSE_LOG").await.is_some());
 }
 
 /// The log whose end the other side decides, and the other side.
