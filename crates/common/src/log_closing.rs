@@ -1,5 +1,5 @@
-//! Closing a log, the same on both sides: it takes one operator, acts at once, and is never undone. An instance whose log is closed
-//! is followed by one with a new name.
+//! Closing a log, the same on both sides: it takes one operator, acts at once, and is never undone. An instance whose log is
+//! closed is followed by one with a new name.
 
 use koseki_proto::koseki::common::v1::{
     CloseLogRequest, CloseLogResponse, ClosePeerLogRequest, ClosePeerLogResponse,

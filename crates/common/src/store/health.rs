@@ -63,9 +63,8 @@ impl LogHealth {
         let mut known = self.known();
         known.appended = false;
         known.state = match (error, known.state) {
-            (_, LogState::Taken | LogState::Closed) => known.state,
-            (StoreError::Fenced, _) => LogState::Taken,
-            (StoreError::Closed, _) => LogState::Closed,
+            (StoreError::Fenced, _) | (_, LogState::Taken) => LogState::Taken,
+            (StoreError::Closed, _) | (_, LogState::Closed) => LogState::Closed,
             _ => LogState::Failing,
         };
     }
