@@ -229,8 +229,8 @@ impl Database {
         .transpose()
     }
 
-    /// Goes on from what was countersigned before, unless somebody else has meanwhile, or it was closed: true when it did. Nothing is countersigned
-    /// before this has returned. `opened` is the entry of the first time.
+    /// Goes on from what was countersigned before, unless somebody else has meanwhile, or it was closed: true when it did. Nothing
+    /// is countersigned before this has returned. `opened` is the entry of the first time.
     pub async fn advance_witnessed(
         &self,
         origin: &str,
