@@ -271,9 +271,9 @@ fn the_golden_file_grants_nothing_beyond_the_roles_of_the_design() {
             assert_eq!(cell == "who", nobody, "{caller} {first} {listener}");
         }
     }
-    // 36 methods for one role each, what auditors read, two of it on both admin listeners, and two of health for each of six
+    // 40 methods for one role each, what auditors read, two of it on both admin listeners, and two of health for each of six
     // roles on each of five listeners.
-    assert_eq!(granted, 36 + READS.len() + 2 + 2 * 6 * 5);
+    assert_eq!(granted, 40 + READS.len() + 2 + 2 * 6 * 5);
 }
 
 #[tokio::test]

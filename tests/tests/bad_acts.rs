@@ -22,9 +22,9 @@ use koseki_proto::{
             koseki_admin_client::KosekiAdminClient,
         },
         common::v1::{
-            ApproveRequest, ConfirmRequest, LiftBlock, OpeningAct, ProposeRequest, ReactivateLinkage,
-            ReleaseNonProvision, ResumeProvision, ShortenNonProvision, SuspendProvisionRequest,
-            opening_act::Act,
+            ApproveRequest, CloseLogRequest, ClosePeerLogRequest, ConfirmRequest, LiftBlock, OpeningAct,
+            ProposeRequest, ReactivateLinkage, ReleaseNonProvision, ResumeProvision, ShortenNonProvision,
+            SuspendProvisionRequest, opening_act::Act,
         },
         ingest::v1::{RecordOwnNonProvisionRequest, ingest_client::IngestClient},
     },
@@ -255,6 +255,48 @@ async fn suspensions_blocks_proposals_approvals_and_confirmations_do_on_both_sid
     .await;
     each(&suspend, bad, async |request| {
         portal.clone().suspend_provision(request).await
+    })
+    .await;
+
+    let close = CloseLogRequest {
+        act_id: ID.to_owned(),
+        reason: "test".to_owned(),
+    };
+    let bad: &[Bad<CloseLogRequest>] = &[
+        (|r| r.act_id = "PLANTED".to_owned(), "act_id", UUID),
+        (|r| r.reason = String::new(), "reason", "1 to 256 bytes"),
+    ];
+    each(&close, bad, async |request| {
+        registry.clone().close_log(request).await
+    })
+    .await;
+    each(&close, bad, async |request| {
+        portal.clone().close_log(request).await
+    })
+    .await;
+
+    let close = ClosePeerLogRequest {
+        act_id: ID.to_owned(),
+        instance: "instance-1".to_owned(),
+        reason: "test".to_owned(),
+    };
+    let bad: &[Bad<ClosePeerLogRequest>] = &[
+        (|r| r.act_id = String::new(), "act_id", UUID),
+        (|r| r.instance = String::new(), "instance", "1 to 128 letters"),
+        (
+            |r| r.instance = "PLANTED/1".to_owned(),
+            "instance",
+            "1 to 128 letters",
+        ),
+        (|r| r.instance = "x".repeat(129), "instance", "1 to 128 letters"),
+        (|r| r.reason = "x".repeat(257), "reason", "1 to 256 bytes"),
+    ];
+    each(&close, bad, async |request| {
+        registry.clone().close_peer_log(request).await
+    })
+    .await;
+    each(&close, bad, async |request| {
+        portal.clone().close_peer_log(request).await
     })
     .await;
 

@@ -6,6 +6,7 @@
 //! themselves.
 
 mod archive;
+mod closings;
 mod entry;
 mod file;
 mod guards;

@@ -27,6 +27,9 @@ const UNKNOWN_YET_MS: i64 = 2_000;
 /// After so long everything that there was is countersigned, or provision is stopped; in milliseconds.
 const SETTLED_MS: i64 = 120_000;
 
+/// The act that is the last entry of a log.
+const CLOSE_LOG: &str = "CLOSE_LOG";
+
 /// A checkpoint that the entries must agree with.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -90,6 +93,8 @@ impl Log {
             covered: 0,
             asked: 0,
             sound: true,
+            closed: false,
+            said: false,
         }
     }
 }
@@ -143,6 +148,10 @@ pub(crate) struct Reader<'a> {
     asked: u64,
     /// Whether every part that there should be was there.
     sound: bool,
+    /// Whether the log was closed: nothing may follow.
+    closed: bool,
+    /// Whether it was said that something follows.
+    said: bool,
 }
 
 impl Reader<'_> {
@@ -156,6 +165,11 @@ impl Reader<'_> {
     /// Whether the log has been read from its first entry, and without a break so far.
     pub(crate) fn is_sound(&self) -> bool {
         self.sound
+    }
+
+    /// Whether the log has come to its end, for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn place(&self) -> Place {
@@ -312,6 +326,13 @@ impl Reader<'_> {
                 report.find(*differs, place(), "");
             }
         }
+        for at in 0..placed.bundle.leaves.len() {
+            if self.closed && !std::mem::replace(&mut self.said, true) {
+                report.find(Trouble::AfterItsEnd, placed.place(&self.log.origin, at), "");
+            }
+            let entry = placed.bundle.entries.get(at).map(|entry| &entry.event);
+            self.closed |= matches!(entry, Some(Event::Guard(act)) if act.0.act == CLOSE_LOG);
+        }
         for leaf in &placed.bundle.leaves {
             self.tree.append(*leaf);
             self.index += 1;
@@ -323,6 +344,7 @@ impl Reader<'_> {
         let summary = report.log(&self.log.origin);
         summary.bundles += 1;
         summary.size = self.index;
+        summary.closed = self.closed;
         Some(placed)
     }
 

@@ -117,6 +117,8 @@ pub(crate) struct LogSummary {
     pub(crate) size: u64,
     /// Entries whose bodies were archived: they are checked by their hashes only.
     pub(crate) hashes_only: u64,
+    /// It was closed: its last entry says so.
+    pub(crate) closed: bool,
     /// The newest countersigned checkpoint that the entries agree with.
     pub(crate) checkpoint: Option<(Checkpoint, u32, Countersigned)>,
 }
@@ -235,6 +237,7 @@ impl Report {
                 "bundles": log.bundles,
                 "size": log.size,
                 "hashes_only": log.hashes_only,
+                "closed": log.closed,
                 "checkpoint": checkpoint,
             })
         };

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     archive::Marks,
+    closings::Closings,
     file::Outline,
     guards::Guards,
     keys::Keys,
@@ -134,6 +135,7 @@ impl Logs {
 
     /// Verifies all of them.
     pub(crate) fn verify(&self, keys: &Keys, report: &mut Report) {
+        let mut closings = Closings::default();
         for side in Side::ALL {
             let whole = self.is_whole(side, keys);
             let (mut guards, mut marks) = (Guards::default(), Marks::default());
@@ -142,11 +144,13 @@ impl Logs {
                 let sound = whole && walk.is_sound();
                 guards.take(log, &placed, (sound, whole && walk.all_go_on()), report);
                 marks.take(log, &placed);
+                closings.take(log, &placed);
             }
             guards.finish(report);
             walk.finish(report);
             marks.finish(report);
         }
+        closings.finish(&self.logs, report);
     }
 }
 

@@ -39,9 +39,11 @@ impl<'a> Walk<'a> {
         Some((reader.log, placed))
     }
 
-    /// Whether every log goes on, and none has a break so far: what none of them has been seen to hold by now, none holds.
+    /// Whether every log goes on, or was closed, and none has a break so far: what none of them has been seen to hold by now, none holds.
     pub(crate) fn all_go_on(&self) -> bool {
-        let goes_on = |(reader, head): &(Reader<'_>, Option<Placed>)| head.is_some() && reader.is_sound();
+        let goes_on = |(reader, head): &(Reader<'_>, Option<Placed>)| {
+            (head.is_some() || reader.is_closed()) && reader.is_sound()
+        };
         self.readers.iter().all(goes_on)
     }
 

@@ -104,6 +104,12 @@ list! {
         EpochWithoutAct "EPOCH_WITHOUT_ACT"
             "エポックを作った行為がどのログにもありません"
             "no log has the act that made this epoch"
+        AfterItsEnd "AFTER_ITS_END"
+            "閉鎖されたログの最後の記録より後に記録があります"
+            "something follows the entry that closed the log"
+        BeyondClosing "BEYOND_CLOSING"
+            "相手側がこのログを閉鎖した件数を超えて記録が続いています"
+            "the log goes on beyond the size at which the other side has closed it"
         EndDiffers "END_DIFFERS"
             "ファイルの末尾に記された件数と内容が一致しません"
             "the file does not hold as much as its end says"
@@ -232,6 +238,7 @@ pub(crate) fn log(language: Language, origin: &str, log: &LogSummary) -> String 
         bundles,
         size,
         hashes_only,
+        closed,
         ..
     } = log;
     let covered = log.checkpoint.as_ref().map(|(checkpoint, _, witness)| {
@@ -250,14 +257,18 @@ pub(crate) fn log(language: Language, origin: &str, log: &LogSummary) -> String 
         (Language::Ja, count) => format!("、うち {count} 件は本文なし（ハッシュのみ確認）"),
         (Language::En, count) => format!(", {count} of them archived (checked by hashes only)"),
     };
+    let closed = match closed {
+        true => language.of("、閉鎖済み", ", closed"),
+        false => "",
+    };
     let next_bundle = first_bundle + bundles;
     match language {
         Language::Ja => format!(
-            "ログ {origin}: バンドル {first_bundle}〜{next_bundle}（未満）、記録 {first_index}〜{size}（未満）{archived}{covered}"
+            "ログ {origin}: バンドル {first_bundle}〜{next_bundle}（未満）、記録 {first_index}〜{size}（未満）{archived}{covered}{closed}"
         ),
         Language::En => format!(
             "log {origin}: bundles {first_bundle} to before {next_bundle}, entries {first_index} to before \
-             {size}{archived}{covered}"
+             {size}{archived}{covered}{closed}"
         ),
     }
 }

@@ -3,10 +3,12 @@
 
 mod writer;
 
-use koseki_proto::koseki::evidence::v1::{GuardActDetail, export_part::Part};
+use koseki_proto::koseki::evidence::v1::{
+    GuardActDetail, OrdinaryAct, OrdinaryActDetail, export_part::Part, public::Event, restricted::Detail,
+};
 use writer::{
-    BEGIN, Desk, GATEWAY, Log, PROVIDER, assert_clean, assert_finds, assert_not_checked, encoded, guard,
-    ordinary, provision, release,
+    BEGIN, Desk, GATEWAY, Happened, Log, PROVIDER, assert_clean, assert_finds, assert_not_checked, encoded,
+    guard, ordinary, provision, release,
 };
 
 /// A log of some length, with acts and releases in it.
@@ -320,4 +322,76 @@ fn what_an_entry_says_of_itself_must_fit_its_bundle() {
     assert_finds(&signed_as_changed(mixed).verify(), "MALFORMED_ENTRY");
     let salt = |log: &mut Log| log.bundles[4].entries[0].salt.truncate(31);
     assert_finds(&signed_as_changed(salt).verify(), "MALFORMED_ENTRY");
+}
+
+/// A log of some length whose last entry closes it.
+fn closed_log(role: &'static str, instance: &'static str) -> Log {
+    let mut log = some_log(role, instance);
+    log.commit(3, vec![guard("CLOSE_LOG", 0, GuardActDetail::default())]);
+    log
+}
+
+/// What closes a log of the other side at this size.
+fn close_peer(log: &Log, size: u64) -> Happened {
+    let detail = OrdinaryActDetail {
+        reference: format!("{} {size}", log.origin()),
+        ..OrdinaryActDetail::default()
+    };
+    let act = OrdinaryAct {
+        act: "CLOSE_PEER_LOG".to_owned(),
+    };
+    (Event::OrdinaryAct(act), Detail::OrdinaryAct(detail))
+}
+
+#[test]
+fn a_closed_log_is_clean_and_what_follows_its_end_is_found() {
+    let log = closed_log(PROVIDER, "provider-1");
+    let json = assert_clean(&Desk::of(&[&log]).verify());
+    assert_eq!(json["logs"][0]["closed"], true);
+    let mut forged = log.clone();
+    forged.commit(3, vec![ordinary("LOGIN"), ordinary("LOGIN")]);
+    forged.commit(3, vec![ordinary("LOGIN")]);
+    let json = assert_finds(&Desk::of(&[&forged]).verify(), "AFTER_ITS_END");
+    // Said once, about the first of them.
+    assert_eq!(json["findings_total"], 1);
+    assert_eq!(json["findings"][0]["index"], log.size());
+    // In the same bundle.
+    let mut forged = some_log(PROVIDER, "provider-1");
+    let close = || guard("CLOSE_LOG", 0, GuardActDetail::default());
+    forged.commit(3, vec![close(), ordinary("LOGIN")]);
+    assert_finds(&Desk::of(&[&forged]).verify(), "AFTER_ITS_END");
+}
+
+/// Another instance of the side goes on, and an epoch that no act made is found there as if both did.
+#[test]
+fn what_a_closed_log_does_not_hold_no_log_holds() {
+    let closed = closed_log(PROVIDER, "provider-1");
+    let mut other = Log::new(PROVIDER, "provider-2");
+    other.commit(3, vec![ordinary("OPEN_LOG")]);
+    other.commit(4, vec![guard("SUSPEND_PROVISION", 2, GuardActDetail::default())]);
+    other.commit(4, vec![provision(release(40))]);
+    assert_clean(&Desk::of(&[&closed, &other]).verify());
+    other.commit(6, vec![ordinary("LOGIN")]);
+    other.commit(6, vec![ordinary("LOGIN")]);
+    assert_finds(&Desk::of(&[&closed, &other]).verify(), "EPOCH_WITHOUT_ACT");
+}
+
+#[test]
+fn a_log_that_goes_on_beyond_where_the_other_side_has_closed_it_is_found() {
+    let provider = closed_log(PROVIDER, "provider-1");
+    let mut gateway = some_log(GATEWAY, "gateway-1");
+    gateway.commit(2, vec![close_peer(&provider, provider.size())]);
+    assert_clean(&Desk::of(&[&provider, &gateway]).verify());
+    // Without its file there is nothing to be said of it.
+    assert_clean(&Desk::of(&[&gateway]).verify());
+
+    let mut gateway = some_log(GATEWAY, "gateway-1");
+    gateway.commit(2, vec![close_peer(&provider, provider.size() - 3)]);
+    let json = assert_finds(&Desk::of(&[&provider, &gateway]).verify(), "BEYOND_CLOSING");
+    assert_eq!(json["findings"][0]["log"], provider.origin());
+    assert_eq!(json["findings"][0]["index"], provider.size() - 3);
+    // The log's own side says nothing of how far it is countersigned.
+    let mut own = Log::new(PROVIDER, "provider-2");
+    own.commit(3, vec![close_peer(&provider, 1)]);
+    assert_clean(&Desk::of(&[&provider, &own]).verify());
 }

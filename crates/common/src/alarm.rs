@@ -33,12 +33,16 @@ pub enum Alarm {
     LogUnwritable,
     /// Another process writes this instance's audit log: this one does nothing any more. Stop it, or give it a log of its own.
     LogTaken,
+    /// This instance's audit log was closed: it does nothing any more. Once its last entry is countersigned, stop it, and start
+    /// another under a new name.
+    LogClosed,
     /// This instance's audit log is not countersigned by the other side for longer than the policy allows: nothing is provided.
     LogUnwitnessed,
     /// The other side has countersigned what this instance's audit log is not, or is behind: a restored copy, or one of two.
     /// Nothing is provided until the instance is replaced by one with a log of its own.
     LogDiffers,
-    /// A log of the other side does not go on from what this side has countersigned: it is not countersigned any more.
+    /// A log of the other side does not go on from what this side has countersigned, or goes on after this side has closed it: it
+    /// is not countersigned any more.
     PeerLogInconsistent,
     /// A file among the revocation lists cannot be taken: unreadable, not signed by a pinned root, or going back. What was
     /// taken before is held on.
@@ -63,6 +67,7 @@ impl Alarm {
             Self::ReceiptRefused => "RECEIPT_REFUSED",
             Self::LogUnwritable => "LOG_UNWRITABLE",
             Self::LogTaken => "LOG_TAKEN",
+            Self::LogClosed => "LOG_CLOSED",
             Self::LogUnwitnessed => "LOG_UNWITNESSED",
             Self::LogDiffers => "LOG_DIFFERS",
             Self::PeerLogInconsistent => "PEER_LOG_INCONSISTENT",

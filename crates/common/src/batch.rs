@@ -491,7 +491,10 @@ mod tests {
             pace.worked(100, 200_000, 2);
         }
         let slow = pace.wait(10);
-        assert!((Duration::from_millis(9)..=Duration::from_millis(10)).contains(&slow), "{slow:?}");
+        assert!(
+            (Duration::from_millis(9)..=Duration::from_millis(10)).contains(&slow),
+            "{slow:?}"
+        );
     }
 
     #[tokio::test]

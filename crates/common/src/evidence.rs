@@ -12,7 +12,7 @@ pub use checkpoint::{
     Checkpoint, MAX_NOTE_BYTES, NoteFault, countersign, is_countersigned, with_countersignature,
 };
 pub use entry::{
-    GuardActEntry, LostAnswerEntry, NewEntry, ProvisionEntry, of_call, ordinary_act, with_cards,
+    GuardActEntry, LostAnswerEntry, NewEntry, ProvisionEntry, of_call, of_operator, ordinary_act, with_cards,
 };
 pub use keys::{
     EvidenceConfig, EvidenceKeys, LogKeys, NoteAlgorithm, NoteKey, origin, receipt_key_name, verifier_key,

@@ -156,7 +156,7 @@ impl fmt::Display for PeerIdentity {
 }
 
 /// SPIFFE-ID §2.2: letters, digits, `.`, `-`, `_`; never `.` or `..` alone.
-fn is_segment(text: &str) -> bool {
+pub(crate) fn is_segment(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(allowed)
 }

@@ -21,6 +21,7 @@ pub mod json;
 pub mod keyring;
 pub mod language;
 pub mod lines;
+pub mod log_closing;
 pub mod login_proof;
 pub mod login_text;
 pub mod metrics;

@@ -69,7 +69,7 @@ pub enum Verdict {
     Countersigned(String),
     /// It is shown from another size on than was countersigned before: that note.
     Elsewhere(String),
-    /// It does not go on from what was countersigned before: that note.
+    /// It does not go on from what was countersigned before: that note; empty when the log was closed at this side.
     Inconsistent(String),
 }
 
@@ -220,10 +220,21 @@ impl Witnessing {
         Ok(database.stored_checkpoint(database.log()).await?.witnessed_size)
     }
 
-    /// The newest checkpoint of a log of the other side that this side has countersigned; empty when there is none.
+    /// Origin of the log of the other side's instance.
+    pub fn peer_origin(&self, instance: &str) -> String {
+        self.keys.origin_of(self.peer, instance)
+    }
+
+    /// A log of the other side was closed at this side: whatever was wrong with it has been dealt with.
+    pub(crate) fn peer_was_closed(&self, origin: &str) {
+        self.alarms.clear(Alarm::PeerLogInconsistent, origin);
+    }
+
+    /// The newest checkpoint of a log of the other side that this side has countersigned; empty when there is none, or the log is
+    /// closed.
     pub async fn countersigned(&self, database: &Database, instance: &str) -> Result<String, WitnessError> {
-        let origin = self.keys.origin_of(self.peer, instance);
-        let witnessed = database.witnessed(&origin).await?;
+        let witnessed = database.witnessed(&self.peer_origin(instance)).await?;
+        let witnessed = witnessed.filter(|witnessed| !witnessed.closed);
         Ok(witnessed.map(|witnessed| witnessed.note).unwrap_or_default())
     }
 
@@ -285,7 +296,7 @@ impl Witnessing {
     ) -> Result<Verdict, WitnessError> {
         let proof = proof(submitted)?;
         let checkpoint = Checkpoint::open(&submitted.checkpoint, &self.keys.known)?;
-        let origin = self.keys.origin_of(self.peer, instance);
+        let origin = self.peer_origin(instance);
         if checkpoint.origin != origin {
             return Err(WitnessError::Malformed(
                 "checkpoint",
@@ -296,6 +307,8 @@ impl Witnessing {
         let _turn = self.turns.take(&origin).ok_or(WitnessError::Busy)?;
         let before = database.witnessed(&origin).await?;
         let verdict = match &before {
+            // Not even what stands is confirmed again: an instance behind it that has nothing new to show has to stop, too.
+            Some(before) if before.closed => Some(Verdict::Inconsistent(String::new())),
             Some(before) if before.size != submitted.old_size => {
                 Some(Verdict::Elsewhere(before.note.clone()))
             }
@@ -310,7 +323,11 @@ impl Witnessing {
             checkpoint.size < before.size
                 || (checkpoint.size == before.size && checkpoint.root != before.root)
         });
-        let inconsistent = behind || matches!(verdict, Some(Verdict::Inconsistent(_)));
+        // A closed log that is shown as it was closed is in order.
+        let as_closed = before
+            .as_ref()
+            .is_some_and(|before| before.closed && checkpoint.size == before.size);
+        let inconsistent = behind || (matches!(verdict, Some(Verdict::Inconsistent(_))) && !as_closed);
         if inconsistent && !self.alarms.stands(Alarm::PeerLogInconsistent, &origin) {
             // Two checkpoints that do not fit, each signed by the log's own key: they are kept where nobody of that side can
             // take them away.
@@ -318,7 +335,7 @@ impl Witnessing {
             tracing::error!(
                 countersigned = before.unwrap_or_default(),
                 shown = submitted.checkpoint,
-                "the other side's log does not go on from what was countersigned"
+                "the other side's log does not go on from what was countersigned, or goes on although it is closed"
             );
         }
         self.alarms.set(Alarm::PeerLogInconsistent, &origin, inconsistent);
@@ -340,6 +357,7 @@ impl Witnessing {
             size: checkpoint.size,
             root: checkpoint.root,
             note,
+            closed: false,
         };
         let opened = match before {
             Some(_) => None,

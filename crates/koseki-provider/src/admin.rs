@@ -8,11 +8,13 @@ use common::{
     authorisation::{Permit, permit},
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
+    log_closing,
     policy::Policies,
     refusal::{Reason, Refusal},
     status::StatusBoard,
     suspension,
     terms::RuleBroken,
+    witness::Witnessing,
 };
 use koseki_proto::koseki::{
     admin::v1::{
@@ -21,7 +23,8 @@ use koseki_proto::koseki::{
         RecordNonProvisionResponse, koseki_admin_server::KosekiAdmin,
     },
     common::v1::{
-        ApproveRequest, ApproveResponse, ConfirmRequest, ConfirmResponse, LineOutcome, ListPendingRequest,
+        ApproveRequest, ApproveResponse, CloseLogRequest, CloseLogResponse, ClosePeerLogRequest,
+        ClosePeerLogResponse, ConfirmRequest, ConfirmResponse, LineOutcome, ListPendingRequest,
         ListPendingResponse, LoadMessage, ProposeRequest, ProposeResponse, SuspendProvisionRequest,
         SuspendProvisionResponse,
     },
@@ -53,6 +56,8 @@ pub struct AdminService {
     pub board: Arc<StatusBoard>,
     /// The gateways that were here.
     pub gateways: GatewaysSeen,
+    /// Countersigns the gateways' logs.
+    pub witnessing: Arc<Witnessing>,
 }
 
 fn malformed((field, rule): Malformed) -> Refusal {
@@ -167,6 +172,28 @@ impl KosekiAdmin for AdminService {
         let response = suspension::suspend(self.store.side(), &permit, request.into_inner(), now).await?;
         self.guard_wait.forbade().await;
         Ok(Response::new(response))
+    }
+
+    async fn close_log(
+        &self,
+        request: Request<CloseLogRequest>,
+    ) -> Result<Response<CloseLogResponse>, Status> {
+        let permit = permit(&request)?;
+        let now = self.clock.now();
+        let closed = log_closing::close_log(self.store.side(), &permit, request.into_inner(), now).await?;
+        self.guard_wait.forbade().await;
+        Ok(Response::new(closed))
+    }
+
+    async fn close_peer_log(
+        &self,
+        request: Request<ClosePeerLogRequest>,
+    ) -> Result<Response<ClosePeerLogResponse>, Status> {
+        let permit = permit(&request)?;
+        let (now, witnessing) = (self.clock.now(), &self.witnessing);
+        let closed =
+            log_closing::close_peer_log(self.store.side(), witnessing, &permit, request.into_inner(), now);
+        Ok(Response::new(closed.await?))
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {

@@ -272,7 +272,7 @@ impl Provider {
         let linkage = LinkageService {
             store: store.clone(),
             releases,
-            witnessing,
+            witnessing: witnessing.clone(),
             receipts,
             receipt_turns: Turns::default(),
             verifier: Arc::new(verifier),
@@ -311,6 +311,7 @@ impl Provider {
             policies,
             board: Arc::new(board),
             gateways,
+            witnessing,
         };
         let admin = KosekiAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server

@@ -11,6 +11,7 @@ use crate::{
         block::Block,
         ingest::Ingest,
         linkages::{Linkage, Linkages, Persons},
+        log::Log,
         municipalities::Municipalities,
         non_provision::NonProvision,
         pending::Pending,
@@ -33,8 +34,8 @@ Exit codes:
   2  it could not be done: wrong usage, unreadable file, no connection, not confirmed; its outcome is not known; not everything
      of an audit log could be checked
 
-Closing (suspend, block set, non-provision record) takes one person and acts at once. Opening (resume, block lift,
-non-provision release and shorten, linkage reactivate) takes two: the command proposes, and another operator approves.";
+Closing (suspend, block set, non-provision record, log close and close-peer) takes one person and acts at once. Opening (resume,
+block lift, non-provision release and shorten, linkage reactivate) takes two: the command proposes, and another operator approves.";
 
 /// The operators' command line for both sides of the family-register copy exchange
 #[derive(Parser)]
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     NonProvision(NonProvision),
     #[command(subcommand)]
     Block(Block),
+    #[command(subcommand)]
+    Log(Log),
     Suspend(Suspend),
     Resume(Resume),
     Approve(Approve),
@@ -87,6 +90,7 @@ impl Command {
             Self::Linkage(command) => command.run(context).await,
             Self::NonProvision(command) => command.run(context).await,
             Self::Block(command) => command.run(context).await,
+            Self::Log(command) => command.run(context).await,
             Self::Suspend(command) => command.run(context).await,
             Self::Resume(command) => command.run(context).await,
             Self::Approve(command) => command.run(context).await,

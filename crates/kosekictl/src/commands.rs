@@ -6,6 +6,7 @@ pub(crate) mod block;
 mod closing;
 pub(crate) mod ingest;
 pub(crate) mod linkages;
+pub(crate) mod log;
 pub(crate) mod municipalities;
 pub(crate) mod non_provision;
 pub(crate) mod pending;

@@ -12,8 +12,9 @@ use koseki_proto::{
     koseki::{
         admin::v1::{GetStatusRequest as RegistryStatusRequest, koseki_admin_client::KosekiAdminClient},
         common::v1::{
-            ApproveRequest, ConfirmRequest, LineResult, ListPendingRequest, ListPendingResponse, LoadMessage,
-            ProposeRequest, ProposeResponse, SuspendProvisionRequest,
+            ApproveRequest, CloseLogRequest, ClosePeerLogRequest, ConfirmRequest, LineResult,
+            ListPendingRequest, ListPendingResponse, LoadMessage, ProposeRequest, ProposeResponse,
+            SuspendProvisionRequest,
         },
         evidence::v1::audit_log_client::AuditLogClient,
         ingest::v1::ingest_client::IngestClient,
@@ -272,6 +273,14 @@ impl Admin {
         Ok(call!(self, suspend_provision, request(message))?
             .into_inner()
             .epoch)
+    }
+
+    pub(crate) async fn close_log(&self, message: CloseLogRequest) -> Answer<u64> {
+        Ok(call!(self, close_log, request(message))?.into_inner().epoch)
+    }
+
+    pub(crate) async fn close_peer_log(&self, message: ClosePeerLogRequest) -> Answer<u64> {
+        Ok(call!(self, close_peer_log, request(message))?.into_inner().epoch)
     }
 
     pub(crate) async fn propose(&self, message: ProposeRequest) -> Answer<ProposeResponse> {

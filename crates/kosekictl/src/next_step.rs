@@ -20,7 +20,7 @@ pub(crate) fn next_step(reason: Reason) -> &'static str {
         }
         Reason::UnknownReference => {
             "nothing is stored under what was given: compare it with `kosekictl pending`, `kosekictl non-provision list`, \
-             or the file that was loaded"
+             the other side's instances in `kosekictl status`, or the file that was loaded"
         }
         Reason::ActIdUsed => {
             "the id belongs to another act: repeat the command without the id for a new act, or with exactly the values of \
@@ -28,8 +28,8 @@ pub(crate) fn next_step(reason: Reason) -> &'static str {
         }
         Reason::AnotherPersonNeeded => "another operator must do this, with a certificate of their own",
         Reason::NotApplicable => {
-            "look at the present state with `kosekictl status` and `kosekictl pending`: it is open already, has changed \
-             since, or the proposal has expired or is void; if it is still wanted, propose it again"
+            "look at the present state with `kosekictl status` and `kosekictl pending`: it is open or closed already, \
+             has changed since, or the proposal has expired or is void; if it is still wanted, propose it again"
         }
         Reason::NotOwnRegister => {
             "the policy's [municipalities] must list the register's code for the sender's; both sides change the policy \

@@ -7,23 +7,26 @@ use common::{
     authorisation::{Permit, permit},
     clock::Clock,
     lines::{self, Intake, LoadStart, Outcome, Results},
+    log_closing,
     policy::Policies,
     refusal::{Reason, Refusal},
     status::StatusBoard,
     suspension,
     terms::{ActId, RuleBroken},
+    witness::Witnessing,
 };
 use koseki_proto::{
     koseki::common::v1::{
-        ApproveRequest, ApproveResponse, ConfirmRequest, ConfirmResponse, ListPendingRequest,
-        ListPendingResponse, LoadMessage, ProposeRequest, ProposeResponse, SuspendProvisionRequest,
-        SuspendProvisionResponse,
+        ApproveRequest, ApproveResponse, CloseLogRequest, CloseLogResponse, ClosePeerLogRequest,
+        ClosePeerLogResponse, ConfirmRequest, ConfirmResponse, ListPendingRequest, ListPendingResponse,
+        LoadMessage, ProposeRequest, ProposeResponse, SuspendProvisionRequest, SuspendProvisionResponse,
     },
     portal::admin::v1::{
         GetStatusRequest, GetStatusResponse, SetBlockRequest, SetBlockResponse, SuppressionFeedStatus,
         portal_admin_server::PortalAdmin,
     },
 };
+use tokio::sync::RwLock;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -50,6 +53,10 @@ pub struct AdminService {
     pub provider: Arc<ProviderLink>,
     /// The suppression feed.
     pub suppressions: Arc<Replica>,
+    /// Countersigns the providers' logs.
+    pub witnessing: Arc<Witnessing>,
+    /// The batches that are on their way: [`crate::provision::Provision::in_flight`].
+    pub in_flight: Arc<RwLock<()>>,
 }
 
 impl AdminService {
@@ -135,6 +142,29 @@ impl PortalAdmin for AdminService {
         Ok(Response::new(
             suspension::suspend(self.store.side(), &permit, request.into_inner(), now).await?,
         ))
+    }
+
+    async fn close_log(
+        &self,
+        request: Request<CloseLogRequest>,
+    ) -> Result<Response<CloseLogResponse>, Status> {
+        let permit = permit(&request)?;
+        // What the registry side has answered is recorded first: afterwards it could not be any more.
+        let _none = self.in_flight.write().await;
+        let now = self.clock.now();
+        let closed = log_closing::close_log(self.store.side(), &permit, request.into_inner(), now);
+        Ok(Response::new(closed.await?))
+    }
+
+    async fn close_peer_log(
+        &self,
+        request: Request<ClosePeerLogRequest>,
+    ) -> Result<Response<ClosePeerLogResponse>, Status> {
+        let permit = permit(&request)?;
+        let (now, witnessing) = (self.clock.now(), &self.witnessing);
+        let closed =
+            log_closing::close_peer_log(self.store.side(), witnessing, &permit, request.into_inner(), now);
+        Ok(Response::new(closed.await?))
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {

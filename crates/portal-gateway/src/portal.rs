@@ -151,10 +151,14 @@ impl PortalService {
     }
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
-        let here = self.store.side().database().suspensions().await?;
-        // Whoever cannot tell which cards are revoked, or who is suppressed, or has no witness, provides to nobody.
+        let database = self.store.side().database();
+        let here = database.suspensions().await?;
+        // Whoever cannot tell which cards are revoked, or who is suppressed, has no witness or a closed log, provides to nobody.
         let provider = self.provider.state().filter(|_| {
-            self.login.cards.can_tell() && self.suppressions.current().is_some() && self.witnessing.holds()
+            self.login.cards.can_tell()
+                && self.suppressions.current().is_some()
+                && self.witnessing.holds()
+                && !database.is_closed()
         });
         let state = |kind| match &provider {
             _ if here.covers(kind) => ProvisionState::Suspended,

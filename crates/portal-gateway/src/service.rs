@@ -29,6 +29,7 @@ use common::{
 use koseki_proto::portal::{
     admin::v1::portal_admin_server::PortalAdminServer, v1::portal_server::PortalServer,
 };
+use tokio::sync::RwLock;
 
 use crate::{
     admin::AdminService,
@@ -260,6 +261,7 @@ impl Gateway {
             alarms: alarms.clone(),
             clock: clock.clone(),
         };
+        let in_flight = Arc::new(RwLock::new(()));
         let provision = Arc::new(Provision {
             instance: config.instance,
             store: store.clone(),
@@ -273,6 +275,7 @@ impl Gateway {
             evidence: evidence.clone(),
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
+            in_flight: in_flight.clone(),
         });
         let meter = batches.of(Queue::Requests, clock.clone());
         let requests = Batcher::start(config.provision, BATCHES_IN_FLIGHT, meter, move |asked| {
@@ -373,7 +376,7 @@ impl Gateway {
             store: store.clone(),
             provider: provider.clone(),
             suppressions: suppressions.clone(),
-            witnessing,
+            witnessing: witnessing.clone(),
             clock: clock.clone(),
         };
         let portal = PortalServer::new(portal).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -394,6 +397,8 @@ impl Gateway {
             board: Arc::new(board),
             provider,
             suppressions,
+            witnessing,
+            in_flight,
         };
         let admin = PortalAdminServer::new(admin).max_decoding_message_size(lines::MAX_MESSAGE_BYTES);
         server

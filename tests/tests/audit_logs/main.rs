@@ -13,6 +13,7 @@ mod desk;
 
 mod archive;
 mod auditor;
+mod closing;
 mod tampering;
 
 use std::path::PathBuf;

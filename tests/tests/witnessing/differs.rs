@@ -26,20 +26,20 @@ use super::{ask, session, stands, until, until_countersigned};
 
 /// Whose log it is.
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+pub(super) enum Side {
     Registry,
     Portal,
 }
 
 impl Side {
-    fn database(self, deployment: &Deployment) -> PathBuf {
+    pub(super) fn database(self, deployment: &Deployment) -> PathBuf {
         match self {
             Self::Registry => deployment.provider_database(),
             Self::Portal => deployment.gateway_database(),
         }
     }
 
-    fn log(self, deployment: &Deployment) -> String {
+    pub(super) fn log(self, deployment: &Deployment) -> String {
         match self {
             Self::Registry => deployment.provider_instance(),
             Self::Portal => deployment.gateway_instance(),
@@ -47,7 +47,7 @@ impl Side {
     }
 
     /// Its service, and the other side's.
-    fn of(self, pair: &Pair) -> [&Server; 2] {
+    pub(super) fn of(self, pair: &Pair) -> [&Server; 2] {
         match self {
             Self::Registry => [&pair.provider, &pair.gateway],
             Self::Portal => [&pair.gateway, &pair.provider],
@@ -77,7 +77,7 @@ fn backup_of(file: &Path) -> PathBuf {
 }
 
 /// A service that has stopped lets go of the file a moment later.
-async fn until_closed(database: &Path) {
+pub(super) async fn until_closed(database: &Path) {
     until("the file is closed", async || {
         let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
         let mut files = open.filter_map(|file| fs::read_link(file.path()).ok());

@@ -8,6 +8,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod closed;
 mod countersigned;
 mod differs;
 mod hostile;

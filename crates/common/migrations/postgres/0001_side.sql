@@ -17,13 +17,14 @@ CREATE TABLE lookup_key (
 );
 
 -- The logs that are written here. frontier: the roots of the complete subtrees of its tree, 32 bytes each. generation: its
--- owner's; a process that has an older one writes no more.
+-- owner's; a process that has an older one writes no more. closed: nothing comes after its last entry, ever.
 CREATE TABLE log_head (
     log        TEXT    PRIMARY KEY,
     generation BIGINT  NOT NULL,
     size       BIGINT  NOT NULL,
     bundles    BIGINT  NOT NULL,
-    frontier   BYTEA   NOT NULL
+    frontier   BYTEA   NOT NULL,
+    closed     BOOLEAN NOT NULL
 );
 
 -- A commit's entries. hashes: for each entry its leaf's hash, then the roots of the subtrees that it completes, 32 bytes each;
@@ -53,12 +54,14 @@ CREATE TABLE log_checkpoint (
     witnessed_note    TEXT    NOT NULL
 );
 
--- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it.
+-- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it,
+-- and nothing at all any more of one that is closed.
 CREATE TABLE witnessed_log (
     origin TEXT    PRIMARY KEY,
     size   BIGINT  NOT NULL,
     root   BYTEA   NOT NULL,
-    note   TEXT    NOT NULL
+    note   TEXT    NOT NULL,
+    closed BOOLEAN NOT NULL
 );
 
 -- Bodies of bundles before this number may be dropped: a mark that two persons have made.

@@ -17,13 +17,14 @@ CREATE TABLE lookup_key (
 ) STRICT;
 
 -- The logs that are written here. frontier: the roots of the complete subtrees of its tree, 32 bytes each. generation: its
--- owner's; a process that has an older one writes no more.
+-- owner's; a process that has an older one writes no more. closed: nothing comes after its last entry, ever.
 CREATE TABLE log_head (
     log        TEXT    PRIMARY KEY,
     generation INTEGER NOT NULL,
     size       INTEGER NOT NULL,
     bundles    INTEGER NOT NULL,
-    frontier   BLOB    NOT NULL
+    frontier   BLOB    NOT NULL,
+    closed     INTEGER NOT NULL CHECK (closed IN (0, 1))
 ) STRICT;
 
 -- A commit's entries. hashes: for each entry its leaf's hash, then the roots of the subtrees that it completes, 32 bytes each;
@@ -49,12 +50,14 @@ CREATE TABLE log_checkpoint (
     witnessed_note    TEXT    NOT NULL
 ) STRICT;
 
--- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it.
+-- How far this side has countersigned each log of the other side: it never countersigns anything that is not consistent with it,
+-- and nothing at all any more of one that is closed.
 CREATE TABLE witnessed_log (
     origin TEXT    PRIMARY KEY,
     size   INTEGER NOT NULL,
     root   BLOB    NOT NULL,
-    note   TEXT    NOT NULL
+    note   TEXT    NOT NULL,
+    closed INTEGER NOT NULL CHECK (closed IN (0, 1))
 ) STRICT;
 
 -- Bodies of bundles before this number may be dropped: a mark that two persons have made.

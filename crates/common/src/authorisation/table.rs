@@ -92,6 +92,16 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     ),
     (
         &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/CloseLog",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
+        "/portal.admin.v1.PortalAdmin/ClosePeerLog",
+        &[Operator],
+    ),
+    (
+        &[PortalAdmin],
         "/portal.admin.v1.PortalAdmin/Propose",
         &[Operator],
     ),
@@ -159,6 +169,16 @@ const TABLE: &[(&[Listener], &str, &[Role])] = &[
     (
         &[KosekiAdmin],
         "/koseki.admin.v1.KosekiAdmin/SuspendProvision",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/CloseLog",
+        &[Operator],
+    ),
+    (
+        &[KosekiAdmin],
+        "/koseki.admin.v1.KosekiAdmin/ClosePeerLog",
         &[Operator],
     ),
     (

@@ -227,8 +227,19 @@ pub fn ordinary_act(
             reference: reference.to_owned(),
             request_id: String::new(),
             card_pseudonyms: Vec::new(),
+            act_id: String::new(),
+            reason: String::new(),
         }),
     }
+}
+
+/// The entry of an act that forbids nothing, with its id and the operator's words.
+pub fn of_operator(mut entry: NewEntry, act_id: ActId, reason: &str) -> NewEntry {
+    if let Detail::OrdinaryAct(act) = &mut entry.detail {
+        act.act_id = act_id.to_string();
+        reason.clone_into(&mut act.reason);
+    }
+    entry
 }
 
 /// The entry of an act that forbids nothing and added active linkages of these cards.

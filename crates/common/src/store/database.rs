@@ -149,11 +149,22 @@ impl Database {
         database.moved = database.has_moved().await?;
         let row = database
             .write(
-                "INSERT INTO log_head (log, generation, size, bundles, frontier) VALUES ({log}, 1, 0, 0, {empty}) \
-             ON CONFLICT (log) DO UPDATE SET generation = log_head.generation + 1 RETURNING generation",
-                &[("log", log.into()), ("empty", [].as_slice().into())],
+                // A closed log is not taken from a process that still has its last entry countersigned.
+                "INSERT INTO log_head (log, generation, size, bundles, frontier, closed) \
+                 VALUES ({log}, 1, 0, 0, {empty}, {no}) \
+                 ON CONFLICT (log) DO UPDATE SET generation = log_head.generation \
+                    + CASE WHEN log_head.closed THEN 0 ELSE 1 END \
+                 RETURNING generation, closed",
+                &[
+                    ("log", log.into()),
+                    ("empty", [].as_slice().into()),
+                    ("no", false.into()),
+                ],
             )
             .await?;
+        if row.bool(1)? {
+            return Err(OpenError::Closed { log: log.to_owned() });
+        }
         database.generation = row.int(0)?;
         Ok(database)
     }
@@ -292,9 +303,9 @@ impl Database {
             Pools::Sqlite(pools) => self.begin_sqlite(pools, access).await?,
             Pools::Postgres(pools) => Tx::Postgres(begin_postgres(pools, access).await?),
         };
-        // Whoever takes the gate late reads the log's head late, too.
+        // Whoever takes the gate late, or never, reads the log's head so, too.
         let head = match (&self.pools, access) {
-            (Pools::Postgres(_), Access::Copies | Access::Ungated) => None,
+            (Pools::Postgres(_), Access::Copies) | (_, Access::Ungated) => None,
             _ => Some(self.head(&mut tx).await?),
         };
         Ok(WriteTx {
@@ -309,7 +320,7 @@ impl Database {
 
     async fn head(&self, tx: &mut Tx) -> Result<Head, StoreError> {
         let head = Head::read(&mut tx.connection(), &self.log, self.generation).await;
-        if let Err(error @ StoreError::Fenced) = &head {
+        if let Err(error @ (StoreError::Fenced | StoreError::Closed)) = &head {
             self.health.failed(error);
         }
         head

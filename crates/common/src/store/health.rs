@@ -29,6 +29,8 @@ pub(super) enum LogState {
     Failing,
     /// Another process has taken it, for good.
     Taken,
+    /// It was closed, for good.
+    Closed,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl LogHealth {
         known.appended = false;
         known.state = match (error, known.state) {
             (StoreError::Fenced, _) | (_, LogState::Taken) => LogState::Taken,
+            (StoreError::Closed, _) | (_, LogState::Closed) => LogState::Closed,
             _ => LogState::Failing,
         };
     }
@@ -89,19 +92,27 @@ impl Database {
         self.health().state() == LogState::Writable
     }
 
+    /// Whether the log was closed: what can never be recorded is not begun.
+    pub fn is_closed(&self) -> bool {
+        self.health().state() == LogState::Closed
+    }
+
     /// Looks again and again whether the log can be written, and lets the alarms about it stand, for as long as the service
     /// runs.
     pub(super) async fn watch_log(&self, own: &PeerIdentity, alarms: &Alarms, clock: &dyn Clock) {
         loop {
             let looked = tokio::time::timeout(LOOK_AT_MOST, self.look(own, clock)).await;
             let looked = looked.unwrap_or_else(|_| Err(StoreError::timed_out()));
-            if let Err(error) = looked {
+            if let Err(error) = looked
+                && !matches!(error, StoreError::Closed)
+            {
                 self.health().failed(&error);
                 let _: Option<()> = worked(Err(error), "the log cannot be written");
             }
             let state = self.health().state();
             alarms.set(Alarm::LogUnwritable, self.log(), state == LogState::Failing);
             alarms.set(Alarm::LogTaken, self.log(), state == LogState::Taken);
+            alarms.set(Alarm::LogClosed, self.log(), state == LogState::Closed);
             tokio::time::sleep(INTERVAL).await;
         }
     }
@@ -109,7 +120,7 @@ impl Database {
     /// One look. It goes the way of a release, on the connection that releases have to spare: load does not make it fail.
     async fn look(&self, own: &PeerIdentity, clock: &dyn Clock) -> Result<(), StoreError> {
         match self.health().state() {
-            LogState::Taken => Ok(()),
+            LogState::Taken | LogState::Closed => Ok(()),
             LogState::Writable if self.health().was_appended_to() => Ok(()),
             LogState::Writable => self.begin(Access::Release).await?.commit_again().await,
             LogState::Failing => {
@@ -130,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_stands_until_the_log_was_resumed_and_a_log_that_was_taken_is_taken_for_good() {
+    fn a_failure_stands_until_the_log_was_resumed_and_a_log_that_was_taken_or_closed_is_so_for_good() {
         let health = LogHealth::default();
         health.appended(&Ok(()));
         assert!(health.was_appended_to() && !health.was_appended_to());
@@ -139,9 +150,15 @@ mod tests {
         assert_eq!(health.state(), LogState::Failing);
         health.resumed();
         assert_eq!(health.state(), LogState::Writable);
-        health.failed(&StoreError::Fenced);
-        health.failed(&StoreError::timed_out());
-        health.resumed();
-        assert_eq!(health.state(), LogState::Taken);
+        for (error, state) in [
+            (StoreError::Fenced, LogState::Taken),
+            (StoreError::Closed, LogState::Closed),
+        ] {
+            let health = LogHealth::default();
+            health.failed(&error);
+            health.failed(&StoreError::timed_out());
+            health.resumed();
+            assert_eq!(health.state(), state);
+        }
     }
 }

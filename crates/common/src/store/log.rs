@@ -37,6 +37,8 @@ pub struct Witnessed {
     pub root: [u8; HASH_BYTES],
     /// The checkpoint, signed and countersigned.
     pub note: String,
+    /// It is closed: nothing of it is countersigned any more.
+    pub closed: bool,
 }
 
 impl Database {
@@ -212,7 +214,7 @@ impl Database {
         let row = reader
             .connection()
             .optional(
-                "SELECT size, root, note FROM witnessed_log WHERE origin = {origin}",
+                "SELECT size, root, note, closed FROM witnessed_log WHERE origin = {origin}",
                 &[("origin", origin.into())],
             )
             .await?;
@@ -221,13 +223,14 @@ impl Database {
                 size: row.int(0)?.unsigned_abs(),
                 root: row.array(1)?,
                 note: row.text(2)?.to_owned(),
+                closed: row.bool(3)?,
             })
         })
         .transpose()
     }
 
-    /// Goes on from what was countersigned before, unless somebody else has meanwhile: true when it did. Nothing is countersigned
-    /// before this has returned. `opened` is the entry of the first time.
+    /// Goes on from what was countersigned before, unless somebody else has meanwhile, or it was closed: true when it did. Nothing
+    /// is countersigned before this has returned. `opened` is the entry of the first time.
     pub async fn advance_witnessed(
         &self,
         origin: &str,
@@ -248,6 +251,7 @@ impl Database {
             ("size", size(after.size)?.into()),
             ("root", (&after.root).into()),
             ("note", after.note.as_str().into()),
+            ("no", false.into()),
             ("old_size", size(before.map_or(0, |before| before.size))?.into()),
             (
                 "old_root",
@@ -257,14 +261,14 @@ impl Database {
         let changed = if before.is_some() {
             tx.execute(
                 "UPDATE witnessed_log SET size = {size}, root = {root}, note = {note} \
-                 WHERE origin = {origin} AND size = {old_size} AND root = {old_root}",
+                 WHERE origin = {origin} AND size = {old_size} AND root = {old_root} AND NOT closed",
                 &params,
             )
             .await?
         } else {
             tx.execute(
-                "INSERT INTO witnessed_log (origin, size, root, note) VALUES ({origin}, {size}, {root}, {note}) \
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO witnessed_log (origin, size, root, note, closed) \
+                 VALUES ({origin}, {size}, {root}, {note}, {no}) ON CONFLICT DO NOTHING",
                 &params,
             )
             .await?

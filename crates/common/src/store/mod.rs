@@ -2,6 +2,7 @@
 //! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
 mod archive;
+mod closing;
 mod commit_warning;
 mod database;
 mod health;
@@ -53,6 +54,9 @@ pub enum StoreError {
     /// Another process has taken the log: this one must not write any more.
     #[error("another process has taken this log")]
     Fenced,
+    /// The log was closed: nothing is ever appended to it again.
+    #[error("this log was closed for good")]
+    Closed,
     /// Another instance has gone over to a newer policy, and this one has not.
     #[error("another instance holds a newer policy: give this one the next policy's file")]
     BehindPolicy,
@@ -96,6 +100,7 @@ impl StoreError {
             | Self::OutcomeUnknown(_)
             | Self::CommitWarning
             | Self::Fenced
+            | Self::Closed
             | Self::BehindPolicy => false,
         }
     }

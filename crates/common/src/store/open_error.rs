@@ -39,6 +39,15 @@ pub enum OpenError {
         /// The database.
         database: String,
     },
+    /// The instance's audit log is closed.
+    #[error(
+        "the audit log of {log} is closed for good: start an instance with a new name, and with a key of its own in \
+         log-keys.txt on both sides; docs/runbooks/log-differs.md says how"
+    )]
+    Closed {
+        /// The log.
+        log: String,
+    },
     /// The server, the role or the schema is not one that a service may stand on.
     #[error("{database}: {rule}")]
     Unfit {

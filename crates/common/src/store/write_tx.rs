@@ -67,7 +67,7 @@ impl Head {
             Connection::Sqlite(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, ",
+                            log_head.bundles, log_head.frontier, log_head.closed, ",
                     gathered_on_sqlite!(),
                     ", ",
                     suspended!(),
@@ -77,7 +77,7 @@ impl Head {
             Connection::Postgres(_) => {
                 concat!(
                     "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, ",
+                            log_head.bundles, log_head.frontier, log_head.closed, ",
                     gathered_on_postgres!(),
                     ", ",
                     suspended!(),
@@ -89,11 +89,14 @@ impl Head {
         if row.int(2)? != generation {
             return Err(StoreError::Fenced);
         }
+        if row.bool(6)? {
+            return Err(StoreError::Closed);
+        }
         Ok(Self {
             epoch: row.int(0)?,
             policy_effective_at: row.int(1)?,
-            lists: revocation::gathered(row.optional_text(6)?)?,
-            suspensions: suspensions_of(row.optional_text(7)?),
+            lists: revocation::gathered(row.optional_text(7)?)?,
+            suspensions: suspensions_of(row.optional_text(8)?),
             frontier: Frontier::read(row.int(3)?.unsigned_abs(), row.bytes(5)?)
                 .ok_or(StoreError::Unreadable("the frontier of the log"))?,
             bundles: row.int(4)?,

@@ -14,9 +14,9 @@ use koseki_proto::{
             RegisterRef, koseki_admin_client::KosekiAdminClient,
         },
         common::v1::{
-            ApproveRequest, ConfirmRequest, ListPendingRequest, ListPendingResponse, OpeningAct,
-            ProposeRequest, RequestKind as ProtoKind, ResumeProvision, SuspendProvisionRequest,
-            opening_act::Act,
+            ApproveRequest, CloseLogRequest, ClosePeerLogRequest, ConfirmRequest, ListPendingRequest,
+            ListPendingResponse, OpeningAct, ProposeRequest, RequestKind as ProtoKind, ResumeProvision,
+            SuspendProvisionRequest, opening_act::Act,
         },
     },
     portal::admin::v1::{self as portal, SetBlockRequest, portal_admin_client::PortalAdminClient},
@@ -284,6 +284,33 @@ macro_rules! acts_of_both_sides {
                     .suspend_provision(request(message))
                     .await?;
                 Ok(suspended.into_inner().epoch)
+            }
+
+            /// Closes the log of the instance that is called.
+            ///
+            /// # Errors
+            /// A refusal, or no answer: then the outcome is not known.
+            pub async fn close_log(&self, act_id: &str) -> Result<u64, CallError> {
+                let message = CloseLogRequest {
+                    act_id: act_id.to_owned(),
+                    reason: REASON.to_owned(),
+                };
+                let closed = self.client.clone().close_log(request(message)).await?;
+                Ok(closed.into_inner().epoch)
+            }
+
+            /// Closes a log of the other side there.
+            ///
+            /// # Errors
+            /// A refusal, or no answer: then the outcome is not known.
+            pub async fn close_peer_log(&self, act_id: &str, instance: &str) -> Result<u64, CallError> {
+                let message = ClosePeerLogRequest {
+                    act_id: act_id.to_owned(),
+                    instance: instance.to_owned(),
+                    reason: REASON.to_owned(),
+                };
+                let closed = self.client.clone().close_peer_log(request(message)).await?;
+                Ok(closed.into_inner().epoch)
             }
 
             /// Proposes to open something.

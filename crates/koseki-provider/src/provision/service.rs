@@ -191,7 +191,7 @@ impl LinkageService {
             now: Some(now.to_proto()),
             beacon: self.logins.beacon(now).to_vec(),
             highest_sequence: highest,
-            log_countersigned: self.witnessing.holds(),
+            log_countersigned: self.witnessing.holds() && !database.is_closed(),
             card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()

@@ -77,6 +77,7 @@ impl SetBlock {
                 ("card_key_sha256", "--card-key"),
                 ("reason", "--reason"),
             ],
+            confirmed_at: "",
         };
         let message = SetBlockRequest {
             act_id: act_id.to_string(),

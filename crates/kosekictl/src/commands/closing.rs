@@ -27,6 +27,8 @@ pub(super) struct Closing<'a> {
     pub(super) message: Value,
     /// From the message's fields to the flags that they came from.
     pub(super) flags: &'a [(&'a str, &'a str)],
+    /// Where another operator confirms it, when not here: the end of a sentence.
+    pub(super) confirmed_at: &'static str,
 }
 
 impl Closing<'_> {
@@ -47,6 +49,7 @@ impl Closing<'_> {
             method,
             message,
             flags,
+            confirmed_at,
         } = self;
         let act_id = act_id.to_string();
         if arguments.dry_run {
@@ -71,8 +74,8 @@ impl Closing<'_> {
         let epoch = send.await.map_err(|status| answer::of_act(&status, sent))?;
         let confirm = format!("kosekictl confirm {act_id} --side {}", side.name());
         let text = format!(
-            "done and in force: {what}\nact id: {act_id}\nepoch: {epoch}\nnext: another operator confirms it: \
-             {confirm}"
+            "done and in force: {what}\nact id: {act_id}\nepoch: {epoch}\nnext: another operator confirms \
+             it{confirmed_at}: {confirm}"
         );
         let json = json!({
             "act_id": act_id,

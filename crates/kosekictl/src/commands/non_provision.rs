@@ -239,6 +239,7 @@ impl Record {
             method: "koseki.admin.v1.KosekiAdmin/RecordNonProvision",
             message: shown,
             flags: FLAGS,
+            confirmed_at: "",
         };
         let send = async move {
             Ok(client
@@ -285,6 +286,7 @@ impl RecordOwn {
             method: "koseki.ingest.v1.Ingest/RecordOwnNonProvision",
             message: shown,
             flags: FLAGS,
+            confirmed_at: "",
         };
         let send = async move {
             let recorded = client.record_own_non_provision(request(message)).await;

@@ -64,6 +64,7 @@ impl Suspend {
             },
             message: json!({"act_id": act_id.to_string(), "kind": name, "reason": reason}),
             flags: &[("act_id", "--act-id"), ("kind", "--kind"), ("reason", "--reason")],
+            confirmed_at: "",
         };
         let message = SuspendProvisionRequest {
             act_id: act_id.to_string(),

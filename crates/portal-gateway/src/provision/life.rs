@@ -16,6 +16,7 @@ use common::{
     witness::Witnessing,
 };
 use koseki_proto::koseki::linkage::v1::ProvideCopyInfoResponse;
+use tokio::sync::RwLock;
 use tonic::Status;
 
 use super::{
@@ -56,11 +57,14 @@ pub struct Provision {
     pub pseudonym: PseudonymKey,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Held by each batch until it is recorded: whoever closes the log waits for them.
+    pub in_flight: Arc<RwLock<()>>,
 }
 
 impl Provision {
     /// Takes a batch of requests from admission to release; one outcome each, in order.
     pub async fn provide(&self, asked: Vec<Asked>) -> Vec<Outcome> {
+        let _in_flight = self.in_flight.read().await;
         let sent = self.clock.monotonic();
         // One policy for the whole life of the batch, whatever comes into force meanwhile.
         let policy = self.policies.current();
@@ -115,8 +119,9 @@ impl Provision {
         proofs: Proofs,
         policy: &Policy,
     ) -> Answered {
-        // What cannot be proven afterwards is not asked for (I9).
+        // What cannot be proven or recorded afterwards is not asked for (I9, I2).
         let provider = self.provider.state().filter(|_| self.witnessing.holds());
+        let provider = provider.filter(|_| !self.store.side().database().is_closed());
         let Some(provider) = provider else {
             return Answered::none(cleared);
         };
