@@ -18,6 +18,7 @@ pub mod history;
 pub mod hooks;
 pub mod instances;
 pub mod log;
+pub mod played_registry;
 pub mod proxy;
 pub mod raw;
 pub mod registry_evidence;

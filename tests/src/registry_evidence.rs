@@ -36,8 +36,8 @@ impl RegistryEvidence {
         }
     }
 
-    /// A receipt for these results of a batch.
-    pub fn receipt(&self, request: &ProvideCopyInfoRequest, results: &[ItemResult]) -> Envelope {
+    /// What the receipt for these results of a batch says.
+    pub fn receipt(&self, request: &ProvideCopyInfoRequest, results: &[ItemResult]) -> Receipt {
         let payload = &request.eligibility.as_ref().unwrap().payload;
         let eligibility = Eligibility::decode(payload.as_slice()).unwrap();
         let item = |result: &ItemResult| {
@@ -55,14 +55,19 @@ impl RegistryEvidence {
                 answer_sha256,
             }
         };
-        self.receipts.sign(&Receipt {
+        Receipt {
             log: self.log.clone(),
             gateway_instance: eligibility.gateway_instance,
             sequence: eligibility.sequence,
             eligibility_sha256: digest::sha256(&[payload]).to_vec(),
             bundle: 1,
             items: results.iter().map(item).collect(),
-        })
+        }
+    }
+
+    /// Signs a receipt.
+    pub fn sign(&self, receipt: &Receipt) -> Envelope {
+        self.receipts.sign(receipt)
     }
 
     /// Countersigns whatever is shown, and shows an empty log.

@@ -8,51 +8,15 @@
     reason = "helper functions outside of #[test] may fail a test, too"
 )]
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
-use common::{
-    alarm::Alarm,
-    authorisation::Listener,
-    clock::{Clock as _, ShiftedClock},
-    policy::Policy,
-    process::Service,
-    refusal::Reason,
-    server::{Server, ServerBase},
-    terms::RequestKind,
-    tls::TlsMaterial,
-};
+use common::{alarm::Alarm, clock::Clock as _, refusal::Reason, server::Server, terms::RequestKind};
 use devkit::{
-    client::{Access, Reach},
-    deployment::{Addresses, Deployment, Plan},
     registers::Scenario,
-    story::{Cast, Offices, ask_once},
+    story::{Cast, ask_once},
 };
-use integration_tests::{
-    Pair, REGISTERS, SEED, address,
-    feed::{self, Feed},
-    registry_evidence::RegistryEvidence,
-    start_gateway,
-};
-use koseki_proto::koseki::{
-    common::v1::{ProvidedRegister, RegisterKind, RequesterCopyInfo, RequesterItems},
-    linkage::v1::{
-        ExchangeCheckpointsRequest, ExchangeCheckpointsResponse, GetLinkageStatusRequest,
-        GetLinkageStatusResponse, GetReceiptsRequest, GetReceiptsResponse, ItemResult,
-        ProvideCopyInfoRequest, ProvideCopyInfoResponse, ProvidedCopyInfo, WatchSuppressionsRequest,
-        item_result::Outcome,
-        linkage_server::{Linkage, LinkageServer},
-    },
-};
-use koseki_provider::Provider;
-use tonic::{Request, Response, Status};
+use integration_tests::{Pair, played_registry::PlayedRegistry};
+use koseki_proto::koseki::common::v1::{ProvidedRegister, RegisterKind, RequesterCopyInfo, RequesterItems};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -169,15 +133,6 @@ async fn a_difference_in_force_stops_provision_and_alarms_on_both_sides_until_it
     assert_eq!(ask(&cast).await, Ok(String::new()));
 }
 
-/// A registry side that sends more than it was asked for.
-struct TooMuch {
-    policy: Policy,
-    clock: Arc<ShiftedClock>,
-    evidence: RegistryEvidence,
-    /// Which of the answers it sends.
-    answer: Arc<AtomicUsize>,
-}
-
 /// Within the mask; then with something more each.
 fn answers() -> Vec<RequesterCopyInfo> {
     let register = ProvidedRegister {
@@ -207,125 +162,24 @@ fn answers() -> Vec<RequesterCopyInfo> {
     vec![plain, with_handle, with_entry, with_removed]
 }
 
-#[tonic::async_trait]
-impl Linkage for TooMuch {
-    type WatchSuppressionsStream = Feed;
-
-    async fn watch_suppressions(
-        &self,
-        _: Request<WatchSuppressionsRequest>,
-    ) -> Result<Response<Feed>, Status> {
-        Ok(Response::new(feed::of_nobody(self.clock.clone())))
-    }
-
-    async fn provide_copy_info(
-        &self,
-        request: Request<ProvideCopyInfoRequest>,
-    ) -> Result<Response<ProvideCopyInfoResponse>, Status> {
-        let info = answers().swap_remove(self.answer.load(Ordering::SeqCst));
-        let results = request.get_ref().items.iter().map(|item| ItemResult {
-            request_id: item.request_id.clone(),
-            outcome: Some(Outcome::Provided(ProvidedCopyInfo {
-                info: Some(info.clone()),
-                salt: vec![9; 32],
-            })),
-        });
-        let results: Vec<_> = results.collect();
-        let receipt = self.evidence.receipt(request.get_ref(), &results);
-        Ok(Response::new(ProvideCopyInfoResponse {
-            results,
-            receipt: Some(receipt),
-        }))
-    }
-
-    async fn exchange_checkpoints(
-        &self,
-        request: Request<ExchangeCheckpointsRequest>,
-    ) -> Result<Response<ExchangeCheckpointsResponse>, Status> {
-        Ok(Response::new(self.evidence.exchange(request.get_ref())))
-    }
-
-    async fn get_receipts(
-        &self,
-        _: Request<GetReceiptsRequest>,
-    ) -> Result<Response<GetReceiptsResponse>, Status> {
-        Ok(Response::new(GetReceiptsResponse::default()))
-    }
-
-    async fn get_linkage_status(
-        &self,
-        _: Request<GetLinkageStatusRequest>,
-    ) -> Result<Response<GetLinkageStatusResponse>, Status> {
-        Ok(Response::new(GetLinkageStatusResponse {
-            provider_log: "provider-1".to_owned(),
-            policy_sha256: self.policy.sha256.to_vec(),
-            now: Some(self.clock.now().to_proto()),
-            beacon: vec![7; 32],
-            card_lists_fresh: true,
-            log_countersigned: true,
-            ..GetLinkageStatusResponse::default()
-        }))
-    }
-}
-
 #[tokio::test]
 async fn an_answer_outside_the_mask_is_withheld_and_alarms() {
-    let directory = tempfile::TempDir::new().unwrap();
-    let plan = Plan {
-        seed: SEED,
-        registers: REGISTERS,
-        addresses: Addresses::loopback(),
-    };
-    let deployment = Deployment::create(directory.path(), &plan).unwrap();
-    let clock = Arc::new(ShiftedClock::default());
-    let config: <Provider as Service>::Config = common::config::load(&deployment.provider_config()).unwrap();
-    let base = ServerBase {
-        tls: TlsMaterial::load(&config.tls).unwrap(),
-        trust_domain: config.trust_domain().unwrap(),
-        limits: config.limits.clone(),
-        clock: clock.clone(),
-        alarms: common::alarm::Alarms::default(),
-        metrics: common::metrics::Metrics::default(),
-    };
-    let mut registry = Server::start(base, config.listen.ops).await.unwrap();
-    let answer = Arc::new(AtomicUsize::new(0));
-    let too_much = LinkageServer::new(TooMuch {
-        policy: Policy::load(&config.policy_file).unwrap(),
-        clock: clock.clone(),
-        evidence: RegistryEvidence::load(&config),
-        answer: answer.clone(),
-    });
-    registry
-        .listen(Listener::Linkage, config.listen.linkage, |routes| {
-            routes.add_service(too_much)
-        })
-        .await
-        .unwrap();
-    let there = address(&registry, Listener::Linkage);
-    deployment.point_gateway_at(&there).unwrap();
-    let gateway = start_gateway(&deployment, clock.clone()).await;
-    let access = Access::new(&deployment, clock.clone());
-    let reach = Reach {
-        ingest: there.clone(),
-        registry_admin: there,
-        portal: address(&gateway, Listener::Portal),
-        portal_admin: address(&gateway, Listener::PortalAdmin),
-    };
-    let offices = Offices::new(&deployment, &access, &reach).unwrap();
-    let loaded = offices.portal[0].load_file(&deployment.linkages()).await.unwrap();
-    assert!(loaded.is_whole());
-    let cast = Cast::new(&deployment, &access, &reach.portal).unwrap();
-    cast.frontend.wait_until_providing().await.unwrap();
-
-    assert_eq!(ask(&cast).await, Ok("131016".to_owned()), "within the mask");
-    assert!(gateway.alarms().standing().is_empty());
-    for more in 1..answers().len() {
-        answer.store(more, Ordering::SeqCst);
+    let played = PlayedRegistry::start().await;
+    let mut answers = answers().into_iter();
+    played.says(|says| says.info = answers.next().unwrap());
+    assert_eq!(
+        ask(&played.cast).await,
+        Ok("131016".to_owned()),
+        "within the mask"
+    );
+    assert!(played.gateway.alarms().standing().is_empty());
+    for (number, more) in answers.enumerate() {
+        played.says(|says| says.info = more);
         assert_eq!(
-            ask(&cast).await,
+            ask(&played.cast).await,
             Err(Reason::Unavailable.name().to_owned()),
-            "{more}"
+            "{number}"
         );
-        assert!(stands(&gateway, Alarm::AnswerOutsideMask));
+        assert!(stands(&played.gateway, Alarm::AnswerOutsideMask));
     }
 }

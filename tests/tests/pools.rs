@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// Who is not let in by then waits for others.
 const NOT_NOW: Duration = Duration::from_millis(300);
-const RELEASES: usize = 2;
+const RELEASES: usize = 3;
 const GUARDS: usize = 4;
 const LOADS: usize = 4;
 
@@ -158,7 +158,7 @@ impl Bench {
         for (access, times) in [
             (Access::Release, RELEASES),
             (Access::Guard, GUARDS),
-            (Access::RequestersGuard, RELEASES),
+            (Access::RequestersGuard, 2),
         ] {
             for _ in 0..times {
                 let tx = at_once(self.stored().begin(access)).await;

@@ -147,7 +147,9 @@ impl LostAnswers {
         let page = page.map_err(Box::new)?.into_inner();
         let origin = self.keys.origin_of(Role::KosekiProvider, &self.provider);
         let mut answers = Answers::new();
-        let mut taken = page.next_bundle >= from && i64::try_from(page.next_bundle).is_ok();
+        let mut taken = page.provider_log == self.provider
+            && page.next_bundle >= from
+            && i64::try_from(page.next_bundle).is_ok();
         for envelope in &page.receipts {
             let receipt = open_receipt(envelope, &origin, &self.keys.known);
             let added = receipt.and_then(|receipt| {

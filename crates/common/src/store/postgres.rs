@@ -28,8 +28,8 @@ const TCP_USER_MS: u32 = 1_500;
 const GUARDS: u32 = 4;
 /// Connections of requesters' forbidding acts: however many there are, an operator's has one.
 const REQUESTERS_GUARDS: u32 = 2;
-/// Connections of releases, one batch at a time and one to spare.
-const RELEASES: u32 = 2;
+/// Connections of releases: two batches at a time, and one on its way back to the pool.
+const RELEASES: u32 = 3;
 /// Connections of admission, which reads for few batches at a time, so that each has met every statement lately: two of requests,
 /// one of what requesters close.
 const ADMISSIONS: u32 = 3;
