@@ -154,7 +154,7 @@ impl PortalService {
         let database = self.store.side().database();
         let here = database.suspensions().await?;
         // Whoever cannot tell which cards are revoked, or who is suppressed, has no witness or a closed log, provides to nobody.
-        let provider = self.provider.state().filter(|_| {
+        let provider = self.provider.providing().filter(|_| {
             self.login.cards.can_tell()
                 && self.suppressions.current().is_some()
                 && self.witnessing.holds()

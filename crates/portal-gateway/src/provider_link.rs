@@ -39,6 +39,8 @@ pub struct ProviderState {
     pub beacon: [u8; 32],
     /// Kinds that are suspended there.
     pub suspensions: Suspensions,
+    /// Whether its log is countersigned as the policy asks.
+    countersigned: bool,
     seen_at: Duration,
 }
 
@@ -88,6 +90,12 @@ impl ProviderLink {
         let state = self.state.read().ok()?.clone()?;
         let age = self.clock.monotonic().saturating_sub(state.seen_at);
         (age <= self.interval * Self::STALE_INTERVALS).then_some(state)
+    }
+
+    /// The provider's state, if it provides. While its log is not countersigned it does not, but people log in, so that they can
+    /// withdraw.
+    pub fn providing(&self) -> Option<ProviderState> {
+        self.state().filter(|state| state.countersigned)
     }
 
     /// The provider as it answered last, whether the two sides fit together or not; for operators.
@@ -211,7 +219,6 @@ impl ProviderLink {
         }
         if !answer.log_countersigned {
             tracing::warn!("the registry side waits for its log to be countersigned: provision is stopped");
-            return None;
         }
         let mut suspensions = Suspensions::default();
         for kind in answer.suspended_kinds {
@@ -224,6 +231,7 @@ impl ProviderLink {
             log: answer.provider_log,
             beacon: answer.beacon.try_into().ok()?,
             suspensions,
+            countersigned: answer.log_countersigned,
             seen_at,
         })
     }

@@ -431,7 +431,7 @@ impl Watched {
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
             self.provider.look().await;
-            let good = self.provider.state().is_some()
+            let good = self.provider.providing().is_some()
                 && self.suppressions.current().is_some()
                 && self.cards.can_tell()
                 && self.witnessing.holds()

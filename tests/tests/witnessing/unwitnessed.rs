@@ -78,8 +78,10 @@ async fn without_a_countersignature_nothing_is_provided_until_there_is_one_again
     let honest = [forger.honest(&code, &login)];
     assert_eq!(forger.ask(&honest).await.unwrap_err(), "UNAVAILABLE");
 
-    // What forbids goes on.
+    // What forbids goes on, also for those who log in only now.
     frontend.withdraw(&withdrawing, &consent).await.unwrap();
+    let (late, consent) = session(&cast).await;
+    frontend.withdraw(&late, &consent).await.unwrap();
     let (_, blocked) = cast.person(Scenario::Plane2).unwrap();
     let [alice, _] = &offices.portal;
     alice

@@ -120,7 +120,7 @@ impl Provision {
         policy: &Policy,
     ) -> Answered {
         // What cannot be proven or recorded afterwards is not asked for (I9, I2).
-        let provider = self.provider.state().filter(|_| self.witnessing.holds());
+        let provider = self.provider.providing().filter(|_| self.witnessing.holds());
         let provider = provider.filter(|_| !self.store.side().database().is_closed());
         let Some(provider) = provider else {
             return Answered::none(cleared);
