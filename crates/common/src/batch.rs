@@ -132,30 +132,30 @@ impl BatchMeter {
     }
 }
 
-/// How fast a queue is worked off, as its last batches were: microseconds that one place of the queue stands for.
+/// How long a batch has taken of late, in microseconds. A large one takes little longer than a small one: so what waits is counted
+/// in batches.
 #[derive(Default)]
 struct Pace(AtomicU64);
 
 impl Pace {
-    /// Of how many batches the pace is an average, about.
+    /// Of how many batches it is an average, about.
     const BATCHES: u64 = 8;
 
-    /// A batch of so many items has taken so long, beside others.
-    fn worked(&self, items: usize, took_us: u64, in_flight: usize) {
-        let each = took_us / u64::try_from(items * in_flight).unwrap_or(u64::MAX).max(1);
-        // Two batches that end together may miss one of each other's: it is an average.
+    /// A batch has taken so long.
+    fn took(&self, us: u64) {
+        // Two batches that end together may miss each other: it is an average.
         let before = self.0.load(Ordering::Relaxed);
         let after = match before {
-            0 => each,
-            _ => (before * (Self::BATCHES - 1) + each) / Self::BATCHES,
+            0 => us,
+            _ => (before * (Self::BATCHES - 1) + us) / Self::BATCHES,
         };
         self.0.store(after, Ordering::Relaxed);
     }
 
-    /// How long the last one of so many items will wait.
-    fn wait(&self, items: usize) -> Duration {
-        let each = self.0.load(Ordering::Relaxed);
-        Duration::from_micros(each.saturating_mul(u64::try_from(items).unwrap_or(u64::MAX)))
+    /// How long the last one of so many batches will wait, when so many are worked on at a time.
+    fn wait(&self, batches: usize, in_flight: usize) -> Duration {
+        let rounds = u64::try_from(batches.div_ceil(in_flight)).unwrap_or(u64::MAX);
+        Duration::from_micros(self.0.load(Ordering::Relaxed).saturating_mul(rounds))
     }
 }
 
@@ -169,6 +169,7 @@ struct Job<I, O> {
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Job<I, O>>,
     limits: BatchLimits,
+    in_flight: usize,
     pace: Arc<Pace>,
     // Callers have certificates of the deployment's own authority: there are few.
     callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
@@ -180,6 +181,7 @@ impl<I, O> Clone for Batcher<I, O> {
         Self {
             queue: self.queue.clone(),
             limits: self.limits,
+            in_flight: self.in_flight,
             pace: self.pace.clone(),
             callers: self.callers.clone(),
             clock: self.clock.clone(),
@@ -203,7 +205,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let clock = meter.clock.clone();
         let places = Arc::new(Semaphore::new(in_flight));
         let pace = Arc::new(Pace::default());
-        let worked = pace.clone();
+        let of_late = pace.clone();
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
             // The place first: what comes while there is none goes together.
@@ -217,12 +219,10 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 };
                 meter.wait.observe(meter.since(oldest.came));
                 meter.items.observe(u64::try_from(jobs.len()).unwrap_or(u64::MAX));
-                let items = jobs.len();
                 let batch = jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
-                let (run, meter, pace) = (run.clone(), meter.clone(), worked.clone());
+                let (run, meter, pace) = (run.clone(), meter.clone(), of_late.clone());
                 tokio::spawn(async move {
-                    let took = Self::one(batch, &*run, &meter).await;
-                    pace.worked(items, took, in_flight);
+                    pace.took(Self::one(batch, &*run, &meter).await);
                     drop(place);
                 });
             }
@@ -230,6 +230,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Self {
             queue,
             limits,
+            in_flight,
             pace,
             callers: Arc::default(),
             clock,
@@ -280,11 +281,10 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 
     /// Puts an item of this caller into the queue and waits for its outcome.
     pub async fn submit(&self, caller: &str, item: I) -> Result<O, BatchError> {
-        let waiting = self.limits.queue - self.queue.capacity();
-        // What goes with the next batch waits for no other.
-        if waiting >= self.limits.batch
-            && self.pace.wait(waiting) > Duration::from_millis(self.limits.max_wait_ms.into())
-        {
+        // Whole batches before it: with none, it goes with the next one.
+        let batches = (self.limits.queue - self.queue.capacity()) / self.limits.batch;
+        let wait = self.pace.wait(batches, self.in_flight);
+        if wait > Duration::from_millis(self.limits.max_wait_ms.into()) {
             return Err(BatchError::Full);
         }
         let _place = self.place(caller).ok_or(BatchError::Full)?;
@@ -456,8 +456,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        // Two batches of two have taken 120 ms, 60 ms an item.
-        batcher.pace.worked(2, 120_000, 1);
+        batcher.pace.took(120_000);
         let first = submit(0);
         tokio::task::yield_now().await;
         waiting(0).await;
@@ -484,15 +483,16 @@ mod tests {
     #[test]
     fn a_pace_follows_the_last_batches() {
         let pace = Pace::default();
-        assert_eq!(pace.wait(1_000), Duration::ZERO, "nothing is known yet");
-        pace.worked(100, 20_000, 2);
-        assert_eq!(pace.wait(10), Duration::from_millis(1));
+        assert_eq!(pace.wait(1_000, 1), Duration::ZERO, "nothing is known yet");
+        pace.took(20_000);
+        assert_eq!(pace.wait(0, 2), Duration::ZERO);
+        assert_eq!(pace.wait(3, 2), Duration::from_millis(40));
         for _ in 0..64 {
-            pace.worked(100, 200_000, 2);
+            pace.took(200_000);
         }
-        let slow = pace.wait(10);
+        let slow = pace.wait(1, 2);
         assert!(
-            (Duration::from_millis(9)..=Duration::from_millis(10)).contains(&slow),
+            (Duration::from_millis(190)..=Duration::from_millis(200)).contains(&slow),
             "{slow:?}"
         );
     }
