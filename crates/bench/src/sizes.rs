@@ -68,7 +68,7 @@ impl Sizes {
             sessions: 2_000,
             visitors: 64,
             shared_buffers_mib: 512,
-            slice: Duration::from_secs(2),
+            slice: Duration::from_millis(1_500),
             warm_up: Duration::from_millis(300),
             rounds: 3,
             overload: Duration::from_secs(3),

@@ -30,8 +30,8 @@ pub struct BatchLimits {
     pub per_caller: usize,
     /// Items in one batch at most. 1 to 256.
     pub batch: usize,
-    /// An item that would wait longer than this, at the pace of late, is refused at once, in milliseconds: who would not wait for
-    /// it either had better know now. 1 to 10,000.
+    /// An item that would wait longer than this, at the pace of late, is refused at once, in milliseconds, when its caller has a
+    /// batch's worth of places already: who would not wait for it either had better know now. 1 to 10,000.
     pub max_wait_ms: u32,
 }
 
@@ -264,8 +264,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         took
     }
 
-    /// A place of the caller's share, for as long as it is held.
-    fn place(&self, caller: &str) -> Option<OwnedSemaphorePermit> {
+    /// A place of the caller's share, for as long as it is held; and how many it has with this one.
+    fn place(&self, caller: &str) -> Option<(OwnedSemaphorePermit, usize)> {
         // Each change is one insertion: a panic elsewhere leaves the map whole.
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         let places = match callers.get(caller) {
@@ -276,18 +276,20 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 places
             }
         };
-        places.try_acquire_owned().ok()
+        let place = places.clone().try_acquire_owned().ok()?;
+        Some((place, self.limits.per_caller - places.available_permits()))
     }
 
     /// Puts an item of this caller into the queue and waits for its outcome.
     pub async fn submit(&self, caller: &str, item: I) -> Result<O, BatchError> {
-        // Whole batches before it: with none, it goes with the next one.
+        let (_place, taken) = self.place(caller).ok_or(BatchError::Full)?;
+        // Whoever has a batch's worth of places does not get more than goes in time; others are not refused for it.
         let batches = (self.limits.queue - self.queue.capacity()) / self.limits.batch;
-        let wait = self.pace.wait(batches, self.in_flight);
-        if wait > Duration::from_millis(self.limits.max_wait_ms.into()) {
+        if taken > self.limits.batch
+            && self.pace.wait(batches, self.in_flight) > Duration::from_millis(self.limits.max_wait_ms.into())
+        {
             return Err(BatchError::Full);
         }
-        let _place = self.place(caller).ok_or(BatchError::Full)?;
         let (caller, outcome) = oneshot::channel();
         let job = Job {
             item,
@@ -463,21 +465,18 @@ mod tests {
         let two = [submit(1), submit(2)];
         waiting(2).await;
         assert_eq!(batcher.submit("", 3).await, Err(BatchError::Full));
-        // One in work, none of a whole batch before it: it is taken, however slow it goes.
-        gate.notify_one();
-        assert_eq!(first.await.unwrap(), Ok(0));
-        waiting(0).await;
-        let last = submit(4);
-        waiting(1).await;
-        for _ in 0..2 {
-            gate.notify_one();
-            tokio::task::yield_now().await;
-        }
-        for (task, item) in two.into_iter().zip([1, 2]) {
+        // Another caller has no part in that.
+        let another = batcher.clone();
+        let another = tokio::spawn(async move { another.submit("another", 5).await });
+        waiting(3).await;
+        let tasks = [first].into_iter().chain(two).chain([another]);
+        for (task, item) in tasks.zip([0, 1, 2, 5]) {
+            while !task.is_finished() {
+                gate.notify_one();
+                tokio::task::yield_now().await;
+            }
             assert_eq!(task.await.unwrap(), Ok(item));
         }
-        gate.notify_one();
-        assert_eq!(last.await.unwrap(), Ok(4));
     }
 
     #[test]

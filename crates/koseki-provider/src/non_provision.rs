@@ -177,7 +177,6 @@ fn text(field: &'static str, value: &str, most: usize) -> Result<(), Malformed> 
 }
 
 /// A record in force, as the release transaction read it.
-#[derive(Default, PartialEq, Eq)]
 pub struct RecordFacts {
     /// The person that it names.
     pub person: Option<Lookup>,

@@ -46,7 +46,7 @@ use crate::{
     own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
-    provision::Provision,
+    provision::{Provision, Spending},
     receipt::Receipts,
     record_index::RecordIndex,
     requester::Requesters,
@@ -275,6 +275,7 @@ impl Gateway {
             evidence: evidence.clone(),
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
+            spending: Spending::default(),
             in_flight: in_flight.clone(),
         });
         let meter = batches.of(Queue::Requests, clock.clone());

@@ -178,7 +178,6 @@ impl Timed {
         let mut release = self.store.enter().await.unwrap();
         assert_eq!(release.use_sequences(&[sequence]).await.unwrap(), [true]);
         assert_eq!(release.use_request_ids(&ids).await.unwrap().len(), batch);
-        release.suspensions().await.unwrap();
         let began = self.clock.monotonic();
         let found = release.read(&handles, now).await.unwrap();
         self.by_clock.read_ms += ms_since(&self.clock, began);
@@ -221,7 +220,7 @@ impl Timed {
         let pages = sqlx::query_as(
             "SELECT sum(shared_blks_hit)::bigint, sum(shared_blks_read)::bigint FROM pg_stat_statements \
              WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND query LIKE 'WITH linked AS%'",
+               AND query LIKE 'SELECT asked.at, linkage.person%'",
         )
         .fetch_one(behind)
         .await
@@ -235,7 +234,7 @@ impl Timed {
             return self.by_clock;
         };
         let (read_ms, release_ms) = sqlx::query_as(
-            "SELECT coalesce(sum(total_plan_time + total_exec_time) FILTER (WHERE query LIKE 'WITH linked AS%'), 0)::float8, \
+            "SELECT coalesce(sum(total_plan_time + total_exec_time) FILTER (WHERE query LIKE 'SELECT asked.at, linkage.person%'), 0)::float8, \
                     coalesce(sum(total_plan_time + total_exec_time), 0)::float8 \
              FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                AND userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)",

@@ -61,7 +61,8 @@ pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837
 
 /// Statements of admission, of releases and of what requesters close find every row by a key, whatever the size of the batch and of the tables. So they are
 /// planned once, and not anew for each small batch, which takes longer than the batch; and a plan that is made while tables are
-/// empty has to be the one that holds when they are full: without these it would read them from end to end.
+/// empty has to be the one that holds when they are full. Without these it would read them from end to end; and the large ones are
+/// joined to what is asked for by outer joins, which leave no choice of where to begin.
 const BY_KEY: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -228,11 +229,13 @@ pub(super) async fn open(
     };
     let shared = |most| pool(most, 1).connect_with(options.clone());
     let by_key = options.clone().options(BY_KEY);
+    // Made when they are needed, which on the registry side is never.
+    let admissions = pool(ADMISSIONS, 0).idle_timeout(None).max_lifetime(None);
     Ok(PostgresPools {
         guards: reserved(GUARDS, &options).await.map_err(failed)?,
         requesters_guards: reserved(REQUESTERS_GUARDS, &by_key).await.map_err(failed)?,
         releases: reserved(RELEASES, &by_key).await.map_err(failed)?,
-        admissions: reserved(ADMISSIONS, &by_key).await.map_err(failed)?,
+        admissions: admissions.connect_lazy_with(by_key),
         loads: shared(LOADS).await.map_err(failed)?,
         ordinary: shared(ORDINARY).await.map_err(failed)?,
         identity,

@@ -13,38 +13,33 @@ use crate::{
     register::{Medium, RegisterFacts},
 };
 
-macro_rules! in_force {
-    ($record:literal) => {
+/// Whether a record in force says this; records are told as yes or no, so that however many there are, a body is read once.
+macro_rules! stands {
+    ($against:literal) => {
         concat!(
-            $record,
-            ".released_at IS NULL AND (",
-            $record,
-            ".valid_from IS NULL OR ",
-            $record,
-            ".valid_from <= {now}) AND (",
-            $record,
-            ".valid_until IS NULL OR ",
-            $record,
-            ".valid_until > {now})"
+            "EXISTS (SELECT 1 FROM non_provision AS record WHERE ",
+            $against,
+            " AND released_at IS NULL AND (valid_from IS NULL OR valid_from <= {now}) \
+                AND (valid_until IS NULL OR valid_until > {now}))"
         )
     };
 }
 
-/// A row is a linkage with one of the registers of its person, if there is one, and with a record in force that names the person
-/// and one that names the register, if there are: as many rows as there are ways to combine them. Joined one after the other,
-/// nothing is kept and read again on the way, least of all bodies.
+/// A row is a linkage with one of the registers of its person, if there is one, and whether a record stands against the person,
+/// the register, or the person towards the register. Joined one after the other, from what is asked for on, nothing is kept and
+/// read again on the way, and no table is gone through.
 pub const READ: &str = concat!(
     "SELECT asked.at, linkage.person, card_key, state, confirmed_at, \
-            register_copy.key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, removed, \
-            of_person.person, of_person.register, of_register.person, of_register.register \
-     FROM {asked} JOIN linkage ON linkage.handle = asked.handle \
+            register_copy.key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, removed, ",
+    stands!("record.person = linkage.person AND record.register IS NULL"),
+    ", ",
+    stands!("record.register = register_copy.key AND record.person IS NULL"),
+    ", ",
+    stands!("record.person = linkage.person AND record.register = register_copy.key"),
+    " FROM {asked} LEFT JOIN linkage ON linkage.handle = asked.handle \
      LEFT JOIN person_member ON person_member.person_id = linkage.person_id \
      LEFT JOIN member ON member.reference = person_member.reference \
-     LEFT JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR asked.closed = 1) \
-     LEFT JOIN non_provision AS of_person ON of_person.person = linkage.person AND ",
-    in_force!("of_person"),
-    " LEFT JOIN non_provision AS of_register ON of_register.register = register_copy.key AND ",
-    in_force!("of_register")
+     LEFT JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR asked.closed = 1)"
 );
 
 pub(super) async fn items(
@@ -74,34 +69,34 @@ pub(super) async fn items(
 }
 
 fn take(item: &mut ItemFacts, row: &Row, keys: &Keyring) -> Result<(), StoreError> {
+    let Some(person) = row.optional_array(1)? else {
+        return Ok(());
+    };
     if item.linkage.is_none() {
         item.linkage = Some(LinkageFacts {
             active: row.text(3)? == "ACTIVE",
             confirmed_at: Timestamp::from_unix_ms(row.int(4)?),
-            person: row.array(1)?,
+            person,
             card_key: row.array(2)?,
         });
     }
-    if let Some(key) = row.optional_array(5)? {
-        let position = row.place(12)?;
-        let known = |known: &RegisterFacts| known.key == key && known.position == position;
-        if !item.registers.iter().any(known) {
-            item.registers.push(register(row, key, position, keys)?);
-        }
+    let key = row.optional_array(5)?;
+    if let Some(key) = key {
+        item.registers.push(register(row, key, keys)?);
     }
-    for (person, register) in [(15, 16), (17, 18)] {
-        let record = RecordFacts {
-            person: row.optional_array(person)?,
-            register: row.optional_array(register)?,
-        };
-        if record != RecordFacts::default() && !item.non_provision.contains(&record) {
-            item.non_provision.push(record);
+    for (stands, person, register) in [
+        (row.bool(15)?, Some(person), None),
+        (row.bool(16)?, None, key),
+        (row.bool(17)?, Some(person), key),
+    ] {
+        if stands {
+            item.non_provision.push(RecordFacts { person, register });
         }
     }
     Ok(())
 }
 
-fn register(row: &Row, key: Lookup, position: usize, keys: &Keyring) -> Result<RegisterFacts, StoreError> {
+fn register(row: &Row, key: Lookup, keys: &Keyring) -> Result<RegisterFacts, StoreError> {
     let revision = row.int(10)?.unsigned_abs();
     Ok(RegisterFacts {
         key,
@@ -120,7 +115,7 @@ fn register(row: &Row, key: Lookup, position: usize, keys: &Keyring) -> Result<R
         municipality_code: row.text(9)?.to_owned(),
         revision,
         received_at: Timestamp::from_unix_ms(row.int(11)?),
-        position,
+        position: row.place(12)?,
         in_motion: row.bool(13)?,
         removed: row.bool(14)?,
         // One copy that does not open must not touch the neighbours of its item.

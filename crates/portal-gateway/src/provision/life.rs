@@ -1,6 +1,6 @@
 //! The life of a request on the portal side, for a whole batch at a time.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use common::{
     alarm::Alarms,
@@ -23,6 +23,7 @@ use super::{
     Asked, Outcome,
     forward::{Answered, Forwarded, needs_proof},
     proofs::Proofs,
+    spending::{BatchSpending, Spending},
 };
 use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
@@ -57,6 +58,8 @@ pub struct Provision {
     pub pseudonym: PseudonymKey,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// One-time consents that requests on their way are to spend.
+    pub spending: Spending,
     /// Held by each batch until it is recorded: whoever closes the log waits for them.
     pub in_flight: Arc<RwLock<()>>,
 }
@@ -68,7 +71,8 @@ impl Provision {
         let sent = self.clock.monotonic();
         // One policy for the whole life of the batch, whatever comes into force meanwhile.
         let policy = self.policies.current();
-        let (admitted, cleared) = match self.admit(&asked, &policy).await {
+        let mut spending = self.spending.begin();
+        let (admitted, cleared) = match self.admit(&asked, &policy, &mut spending).await {
             Ok(admitted) => admitted,
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
@@ -79,7 +83,12 @@ impl Provision {
 
     /// One query for the whole batch, then the four conditions for each request. The query brings the login proofs, too,
     /// that the registry side has not had.
-    async fn admit(&self, asked: &[Asked], policy: &Policy) -> Result<(GuardsRead, Vec<Cleared>), Reason> {
+    async fn admit(
+        &self,
+        asked: &[Asked],
+        policy: &Policy,
+        spending: &mut BatchSpending<'_>,
+    ) -> Result<(GuardsRead, Vec<Cleared>), Reason> {
         let sessions = asked.iter().map(|asked| asked.session);
         let unproven = match self.provider.state() {
             Some(provider) => self.provider.unproven(&provider.log, sessions),
@@ -87,8 +96,6 @@ impl Provision {
         };
         let read = self.store.read(asked, &unproven).await?;
         let conditions = self.conditions(policy, read.suspensions.clone(), self.cards.lists());
-        // A one-time consent carries one request: the next one of the batch needs another.
-        let mut taken = HashSet::new();
         let check = |(asked, guards): (&Asked, &Guards)| {
             // A procedure that the policy has no more must not make the registry side refuse the whole batch.
             if self.age(asked.arrived) > policy.exchange.refusal_after()
@@ -97,13 +104,16 @@ impl Provision {
                 return Cleared::Refused(Reason::Unavailable);
             }
             let mut consents = guards.consents.clone();
-            consents.retain(|consent| !taken.contains(consent.id.as_bytes()));
+            consents.retain(|consent| !spending.has(consent.id.as_bytes()));
             let cleared = clear(asked, guards, &consents, &conditions);
-            match &cleared {
-                Cleared::Clear(clearance) => taken.extend(clearance.spends()),
+            let spends = match &cleared {
+                Cleared::Clear(clearance) => clearance.spends(),
                 // A cover item takes what any other request would take (I6).
-                Cleared::Cover { spends, .. } => taken.extend(*spends),
-                Cleared::Refused(_) => {}
+                Cleared::Cover { spends, .. } => *spends,
+                Cleared::Refused(_) => None,
+            };
+            if let Some(consent) = spends {
+                spending.take(consent);
             }
             cleared
         };

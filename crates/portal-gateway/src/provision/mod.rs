@@ -4,6 +4,7 @@ mod forward;
 mod life;
 mod proofs;
 mod record;
+mod spending;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use common::{
 };
 
 pub use life::Provision;
+pub use spending::Spending;
 
 /// A request for copy information, parsed.
 pub struct Asked {

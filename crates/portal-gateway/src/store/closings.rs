@@ -198,7 +198,7 @@ async fn read(
         .all(
             "SELECT asked.at, session.account_id, frontend, ended, closed, logged_in_at, last_used_at, \
                     consent.account_id, state \
-             FROM {asked} JOIN session ON session.token = asked.session \
+             FROM {asked} LEFT JOIN session ON session.token = asked.session \
              LEFT JOIN consent ON consent.id = asked.consent",
             &[("asked", wanted)],
         )
@@ -209,10 +209,12 @@ async fn read(
             .get_mut(at)
             .zip(asked.get(at))
             .ok_or(StoreError::Unreadable("a batch's order"))?;
+        let Some(account) = row.optional_int(1)? else {
+            continue;
+        };
         if row.text(2)? != asked.call.frontend.name() {
             continue;
         }
-        let account = row.int(1)?;
         let age = |at: i64| now.since(Timestamp::from_unix_ms(at));
         let is_open = !row.bool(3)? && age(row.int(5)?) <= bounds.absolute && age(row.int(6)?) <= bounds.idle;
         *standing = match asked.closing {

@@ -1,4 +1,4 @@
-//! Everything that could forbid the requests of a batch: before the gate and behind it, the same statement. Before
+//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements. Before
 //! it they bring the login proofs, too, that the registry side has not had.
 
 use common::{
@@ -22,19 +22,16 @@ use crate::{
     provision::Asked,
 };
 
-/// All of one moment, the epoch too: an act that comes later makes it another one when it is looked at behind the gate.
+/// The epoch is of the same moment: an act that comes later makes it another one when it is looked at behind the gate.
 const READ: &str = concat!(
-    "SELECT asked.at, session.token, session.account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, \
-            ended, proof_sha256, CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
+    "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, ended, \
+            proof_sha256, CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
             linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
-            block.card_key IS NOT NULL, session.card_key, \
-            consent.id, text_sha256, given_at, expires_at, one_time, (SELECT epoch FROM gate), ",
+            block.card_key IS NOT NULL, session.card_key, (SELECT epoch FROM gate), ",
     suspended!(),
-    " FROM {asked} LEFT JOIN session ON session.token = asked.session \
+    " FROM {asked} LEFT JOIN session ON session.token = asked.value \
      LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
-     LEFT JOIN block ON block.card_key = session.card_key \
-     LEFT JOIN consent ON consent.account_id = session.account_id AND consent.kind = asked.kind \
-                      AND consent.state = 'GIVEN'"
+     LEFT JOIN block ON block.card_key = session.card_key"
 );
 
 pub(super) async fn guards(
@@ -44,69 +41,86 @@ pub(super) async fn guards(
     unproven: &[[u8; 32]],
 ) -> Result<GuardsRead, StoreError> {
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
-    let kinds = asked
-        .iter()
-        .map(|asked| Some(i64::from(i32::from(asked.kind.to_proto()))));
-    let wanted = table([
-        (
-            "session",
-            Column::Bytes(asked.iter().map(|asked| asked.session.to_vec()).collect()),
-        ),
-        ("kind", Column::Int(kinds.collect())),
-    ]);
+    let tokens = |tokens: &mut dyn Iterator<Item = &[u8; 32]>| Value::keys(tokens.map(<[u8; 32]>::as_slice));
     let params = [
-        ("asked", wanted),
-        ("unproven", Value::keys(unproven.iter().map(<[u8; 32]>::as_slice))),
+        ("asked", tokens(&mut asked.iter().map(|asked| &asked.session))),
+        ("unproven", tokens(&mut unproven.iter())),
     ];
     let rows = connection.all(READ, &params).await?;
-    let (mut epoch, mut suspensions) = (0, None);
+    let first = rows
+        .first()
+        .ok_or(StoreError::Unreadable("a batch without requests"))?;
+    let epoch = Epoch(first.int(17)?.unsigned_abs());
+    let suspensions = suspensions_of(first.optional_text(18)?);
+    let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let (guard, asked) = guards
+            .get_mut(row.place(0)?)
+            .zip(asked.get(row.place(0)?))
+            .ok_or(StoreError::Unreadable("a batch's order"))?;
+        match take(guard, row, keys) {
+            Ok(None) => {}
+            Ok(Some(account)) => {
+                places.push(Some(row.int(0)?));
+                accounts.push(Some(account));
+                kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
+            }
+            // A row that cannot be read must not touch the neighbours of its request.
+            Err(_) => guard.unreadable = true,
+        }
+    }
+    // By themselves: an account may have many, and beside each the whole session would come again.
+    let wanted = table([
+        ("place", Column::Int(places)),
+        ("account_id", Column::Int(accounts)),
+        ("kind", Column::Int(kinds)),
+    ]);
+    let rows = connection
+        .all(
+            "SELECT wanted.place, consent.id, text_sha256, given_at, expires_at, one_time FROM {wanted} \
+             JOIN consent ON consent.account_id = wanted.account_id AND consent.kind = wanted.kind \
+                         AND consent.state = 'GIVEN' \
+             ORDER BY given_at, consent.id",
+            &[("wanted", wanted)],
+        )
+        .await?;
     for row in &rows {
         let guard = guards
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        epoch = row.int(22)?;
-        if suspensions.is_none() {
-            suspensions = Some(suspensions_of(row.optional_text(23)?));
+        match consent(row) {
+            Ok(consent) => guard.consents.push(consent),
+            Err(_) => guard.unreadable = true,
         }
-        // A row that cannot be read must not touch the neighbours of its request.
-        guard.unreadable |= take(guard, row, keys).is_err();
-    }
-    for guard in &mut guards {
-        guard
-            .consents
-            .sort_unstable_by_key(|consent| (consent.given_at, *consent.id.as_bytes()));
     }
     Ok(GuardsRead {
-        epoch: Epoch(epoch.unsigned_abs()),
-        suspensions: suspensions.ok_or(StoreError::Unreadable("a batch without requests"))?,
+        epoch,
+        suspensions,
         guards,
     })
 }
 
-/// What a row says of a request: its session, its linkage and its card, if there are; and one of its consents. Each has a row.
-fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<(), StoreError> {
+/// What a row says of a request's session, if it has one, of its linkage and its card; the account.
+fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<Option<i64>, StoreError> {
     if row.optional_bytes(1)?.is_none() {
-        return Ok(());
+        return Ok(None);
     }
-    if guard.session.is_none() {
-        guard.session = Some(facts(row, keys)?);
-        guard.linkage = linkage(row, keys)?;
-        guard.blocked = row.bool(15)?;
-        guard.card_key = Some(row.array(16)?);
-    }
-    if row.optional_bytes(17)?.is_some() {
-        guard.consents.push(consent(row)?);
-    }
-    Ok(())
+    let session = facts(row, keys)?;
+    let account = session.account;
+    guard.session = Some(session);
+    guard.linkage = linkage(row, keys)?;
+    guard.blocked = row.bool(15)?;
+    guard.card_key = Some(row.array(16)?);
+    Ok(Some(account))
 }
 
 fn consent(row: &Row) -> Result<ConsentFacts, StoreError> {
     Ok(ConsentFacts {
-        id: ActId::from_bytes(row.array(17)?),
-        text_sha256: row.array(18)?,
-        given_at: moment(row, 19)?,
-        expires_at: moment(row, 20)?,
-        one_time: row.bool(21)?,
+        id: ActId::from_bytes(row.array(1)?),
+        text_sha256: row.array(2)?,
+        given_at: moment(row, 3)?,
+        expires_at: moment(row, 4)?,
+        one_time: row.bool(5)?,
     })
 }
 
