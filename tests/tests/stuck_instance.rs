@@ -485,7 +485,7 @@ async fn a_stopped_instance_holds_the_others_up_for_a_bounded_time() {
 /// place, and nothing that anybody could read.
 const ITEMS: usize = 200;
 /// What a service keeps for releases.
-const RELEASE_CONNECTIONS: usize = 2;
+const RELEASE_CONNECTIONS: usize = 3;
 const LARGE_COPIES: &str = "UPDATE register_copy SET body = \
      (SELECT string_agg(sha256(convert_to(register_copy.id || ' ' || part, 'UTF8')), '') FROM generate_series(1, 1900) AS part)";
 
@@ -556,7 +556,7 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     holder.0.execute(lock).await.unwrap();
     let (id, asked) = ask(&mut forger, &card, ITEMS).await;
     let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
-                 AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'WITH linked AS%'";
+                 AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT asked.at, linkage.person%'";
     let backend: i32 = until("the look-up does not come to the table", async || {
         sqlx::query_scalar(waits)
             .fetch_optional(&mut server.0)
