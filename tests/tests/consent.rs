@@ -5,11 +5,11 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::terms::RequestKind;
 use devkit::{client::Term, registers::Scenario};
-use integration_tests::Pair;
+use integration_tests::{Pair, hooks::Places};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
 const OTHER: RequestKind = RequestKind::ProvisionCodeRequest;
@@ -100,4 +100,27 @@ async fn a_one_time_consent_gives_one_answer() {
     }
     let refused = cast.frontend.copy_info(&session, KIND, "").await.unwrap_err();
     assert_eq!(refused.reason(), Some("CONSENT_REQUIRED"));
+}
+
+/// Two requests with a one-time consent each are both answered, also when the second one comes while the first is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_one_time_consents_give_two_answers_at_once() {
+    let (none, portal) = (Places::default(), Places::default());
+    let pair = Pair::start_hooked(&none, &portal).await.load().await;
+    let cast = pair.cast().await;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let session = Arc::new(cast.frontend.login(&card).await.unwrap());
+    let text = cast.frontend.consent_text(KIND).await.unwrap();
+    for _ in 0..2 {
+        cast.frontend
+            .consent(&session, &text, Term::OneTime)
+            .await
+            .unwrap();
+    }
+    let (second, with) = (pair.cast().await.frontend, session.clone());
+    portal.before_gate(async move {
+        second.copy_info(&with, KIND, "").await.unwrap();
+    });
+    cast.frontend.copy_info(&session, KIND, "").await.unwrap();
+    assert!(portal.all_done());
 }

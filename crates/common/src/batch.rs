@@ -332,6 +332,20 @@ mod tests {
         BatchMetrics::new(metrics, &names).of(Queue, Arc::new(SystemClock::new()))
     }
 
+    /// One whose batches wait at a gate, one at a time, and give back what they got.
+    fn held(limits: BatchLimits) -> (Arc<Notify>, Batcher<u32, u32>) {
+        let gate = Arc::new(Notify::new());
+        let held = gate.clone();
+        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
+            let held = held.clone();
+            async move {
+                held.notified().await;
+                items
+            }
+        });
+        (gate, batcher)
+    }
+
     #[tokio::test]
     async fn what_queues_up_goes_together_and_a_full_queue_refuses() {
         let metrics = Metrics::default();
@@ -434,21 +448,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_would_wait_too_long_is_refused_at_once() {
-        let gate = Arc::new(Notify::new());
         let limits = BatchLimits {
             queue: 64,
             per_caller: 64,
             batch: 2,
             max_wait_ms: 100,
         };
-        let held = gate.clone();
-        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
-            let held = held.clone();
-            async move {
-                held.notified().await;
-                items
-            }
-        });
+        let (gate, batcher) = held(limits);
         let submit = |item| {
             let batcher = batcher.clone();
             tokio::spawn(async move { batcher.submit("", item).await })
@@ -523,21 +529,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_has_its_share_of_the_queue_and_no_more() {
-        let gate = Arc::new(Notify::new());
         let limits = BatchLimits {
             queue: 4,
             per_caller: 2,
             batch: 1,
             max_wait_ms: 10_000,
         };
-        let held = gate.clone();
-        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
-            let held = held.clone();
-            async move {
-                held.notified().await;
-                items
-            }
-        });
+        let (gate, batcher) = held(limits);
         let submit = |caller: &'static str, item| {
             let batcher = batcher.clone();
             tokio::spawn(async move { batcher.submit(caller, item).await })
