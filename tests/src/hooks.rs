@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{
-    card::{Card, ListNumbers},
+    card::ListNumbers,
     cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
@@ -19,10 +19,7 @@ use common::{
     suspension::Suspensions,
     terms::{ActId, RequestId},
 };
-use koseki_proto::koseki::{
-    admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage},
-    linkage::v1::LoginProof,
-};
+use koseki_proto::koseki::admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage};
 use koseki_provider::{
     non_provision::{Named, NonProvisionRecord},
     persons::PersonLine,
@@ -30,15 +27,14 @@ use koseki_provider::{
     store::{self as registry, ProviderStore},
 };
 use portal_gateway::{
-    call::PortalCall,
     conditions::SessionFacts,
     consent::{Consent, ConsentPlace},
     linkage::LinkageLine,
     own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, GuardsRead, NewConsent, NotOpened, OldData,
-        OpenSession, RequesterClosing, RequesterError, SessionBounds, UsedSession,
+        self as portal, Block, Challenge, GatewayStore, GuardsRead, NotOpened, OldData, OpenSession,
+        RequesterClosing, RequesterError, RequesterOpening, SessionBounds, UsedSession,
     },
 };
 use tonic::async_trait;
@@ -198,18 +194,14 @@ impl GatewayStore for HookedGateway {
         self.store.take_challenge(id, frontend, now).await
     }
 
-    async fn open_session(
+    async fn open(
         &self,
-        token_sha256: [u8; 32],
-        card: &Card,
+        asked: &[RequesterOpening],
         cards: &Cards,
-        proof: &LoginProof,
-        call: &PortalCall,
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), NotOpened> {
-        self.store
-            .open_session(token_sha256, card, cards, proof, call, now)
-            .await
+    ) -> Result<Vec<Result<i64, NotOpened>>, StoreError> {
+        self.store.open(asked, cards, bounds, now).await
     }
 
     async fn close(
@@ -219,19 +211,6 @@ impl GatewayStore for HookedGateway {
         now: Timestamp,
     ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
         self.store.close(asked, bounds, now).await
-    }
-
-    async fn grant_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: NewConsent,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<i64, RequesterError> {
-        self.store
-            .grant_consent(token_sha256, consent, bounds, call, now)
-            .await
     }
 
     async fn use_session(

@@ -5,10 +5,13 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::terms::RequestKind;
-use devkit::{client::Term, registers::Scenario};
+use devkit::{
+    client::{Session, Term},
+    registers::Scenario,
+};
 use integration_tests::{Pair, hooks::Places};
 
 const KIND: RequestKind = RequestKind::CertificateRequest;
@@ -123,4 +126,41 @@ async fn two_one_time_consents_give_two_answers_at_once() {
     });
     cast.frontend.copy_info(&session, KIND, "").await.unwrap();
     assert!(portal.all_done());
+}
+
+/// However many come at once, and so in one batch: no more hold than may, the others are refused for it, and those that hold count. What
+/// is asked for with a session that nobody has is refused by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_hold_than_may_however_many_come_at_once() {
+    const MOST: usize = 256;
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let frontend = &cast.frontend;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let session = frontend.login(&card).await.unwrap();
+    let text = frontend.consent_text(KIND).await.unwrap();
+    let nobody = Session::invented();
+    let consents = (0..MOST + 20).map(|number| {
+        let session = if number % 25 == 5 { &nobody } else { &session };
+        frontend.consent(session, &text, Term::OneTime)
+    });
+    let came = futures_util::future::join_all(consents).await;
+    let mut refused = BTreeMap::new();
+    for refusal in came.iter().filter_map(|came| came.as_ref().err()) {
+        *refused.entry(refusal.reason().unwrap()).or_insert(0_usize) += 1;
+    }
+    let given = came.iter().filter(|came| came.is_ok()).count();
+    assert_eq!(given, MOST, "{refused:?}");
+    assert_eq!(
+        refused,
+        BTreeMap::from([("SESSION_INVALID", 12), ("TOO_MANY_CONSENTS", 8)])
+    );
+    frontend.copy_info(&session, KIND, "").await.unwrap();
+    // That one was spent: there is a place again.
+    frontend.consent(&session, &text, Term::OneTime).await.unwrap();
+    let refused = frontend
+        .consent(&session, &text, Term::OneTime)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), Some("TOO_MANY_CONSENTS"));
 }

@@ -259,6 +259,7 @@ async fn a_session_has_the_services_own_settings() {
         Access::Release,
         Access::Guard,
         Access::RequestersGuard,
+        Access::Openings,
         Access::Ordinary,
         Access::Load,
         Access::GuardLoad,

@@ -46,6 +46,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const NOT_NOW: Duration = Duration::from_millis(300);
 const RELEASES: usize = 3;
 const GUARDS: usize = 4;
+const REQUESTERS: usize = 3;
 const LOADS: usize = 4;
 
 /// A gateway's store, and somebody in front of its gate.
@@ -158,7 +159,7 @@ impl Bench {
         for (access, times) in [
             (Access::Release, RELEASES),
             (Access::Guard, GUARDS),
-            (Access::RequestersGuard, 2),
+            (Access::RequestersGuard, REQUESTERS),
         ] {
             for _ in 0..times {
                 let tx = at_once(self.stored().begin(access)).await;
@@ -178,7 +179,7 @@ async fn who_waited_at_the_gate_in_vain_leaves_no_broken_connection() {
     gate::call(&mut bench.server, "pg_advisory_lock").await;
     let mut waiting = bench.begin(Access::Release, RELEASES);
     waiting.extend(bench.begin(Access::Guard, GUARDS));
-    waiting.extend(bench.begin(Access::RequestersGuard, 2));
+    waiting.extend(bench.begin(Access::RequestersGuard, REQUESTERS));
     for waited in waiting {
         let waited = timeout(PATIENCE, waited).await.unwrap().unwrap();
         assert!(matches!(waited, Err(StoreError::Failed(_))));
@@ -225,8 +226,8 @@ async fn releases_and_guards_have_their_connections_when_the_server_is_full() {
     gate::call(&mut bench.server, "pg_advisory_lock").await;
     let mut waiting = bench.begin(Access::Release, RELEASES);
     waiting.extend(bench.begin(Access::Guard, GUARDS));
-    waiting.extend(bench.begin(Access::RequestersGuard, 2));
-    bench.until_locks(false, RELEASES + GUARDS + 2).await;
+    waiting.extend(bench.begin(Access::RequestersGuard, REQUESTERS));
+    bench.until_locks(false, RELEASES + GUARDS + REQUESTERS).await;
     gate::call(&mut bench.server, "pg_advisory_unlock").await;
     for waited in waiting {
         waited.await.unwrap().unwrap();

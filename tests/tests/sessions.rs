@@ -46,11 +46,12 @@ async fn consent(frontend: &Frontend, session: &Session) -> Result<String, CallE
 
 /// How many sessions were not ended.
 async fn open_sessions(pair: &Pair) -> i64 {
+    count(pair, "SELECT count(*) FROM session WHERE NOT ended").await
+}
+
+async fn count(pair: &Pair, sql: &'static str) -> i64 {
     let mut behind = Behind::open(&pair.deployment.gateway_database()).await;
-    let row = behind
-        .connection()
-        .one("SELECT count(*) FROM session WHERE NOT ended", &[])
-        .await;
+    let row = behind.connection().one(sql, &[]).await;
     row.unwrap().int(0).unwrap()
 }
 
@@ -295,4 +296,39 @@ async fn a_frontend_whose_logins_fail_is_slowed_down_and_no_other_is() {
     pair.clock.advance(Duration::from_secs(121));
     pair.cast().await;
     careless.begin().await.unwrap();
+}
+
+/// Logins that come at once, and so in one batch: a card that nobody knew leads to one account, which has no more sessions than may
+/// be; each session is of its own card.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_come_at_once_find_one_account_for_each_card() {
+    let pair = Pair::start_loaded().await;
+    let cast = pair.cast().await;
+    let frontend = &cast.frontend;
+    let (_, card) = cast.person(Scenario::Ordinary).unwrap();
+    let (_, other) = cast.person(Scenario::Plane2).unwrap();
+    let logins = (0..24).map(|number| frontend.login(if number % 4 == 0 { &other } else { &card }));
+    let came = futures_util::future::join_all(logins).await;
+    let sessions: Vec<Session> = came.into_iter().map(Result::unwrap).collect();
+    // 16 of the 18 of one card, and 6 of the other.
+    assert_eq!(open_sessions(&pair).await, 22);
+    assert_eq!(
+        count(&pair, "SELECT count(DISTINCT account_id) FROM session").await,
+        2
+    );
+
+    // What is given with one session of an account holds with every other one, and with no one else's.
+    let (others, own): (Vec<_>, Vec<_>) = (0..).zip(&sessions).partition(|(number, _)| number % 4 == 0);
+    let mut given = 0;
+    for (_, session) in &own {
+        match consent(frontend, session).await {
+            Ok(_) => given += 1,
+            refused => assert_eq!(reason(refused), "SESSION_INVALID"),
+        }
+    }
+    assert_eq!(given, 16);
+    for (_, session) in &others {
+        let refused = frontend.copy_info(session, KIND, "").await.map(|_| ());
+        assert_eq!(reason(refused), "CONSENT_REQUIRED");
+    }
 }

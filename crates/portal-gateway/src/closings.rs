@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use common::{
-    batch::{BatchError, BatchLimits, BatchMeter, Batcher},
+    batch::{BatchLimits, BatchMeter},
     clock::Clock,
     policy::Policies,
-    refusal::{Reason, Refusal},
-    store::{one_by_one_if_it_fails, part as part_of},
+    refusal::Refusal,
+    store::part as part_of,
     terms::ActId,
 };
 
 use crate::{
     call::PortalCall,
+    in_batches::InBatches,
     login::token_sha256,
     requester::{refusal, session_bounds},
-    store::{Closing, GatewayStore, RequesterClosing},
+    store::{Closing, GatewayStore, RequesterClosing, RequesterError},
 };
 
 /// Closes for requesters.
-#[derive(Clone)]
-pub struct Closings(Batcher<RequesterClosing, Result<(), Refusal>>);
+pub struct Closings(InBatches<RequesterClosing, Result<(), RequesterError>>);
 
 impl Closings {
     /// Starts the queue.
@@ -31,27 +31,10 @@ impl Closings {
         limits: BatchLimits,
         meter: BatchMeter,
     ) -> Self {
-        Self(Batcher::start(
-            limits,
-            1,
-            meter,
-            move |asked: Vec<RequesterClosing>| {
-                let (store, policies, clock) = (store.clone(), policies.clone(), clock.clone());
-                async move {
-                    let bounds = session_bounds(&policies);
-                    let (store, clock, all) = (&*store, &*clock, asked.as_slice());
-                    let outcomes = one_by_one_if_it_fails(asked.len(), |part| async move {
-                        store.close(part_of(all, part)?, bounds, clock.now()).await
-                    })
-                    .await;
-                    let outcome = |outcome: Result<Result<(), _>, Reason>| match outcome {
-                        Ok(closed) => closed.map_err(refusal),
-                        Err(reason) => Err(reason.into()),
-                    };
-                    outcomes.into_iter().map(outcome).collect()
-                }
-            },
-        ))
+        Self(InBatches::start(limits, meter, move |asked, part| {
+            let (store, bounds, now) = (store.clone(), session_bounds(&policies), clock.now());
+            async move { store.close(part_of(&asked, part)?, bounds, now).await }
+        }))
     }
 
     /// Ends a session: in force when this returns. The card is not looked at: closing is never refused for it.
@@ -66,18 +49,12 @@ impl Closings {
     }
 
     async fn close(&self, closing: Closing, token: &[u8], call: PortalCall) -> Result<(), Refusal> {
+        let frontend = call.frontend.clone();
         let asked = RequesterClosing {
             closing,
             token_sha256: token_sha256(token)?,
             call,
         };
-        let frontend = asked.call.frontend.clone();
-        self.0
-            .submit(frontend.name(), asked)
-            .await
-            .map_err(|error| match error {
-                BatchError::Full => Reason::Overloaded,
-                BatchError::Lost => Reason::Unavailable,
-            })?
+        self.0.submit(&frontend, asked).await?.map_err(refusal)
     }
 }

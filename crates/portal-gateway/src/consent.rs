@@ -15,10 +15,11 @@ use crate::{
     call::PortalCall,
     conditions::ConsentFacts,
     login::token_sha256,
+    openings::Openings,
     receipt::Receipts,
-    requester::{Requester, Unblocked, refusal, session_bounds},
+    requester::{Requester, Unblocked},
     sessions::Sessions,
-    store::{GatewayStore, NewConsent},
+    store::{GatewayStore, NewConsent, Opens, RequesterOpening},
 };
 
 /// How long a consent holds.
@@ -123,6 +124,8 @@ pub struct Granted {
 pub struct Consents {
     /// The store.
     pub store: Arc<dyn GatewayStore>,
+    /// Records consents.
+    pub openings: Arc<Openings>,
     /// Sessions, and whether their cards still count.
     pub sessions: Arc<Sessions>,
     /// Texts in force, and bounds.
@@ -143,7 +146,7 @@ impl Consents {
     /// Records a consent, and gives its receipt.
     pub async fn grant(
         &self,
-        call: &PortalCall,
+        call: PortalCall,
         token: &[u8],
         kind: RequestKind,
         text_sha256: &[u8],
@@ -181,17 +184,16 @@ impl Consents {
             expires_at,
             one_time,
         };
-        let new = NewConsent {
-            consent: consent.clone(),
-            kind,
-            language: text.language.clone(),
+        let opening = RequesterOpening {
+            opens: Opens::Consent(NewConsent {
+                consent: consent.clone(),
+                kind,
+                language: text.language.clone(),
+            }),
+            token_sha256: token,
+            call,
         };
-        let bounds = session_bounds(&self.policies);
-        let account = self
-            .store
-            .grant_consent(token, new, bounds, call, now)
-            .await
-            .map_err(refusal)?;
+        let account = self.openings.open(opening).await.map_err(Reason::from)?;
         let consent = Consent {
             facts: consent,
             kind,

@@ -20,14 +20,17 @@ use crate::{
     call::PortalCall,
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
+    openings::Openings,
     provider_link::ProviderLink,
-    store::{Challenge, GatewayStore, NotOpened},
+    store::{Challenge, GatewayStore, NewSession, NotOpened, Opens, RequesterOpening},
 };
 
 /// Logins and sessions.
 pub struct Login {
     /// The store.
     pub store: Arc<dyn GatewayStore>,
+    /// Records logins.
+    pub openings: Arc<Openings>,
     /// Roots and revocation lists.
     pub cards: Arc<Cards>,
     /// Where beacons come from.
@@ -106,12 +109,13 @@ impl Login {
     /// can still be used. Failures are counted.
     pub async fn complete(
         &self,
-        call: &PortalCall,
+        call: PortalCall,
         challenge_id: &[u8],
         certificate: &[u8],
         signature: &[u8],
     ) -> Result<Session, Refusal> {
-        let name = call.frontend.name();
+        let frontend = call.frontend.clone();
+        let name = frontend.name();
         let Some(one) = self.limits.begin_try(name, self.clock.monotonic()) else {
             return Err(self.failed(Reason::Overloaded.into()).0);
         };
@@ -142,7 +146,7 @@ impl Login {
     /// whatever comes of it.
     async fn check_and_open(
         &self,
-        call: &PortalCall,
+        call: PortalCall,
         challenge_id: &[u8],
         certificate: &[u8],
         signature: &[u8],
@@ -153,9 +157,9 @@ impl Login {
             .await
             .map_err(Reason::from)?
             .ok_or(Reason::ChallengeInvalid)?;
+        let (frontend, request_id) = (call.frontend.clone(), call.request_id);
         let not_accepted = |fault: CardFault| {
-            let request_id = call.request_id;
-            tracing::info!(frontend = %call.frontend, %request_id, %fault, "a card was not accepted");
+            tracing::info!(%frontend, %request_id, %fault, "a card was not accepted");
             Reason::from(fault)
         };
         let card = self.cards.read(certificate).map_err(not_accepted)?;
@@ -163,7 +167,6 @@ impl Login {
         if !card.has_signed(&text, signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        // Kept with the session, so that the registry side can verify the login for itself.
         let proof = LoginProof {
             certificate: certificate.to_vec(),
             text,
@@ -171,14 +174,17 @@ impl Login {
         };
         let token: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();
-        let token_sha256 = digest::sha256(&[&token]);
-        self.store
-            .open_session(token_sha256, &card, &self.cards, &proof, call, now)
+        let opening = RequesterOpening {
+            opens: Opens::Session(Box::new(NewSession { card, proof })),
+            token_sha256: digest::sha256(&[&token]),
+            call,
+        };
+        self.openings
+            .open(opening)
             .await
             .map_err(|not_opened| match not_opened {
-                NotOpened::RequestIdUsed => Reason::RequestIdUsed,
                 NotOpened::Card(fault) => not_accepted(fault),
-                NotOpened::Store(error) => error.into(),
+                other => other.into(),
             })?;
         Ok(Session {
             token,

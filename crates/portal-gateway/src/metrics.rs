@@ -80,17 +80,20 @@ impl Label for OldRows {
 pub enum Queue {
     /// Requests for copy information, from admission to release.
     Requests,
+    /// Logins, and consents that are given.
+    Openings,
     /// What requesters close.
     Closings,
 }
 
 impl Label for Queue {
     const NAME: &'static str = "queue";
-    const ALL: &'static [Self] = &[Self::Requests, Self::Closings];
+    const ALL: &'static [Self] = &[Self::Requests, Self::Openings, Self::Closings];
 
     fn value(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Openings => "openings",
             Self::Closings => "closings",
         }
     }

@@ -216,12 +216,7 @@ impl Portal for PortalService {
         } = request.get_ref();
         let completed = self
             .login
-            .complete(
-                &PortalCall::new(&permit, id),
-                challenge_id,
-                certificate,
-                signature,
-            )
+            .complete(PortalCall::new(&permit, id), challenge_id, certificate, signature)
             .await;
         let session = completed.map_err(refused(id))?;
         Ok(Response::new(CompleteLoginResponse {
@@ -274,7 +269,7 @@ impl Portal for PortalService {
             acts_for_themself(request.capacity)?;
             self.consents
                 .grant(
-                    &PortalCall::new(&permit, id),
+                    PortalCall::new(&permit, id),
                     &request.session_token,
                     kind,
                     &request.text_sha256,

@@ -89,13 +89,12 @@ pub(crate) fn session_bounds(policies: &Policies) -> SessionBounds {
     }
 }
 
-/// Why a requester's own act was not done, as the caller is told.
+/// Why a requester's own closing was not done, as the caller is told.
 pub(crate) fn refusal(error: RequesterError) -> Refusal {
     match error {
         RequesterError::RequestIdUsed => Reason::RequestIdUsed.into(),
         RequesterError::Session => Reason::SessionInvalid.into(),
         RequesterError::Consent => Reason::ConsentUnknown.into(),
-        RequesterError::TooManyConsents => Reason::TooManyConsents.into(),
         RequesterError::Store(error) => Reason::from(error).into(),
     }
 }

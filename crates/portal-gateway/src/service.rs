@@ -43,6 +43,7 @@ use crate::{
     lost_answers::LostAnswers,
     metrics::{GatewayMetrics, OldRows, Queue, batches},
     old_data::OldDataRemoval,
+    openings::Openings,
     own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
@@ -328,8 +329,17 @@ impl Gateway {
             server.background(async move { housekeeping.keep(store.side().database()).await });
         }
 
+        let openings = Arc::new(Openings::start(
+            store.clone(),
+            cards.clone(),
+            policies.clone(),
+            clock.clone(),
+            config.provision,
+            batches.of(Queue::Openings, clock.clone()),
+        ));
         let login = Login {
             store: store.clone(),
+            openings: openings.clone(),
             cards: cards.clone(),
             provider: provider.clone(),
             policies: policies.clone(),
@@ -340,6 +350,7 @@ impl Gateway {
         };
         let consents = Consents {
             store: store.clone(),
+            openings,
             sessions: sessions.clone(),
             policies: policies.clone(),
             receipts,

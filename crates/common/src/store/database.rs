@@ -16,7 +16,7 @@ use super::{
     query::{Connection, Params, Row},
     schema::SchemaStep,
     sqlite::{self, SqlitePools},
-    write_tx::{Head, WriteTx, suspensions_of},
+    write_tx::{WriteTx, suspensions_of},
 };
 use crate::{clock::Timestamp, keyring::Keyring, suspended, suspension::Suspensions, terms::RequestId};
 
@@ -45,8 +45,9 @@ pub enum Access {
     Guard,
     /// A requester's act that forbids releases, on connections of its own.
     RequestersGuard,
-    /// Everything else that is recorded: logins, consents given. However many there are, releases and guards do not wait
-    /// for more than a few of them (I4).
+    /// What requesters open: logins, consents given. They take the log's head only to write ([`WriteTx::take_head`]).
+    Openings,
+    /// Everything else that is recorded. However much there is, releases and guards do not wait for more than a few of them (I4).
     Ordinary,
     /// Persons and linkages that forbid nothing: one load at a time.
     Load,
@@ -299,36 +300,28 @@ impl Database {
     /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the
     /// commit.
     pub async fn begin(&self, access: Access) -> Result<WriteTx, StoreError> {
-        let mut tx = match &self.pools {
-            Pools::Sqlite(pools) => self.begin_sqlite(pools, access).await?,
-            Pools::Postgres(pools) => Tx::Postgres(begin_postgres(pools, access).await?),
-        };
-        // Whoever takes the gate late, or never, reads the log's head so, too.
-        let head = match (&self.pools, access) {
-            (Pools::Postgres(_), Access::Copies) | (_, Access::Ungated) => None,
-            _ => Some(self.head(&mut tx).await?),
-        };
-        Ok(WriteTx {
-            tx,
-            head,
+        let mut tx = WriteTx {
+            tx: match &self.pools {
+                Pools::Sqlite(pools) => self.begin_sqlite(pools, access).await?,
+                Pools::Postgres(pools) => Tx::Postgres(begin_postgres(pools, access).await?),
+            },
+            head: None,
             access,
             log: self.log.clone(),
             generation: self.generation,
             health: self.health.clone(),
-        })
-    }
-
-    async fn head(&self, tx: &mut Tx) -> Result<Head, StoreError> {
-        let head = Head::read(&mut tx.connection(), &self.log, self.generation).await;
-        if let Err(error @ (StoreError::Fenced | StoreError::Closed)) = &head {
-            self.health.failed(error);
+        };
+        // Whoever takes the gate late, or never, reads the log's head so, too.
+        match (&self.pools, access) {
+            (Pools::Postgres(_), Access::Copies | Access::Openings) | (_, Access::Ungated) => {}
+            _ => tx.take_head().await?,
         }
-        head
+        Ok(tx)
     }
 
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
         let turn = match access {
-            Access::Ordinary | Access::Ungated | Access::Copies => {
+            Access::Openings | Access::Ordinary | Access::Ungated | Access::Copies => {
                 let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
                 let turn = turn.await.ok().and_then(Result::ok);
                 Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
@@ -364,7 +357,8 @@ async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledT
     let (pool, begin) = match access {
         Access::Release => (&pools.releases, postgres::BEGIN_SHARED),
         Access::Guard => (&pools.guards, postgres::BEGIN_GUARD),
-        Access::RequestersGuard => (&pools.requesters_guards, postgres::BEGIN_GUARD),
+        Access::RequestersGuard => (&pools.requesters, postgres::BEGIN_GUARD),
+        Access::Openings => (&pools.requesters, postgres::BEGIN_SHARED),
         Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
         Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
         Access::Ungated => (&pools.ordinary, postgres::BEGIN_UNGATED),

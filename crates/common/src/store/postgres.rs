@@ -26,8 +26,8 @@ const TCP_USER_MS: u32 = 1_500;
 
 /// Connections that only operators' forbidding acts use: no load takes them away.
 const GUARDS: u32 = 4;
-/// Connections of requesters' forbidding acts: however many there are, an operator's has one.
-const REQUESTERS_GUARDS: u32 = 2;
+/// Connections of what requesters open and close, one batch of each at a time: however many there are, an operator's act has one.
+const REQUESTERS: u32 = 3;
 /// Connections of releases: two batches at a time, and one on its way back to the pool.
 const RELEASES: u32 = 3;
 /// Connections of admission, which reads for few batches at a time, so that each has met every statement lately: two of requests,
@@ -59,7 +59,7 @@ pub(super) const BEGIN_UNGATED: &str =
 /// Takes the gate for [`BEGIN_UNGATED`].
 pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837466)";
 
-/// Statements of admission, of releases and of what requesters close find every row by a key, whatever the size of the batch and
+/// Statements of admission, of releases and of what requesters open and close find every row by a key, whatever the size of the batch and
 /// of the tables. So they are planned once, and not anew for each small batch, which takes longer than the batch; and a plan that
 /// is made while tables are empty has to be the one that holds when they are full. Without these it would read them from end to
 /// end; and the large ones are joined to what is asked for by outer joins, which leave no choice of where to begin.
@@ -73,7 +73,7 @@ const BY_KEY: [(&str, &str); 4] = [
 /// The pools of a database.
 pub(super) struct PostgresPools {
     pub(super) guards: PgPool,
-    pub(super) requesters_guards: PgPool,
+    pub(super) requesters: PgPool,
     pub(super) releases: PgPool,
     pub(super) admissions: PgPool,
     pub(super) loads: PgPool,
@@ -233,7 +233,7 @@ pub(super) async fn open(
     let admissions = pool(ADMISSIONS, 0).idle_timeout(None).max_lifetime(None);
     Ok(PostgresPools {
         guards: reserved(GUARDS, &options).await.map_err(failed)?,
-        requesters_guards: reserved(REQUESTERS_GUARDS, &by_key).await.map_err(failed)?,
+        requesters: reserved(REQUESTERS, &by_key).await.map_err(failed)?,
         releases: reserved(RELEASES, &by_key).await.map_err(failed)?,
         admissions: admissions.connect_lazy_with(by_key),
         loads: shared(LOADS).await.map_err(failed)?,

@@ -58,11 +58,7 @@ pub(super) struct Head {
 impl Head {
     /// Reads it. On PostgreSQL the head's row is locked, which waits for a transaction of this log whose outcome is not known
     /// yet: nothing is appended before it is.
-    pub(super) async fn read(
-        connection: &mut Connection<'_>,
-        log: &str,
-        generation: i64,
-    ) -> Result<Self, StoreError> {
+    async fn read(connection: &mut Connection<'_>, log: &str, generation: i64) -> Result<Self, StoreError> {
         let sql = match connection {
             Connection::Sqlite(_) => {
                 concat!(
@@ -154,8 +150,18 @@ impl WriteTx {
     pub async fn take_gate(&mut self) -> Result<(), StoreError> {
         if self.head.is_none() {
             self.execute(postgres::SHARE_GATE, &[]).await?;
-            let (log, generation) = (self.log.clone(), self.generation);
-            self.head = Some(Head::read(&mut self.connection(), &log, generation).await?);
+        }
+        self.take_head().await
+    }
+
+    /// Takes the log's head, where the transaction has had the gate from its beginning and not the head.
+    pub async fn take_head(&mut self) -> Result<(), StoreError> {
+        if self.head.is_none() {
+            let head = Head::read(&mut self.tx.connection(), &self.log, self.generation).await;
+            if let Err(error @ (StoreError::Fenced | StoreError::Closed)) = &head {
+                self.health.failed(error);
+            }
+            self.head = Some(head?);
         }
         Ok(())
     }

@@ -1,122 +1,18 @@
-//! What requesters and operators do: sessions, consents, blocks. Each is one transaction with its entry; an act
-//! that forbids releases makes a new epoch.
+//! What operators do about cards, and what becomes of sessions. An act that forbids releases makes a new epoch.
 
 use common::{
     approval::Opening,
-    card::Card,
-    cards::Cards,
     clock::Timestamp,
-    evidence::{Epoch, GuardActEntry, of_call, ordinary_act},
+    evidence::{Epoch, GuardActEntry, ordinary_act},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym, PseudonymKey},
-    login_proof,
     store::{Access, ActError, Connection, Database, StoreError, Value, WriteTx},
 };
-use koseki_proto::koseki::linkage::v1::LoginProof;
-use prost::Message as _;
 
-use super::{
-    Block, NewConsent, NotOpened, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups,
-    lookups::{card_place, proof_place},
-};
-use crate::{
-    call::PortalCall,
-    conditions::{ConsentFacts, HeldCard},
-};
+use super::{Block, RequesterError, SessionBounds, UsedSession, cards as bound_cards, lookups};
 
 pub(super) fn account_pseudonym(keys: &Keyring, account: i64) -> Pseudonym {
     keys.pseudonym.pseudonym("account", &account.to_be_bytes())
-}
-
-pub(super) async fn open_session(
-    database: &Database,
-    token_sha256: [u8; 32],
-    (card, cards): (&Card, &Cards),
-    proof: &LoginProof,
-    call: &PortalCall,
-    now: Timestamp,
-) -> Result<(), NotOpened> {
-    let mut tx = database.begin(Access::Ordinary).await?;
-    if !is_new(&mut tx, call).await? {
-        return Err(NotOpened::RequestIdUsed);
-    }
-    // Behind the gate: whoever takes a newer list and ends the sessions of what it revokes finds this one, or this one sees
-    // that list.
-    let lists = cards.behind_gate(tx.list_numbers()?);
-    cards.check(&lists, &card.issuer, &card.serial, card.not_after)?;
-    let card_key = lookups::card_key(&database.keys, &card.public_key_sha256);
-    let account = bound_cards::account(&mut tx, &card_key, now).await?;
-    let params = [
-        ("token", (&token_sha256).into()),
-        ("account", account.into()),
-        ("frontend", call.frontend.name().into()),
-        ("card_key", (&card_key).into()),
-        ("issuer", card.issuer.as_slice().into()),
-        (
-            "card",
-            database
-                .keys
-                .sealer
-                .seal(card_place(&token_sha256), &HeldCard::of(card).to_bytes())
-                .map_err(StoreError::from)?
-                .into(),
-        ),
-        ("proof_sha256", (&login_proof::sha256(proof)).into()),
-        (
-            "proof",
-            database
-                .keys
-                .sealer
-                .seal(proof_place(&token_sha256), &proof.encode_to_vec())
-                .map_err(StoreError::from)?
-                .into(),
-        ),
-        ("now", now.unix_ms().into()),
-        ("ended", false.into()),
-    ];
-    tx.execute(
-        "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_card, \
-                              proof_sha256, sealed_proof, logged_in_at, last_used_at, ended, closed) \
-         VALUES ({token}, {account}, {frontend}, {card_key}, {issuer}, {card}, {proof_sha256}, {proof}, {now}, \
-                 {now}, {ended}, {ended})",
-        &params,
-    )
-    .await?;
-    end_oldest_sessions(&mut tx, account).await?;
-    let entry = ordinary_act(
-        "LOGIN",
-        &call.frontend,
-        0,
-        Some(account_pseudonym(&database.keys, account)),
-        "",
-    );
-    let _ = tx.commit(vec![of_call(entry, call.request_id)], now).await?;
-    Ok(())
-}
-
-/// Uses up the id of a call; whether it was new.
-async fn is_new(tx: &mut WriteTx, call: &PortalCall) -> Result<bool, StoreError> {
-    Ok(!tx.use_request_ids(&[call.request_id]).await?.is_empty())
-}
-
-/// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
-/// not end a session whose token is lost.
-const MAX_SESSIONS: i64 = 16;
-
-/// Ends the oldest sessions of an account that has too many.
-async fn end_oldest_sessions(tx: &mut WriteTx, account: i64) -> Result<(), StoreError> {
-    let rows = tx
-        .all(
-            "SELECT token FROM session WHERE account_id = {account} AND NOT ended \
-             ORDER BY logged_in_at DESC, token LIMIT 1000 OFFSET {most}",
-            &[("account", account.into()), ("most", MAX_SESSIONS.into())],
-        )
-        .await?;
-    if !rows.is_empty() {
-        let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
-        end_tokens(tx, &tokens).await?;
-    }
-    Ok(())
 }
 
 /// Ends sessions whose card does not count any more, which forbids nothing that was not forbidden before.
@@ -154,72 +50,30 @@ pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<
     tx.execute(sql, &params).await
 }
 
-/// Consents of one requester to one kind that hold at the same time.
-const MAX_CONSENTS: i64 = 256;
-
-pub(super) async fn grant_consent(
-    database: &Database,
-    token_sha256: [u8; 32],
-    new: NewConsent,
-    bounds: SessionBounds,
-    call: &PortalCall,
+/// Marks open sessions, by the hashes of their tokens, as used now. Only forward: another instance may have used one later. Several
+/// instances write: each locks its rows in one order.
+pub(super) async fn touch(
+    tx: &mut WriteTx,
+    tokens: impl Iterator<Item = &[u8; 32]>,
     now: Timestamp,
-) -> Result<i64, RequesterError> {
-    let mut tx = database.begin(Access::Ordinary).await?;
-    let account = account_of(&mut tx, token_sha256, bounds, &call.frontend, now).await?;
-    if !is_new(&mut tx, call).await? {
-        return Err(RequesterError::RequestIdUsed);
-    }
-    let kind = i32::from(new.kind.to_proto());
+) -> Result<(), StoreError> {
     let params = [
-        ("account", account.into()),
-        ("kind", kind.into()),
+        ("sessions", Value::keys(tokens.map(<[u8; 32]>::as_slice))),
         ("now", now.unix_ms().into()),
     ];
-    let held = tx
-        .one(
-            "SELECT count(*) FROM consent WHERE account_id = {account} AND kind = {kind} AND state = 'GIVEN' \
-             AND expires_at >= {now}",
-            &params,
-        )
-        .await?
-        .int(0)?;
-    if held >= MAX_CONSENTS {
-        return Err(RequesterError::TooManyConsents);
-    }
-    let ConsentFacts {
-        id,
-        text_sha256,
-        given_at,
-        expires_at,
-        one_time,
-    } = new.consent;
-    let params = [
-        ("id", id.as_bytes().into()),
-        ("account", account.into()),
-        ("kind", kind.into()),
-        ("text", (&text_sha256).into()),
-        ("language", new.language.into()),
-        ("given", given_at.unix_ms().into()),
-        ("expires", expires_at.unix_ms().into()),
-        ("one_time", one_time.into()),
-    ];
-    tx.execute(
-        "INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state) \
-         VALUES ({id}, {account}, {kind}, {text}, {language}, {given}, {expires}, {one_time}, 'GIVEN')",
-        &params,
-    )
-    .await?;
-    let pseudonym = account_pseudonym(&database.keys, account);
-    let entry = ordinary_act(
-        "GRANT_CONSENT",
-        &call.frontend,
-        0,
-        Some(pseudonym),
-        &id.to_string(),
-    );
-    let _ = tx.commit(vec![of_call(entry, call.request_id)], now).await?;
-    Ok(account)
+    let sql = match tx.connection() {
+        Connection::Sqlite(_) => {
+            "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
+             AND token IN (SELECT value FROM {sessions})"
+        }
+        Connection::Postgres(_) => {
+            "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
+             AND token IN (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
+                           ORDER BY token FOR NO KEY UPDATE)"
+        }
+    };
+    tx.execute(sql, &params).await?;
+    Ok(())
 }
 
 /// What stands for a session in the audit log.
@@ -234,15 +88,8 @@ macro_rules! is_open {
     };
 }
 
-/// The account of an open session; the session counts as used now.
+/// The account of an open session, and the card that opened it; the session counts as used now.
 const USE_SESSION: &str = concat!(
-    "UPDATE session SET last_used_at = {now} WHERE ",
-    is_open!(),
-    " RETURNING account_id"
-);
-
-/// The same, with the card that opened it.
-const USE_SESSION_OF_CARD: &str = concat!(
     "UPDATE session SET last_used_at = {now} WHERE ",
     is_open!(),
     " RETURNING account_id, card_key"
@@ -264,19 +111,6 @@ fn session_params(
     ]
 }
 
-/// The account of an open session; the session counts as used now.
-async fn account_of(
-    tx: &mut WriteTx,
-    token_sha256: [u8; 32],
-    bounds: SessionBounds,
-    frontend: &PeerIdentity,
-    now: Timestamp,
-) -> Result<i64, RequesterError> {
-    let params = session_params(&token_sha256, bounds, frontend, now);
-    let row = tx.optional(USE_SESSION, &params).await?;
-    Ok(row.ok_or(RequesterError::Session)?.int(0)?)
-}
-
 /// Who has an open session; it counts as used now.
 pub(super) async fn use_session(
     database: &Database,
@@ -287,7 +121,7 @@ pub(super) async fn use_session(
 ) -> Result<UsedSession, RequesterError> {
     let mut tx = database.begin(Access::Ungated).await?;
     let params = session_params(&token_sha256, bounds, frontend, now);
-    let row = tx.optional(USE_SESSION_OF_CARD, &params).await?;
+    let row = tx.optional(USE_SESSION, &params).await?;
     let row = row.ok_or(RequesterError::Session)?;
     let blocked = tx
         .one(

@@ -1,6 +1,6 @@
 //! Which account a card leads to, and what goes over from a card to the one that comes in its place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use common::{
     clock::Timestamp,
@@ -8,26 +8,45 @@ use common::{
     store::{Column, StoreError, Value, WriteTx, table},
 };
 
-/// The account that a card leads to; an unknown card gets one.
-pub(super) async fn account(tx: &mut WriteTx, card: &Lookup, now: Timestamp) -> Result<i64, StoreError> {
-    let find = "SELECT account_id FROM card WHERE card_key = {card}";
-    if let Some(row) = tx.optional(find, &[("card", card.into())]).await? {
-        return row.int(0);
-    }
-    let account = tx
-        .one(
-            "INSERT INTO account (made_at) VALUES ({now}) RETURNING id",
-            &[("now", now.unix_ms().into())],
+/// Gives each of these cards, which had none, an account.
+pub(super) async fn give_accounts(
+    tx: &mut WriteTx,
+    cards: Vec<Lookup>,
+    now: Timestamp,
+) -> Result<HashMap<Lookup, i64>, StoreError> {
+    let wanted = || Value::keys(cards.iter().map(|card| card.as_slice()));
+    let made = tx
+        .all(
+            "INSERT INTO account (made_at) SELECT {now} FROM {cards} RETURNING id",
+            &[("now", now.unix_ms().into()), ("cards", wanted())],
         )
-        .await?
-        .int(0)?;
-    // Another instance may be giving it an account at the same time: the first one holds, and the other stays unused.
+        .await?;
+    let accounts = made
+        .iter()
+        .map(|row| row.int(0).map(Some))
+        .collect::<Result<_, _>>()?;
+    let given = table([
+        (
+            "card",
+            Column::Bytes(cards.iter().map(|card| card.to_vec()).collect()),
+        ),
+        ("account", Column::Int(accounts)),
+    ]);
+    // Another instance may be giving one an account at the same time: the first one holds, and the other stays unused. In one order,
+    // so that the two do not wait for each other.
     tx.execute(
-        "INSERT INTO card (card_key, account_id) VALUES ({card}, {account}) ON CONFLICT DO NOTHING",
-        &[("card", card.into()), ("account", account.into())],
+        "INSERT INTO card (card_key, account_id) SELECT card, account FROM {given} WHERE true ORDER BY card \
+         ON CONFLICT DO NOTHING",
+        &[("given", given)],
     )
     .await?;
-    tx.one(find, &[("card", card.into())]).await?.int(0)
+    let rows = tx
+        .all(
+            "SELECT card.card_key, card.account_id FROM {cards} JOIN card ON card.card_key = cards.value",
+            &[("cards", wanted())],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.array(0)?, row.int(1)?))).collect()
 }
 
 /// Ends the sessions of cards.

@@ -11,7 +11,7 @@ use common::{
 
 use super::{
     Closing, RequesterClosing, RequesterError, SessionBounds,
-    acts::{account_pseudonym, session_pseudonym},
+    acts::{account_pseudonym, session_pseudonym, touch},
 };
 
 /// What is to be done about one.
@@ -125,7 +125,6 @@ impl Closed {
 
     async fn write(&self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
         let sessions = || Value::keys(self.sessions.iter().map(<[u8; 32]>::as_slice));
-        let used = || Value::keys(self.used.iter().map(<[u8; 32]>::as_slice));
         if !self.sessions.is_empty() {
             let params = [("yes", true.into()), ("sessions", sessions())];
             // Several instances write sessions, not all behind the gate: each locks its rows in one order.
@@ -148,7 +147,6 @@ impl Closed {
                     "consents",
                     Value::keys(self.consents.iter().map(<[u8; 16]>::as_slice)),
                 ),
-                ("used", used()),
             ];
             tx.execute(
                 "UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = {now} \
@@ -156,17 +154,7 @@ impl Closed {
                 &params,
             )
             .await?;
-            let sql = match tx.connection() {
-                Connection::Sqlite(_) => {
-                    "UPDATE session SET last_used_at = {now} WHERE token IN (SELECT value FROM {used})"
-                }
-                Connection::Postgres(_) => {
-                    "UPDATE session SET last_used_at = {now} WHERE token IN \
-                     (SELECT token FROM session WHERE token IN (SELECT value FROM {used}) \
-                      ORDER BY token FOR NO KEY UPDATE)"
-                }
-            };
-            tx.execute(sql, &params).await?;
+            touch(tx, self.used.iter(), now).await?;
         }
         Ok(())
     }
@@ -215,8 +203,7 @@ async fn read(
         if row.text(2)? != asked.call.frontend.name() {
             continue;
         }
-        let age = |at: i64| now.since(Timestamp::from_unix_ms(at));
-        let is_open = !row.bool(3)? && age(row.int(5)?) <= bounds.absolute && age(row.int(6)?) <= bounds.idle;
+        let is_open = !row.bool(3)? && bounds.hold(row.int(5)?, row.int(6)?, now);
         *standing = match asked.closing {
             Closing::Session if row.bool(4)? => Standing::Closed,
             Closing::Session => Standing::Open(account),

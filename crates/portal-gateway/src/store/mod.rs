@@ -9,6 +9,7 @@ mod linkages;
 mod lookups;
 mod lost_answers;
 mod old_data;
+mod openings;
 mod read;
 mod records;
 
@@ -26,6 +27,7 @@ use common::{
     keyring::{Keyring, Pseudonym},
     lines::{LoadStart, Outcome},
     policy::Policy,
+    refusal::Reason,
     store::{
         Access, ActError, Connection, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError,
         Value, WriteTx,
@@ -74,6 +76,22 @@ pub struct SessionBounds {
     pub absolute: Duration,
     /// Without a call.
     pub idle: Duration,
+}
+
+impl SessionBounds {
+    /// Whether a session is within them, by the moments of its row.
+    fn hold(&self, logged_in_at: i64, last_used_at: i64, now: Timestamp) -> bool {
+        let age = |at: i64| now.since(Timestamp::from_unix_ms(at));
+        age(logged_in_at) <= self.absolute && age(last_used_at) <= self.idle
+    }
+}
+
+/// A session to be opened.
+pub struct NewSession {
+    /// The card that was shown.
+    pub card: Card,
+    /// Its signature, and what it signed: kept, so that the registry side can verify the login for itself.
+    pub proof: LoginProof,
 }
 
 /// A consent to be recorded.
@@ -133,7 +151,25 @@ impl RequesterClosing {
     }
 }
 
-/// Why a requester's own act was not done.
+/// What a requester opens.
+pub enum Opens {
+    /// A session, for a card that is not revoked by the lists that count behind the gate; an unknown card gets an account.
+    Session(Box<NewSession>),
+    /// A consent.
+    Consent(NewConsent),
+}
+
+/// A requester's own opening.
+pub struct RequesterOpening {
+    /// What is opened.
+    pub opens: Opens,
+    /// SHA-256 of the token of the session: of the new one, or of the one with which a consent is given.
+    pub token_sha256: [u8; 32],
+    /// The call.
+    pub call: PortalCall,
+}
+
+/// Why a requester's own closing was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RequesterError {
     /// The call's id was used before.
@@ -145,26 +181,29 @@ pub enum RequesterError {
     /// The requester has no such consent.
     #[error("no such consent")]
     Consent,
-    /// The requester has as many consents to the kind as can hold at the same time.
-    #[error("too many consents")]
-    TooManyConsents,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Why a session was not opened.
+/// Why a requester's own opening was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
     /// The call's id was used before.
     #[error("the request id was used before")]
     RequestIdUsed,
+    /// No such session, or it has ended.
+    #[error("no such session")]
+    Session,
+    /// The requester has as many consents to the kind as can hold at the same time.
+    #[error("too many consents")]
+    TooManyConsents,
     /// The card does not count, by the revocation lists that are recorded.
     #[error(transparent)]
     Card(#[from] CardFault),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// It was not tried, or the store failed.
+    #[error("{0:?}")]
+    Refused(Reason),
 }
 
 /// What is stored on the portal side.
@@ -191,17 +230,14 @@ pub trait GatewayStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Opens a session for a card that is not revoked by the lists that count behind the gate; an unknown card gets an
-    /// account.
-    async fn open_session(
+    /// Opens what requesters ask for; their account each, in order.
+    async fn open(
         &self,
-        token_sha256: [u8; 32],
-        card: &Card,
+        asked: &[RequesterOpening],
         cards: &Cards,
-        proof: &LoginProof,
-        call: &PortalCall,
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), NotOpened>;
+    ) -> Result<Vec<Result<i64, NotOpened>>, StoreError>;
 
     /// Closes what requesters ask for; one outcome each, in order. In force when this returns.
     async fn close(
@@ -219,16 +255,6 @@ pub trait GatewayStore: Send + Sync + 'static {
         frontend: &PeerIdentity,
         now: Timestamp,
     ) -> Result<UsedSession, RequesterError>;
-
-    /// Records a consent of the session's requester; their account.
-    async fn grant_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: NewConsent,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<i64, RequesterError>;
 
     /// Consents of an account, the newest first, behind a place.
     async fn list_consents(
@@ -444,16 +470,14 @@ impl GatewayStore for Store {
         }
     }
 
-    async fn open_session(
+    async fn open(
         &self,
-        token_sha256: [u8; 32],
-        card: &Card,
+        asked: &[RequesterOpening],
         cards: &Cards,
-        proof: &LoginProof,
-        call: &PortalCall,
+        bounds: SessionBounds,
         now: Timestamp,
-    ) -> Result<(), NotOpened> {
-        acts::open_session(&self.database, token_sha256, (card, cards), proof, call, now).await
+    ) -> Result<Vec<Result<i64, NotOpened>>, StoreError> {
+        openings::open(&self.database, cards, asked, bounds, now).await
     }
 
     async fn close(
@@ -499,17 +523,6 @@ impl GatewayStore for Store {
 
     async fn index_records(&self) -> Result<bool, StoreError> {
         records::index(&self.database).await
-    }
-
-    async fn grant_consent(
-        &self,
-        token_sha256: [u8; 32],
-        consent: NewConsent,
-        bounds: SessionBounds,
-        call: &PortalCall,
-        now: Timestamp,
-    ) -> Result<i64, RequesterError> {
-        acts::grant_consent(&self.database, token_sha256, consent, bounds, call, now).await
     }
 
     async fn store_linkages(
@@ -613,24 +626,7 @@ impl ReleaseTx for Release {
         if sessions.is_empty() {
             return Ok(());
         }
-        let params = [
-            ("sessions", Value::keys(sessions.iter().map(<[u8; 32]>::as_slice))),
-            ("now", now.unix_ms().into()),
-        ];
-        // Only forward: another instance may have used the session later.
-        let sql = match self.tx.connection() {
-            Connection::Sqlite(_) => {
-                "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
-                 AND token IN (SELECT value FROM {sessions})"
-            }
-            Connection::Postgres(_) => {
-                "UPDATE session SET last_used_at = {now} WHERE NOT ended AND last_used_at < {now} \
-                 AND token IN (SELECT token FROM session WHERE token IN (SELECT value FROM {sessions}) \
-                               ORDER BY token FOR NO KEY UPDATE)"
-            }
-        };
-        self.tx.execute(sql, &params).await?;
-        Ok(())
+        acts::touch(&mut self.tx, sessions.iter(), now).await
     }
 
     async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {

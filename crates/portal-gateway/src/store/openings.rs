@@ -1,0 +1,420 @@
+//! What requesters open, several at a time: sessions when they log in, consents that they give. All of a batch have one
+//! transaction, and only the writing half of it has the log's head, so that releases hardly wait for them (DESIGN §4).
+
+use std::collections::{HashMap, HashSet};
+
+use common::{
+    card::RevocationLists,
+    cards::Cards,
+    clock::Timestamp,
+    evidence::{NewEntry, of_call, ordinary_act},
+    keyring::{Keyring, Lookup},
+    login_proof,
+    store::{Access, Column, Database, StoreError, Value, WriteTx, table},
+};
+use prost::Message as _;
+
+use super::{
+    NewConsent, NewSession, NotOpened, Opens, RequesterOpening, SessionBounds,
+    acts::{account_pseudonym, end_tokens, touch},
+    cards as bound_cards, lookups,
+    lookups::{card_place, proof_place},
+};
+use crate::conditions::HeldCard;
+
+/// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
+/// not end a session whose token is lost.
+const MAX_SESSIONS: i64 = 16;
+/// Consents of one requester to one kind that hold at the same time.
+const MAX_CONSENTS: i64 = 256;
+
+/// How one of them stands, before anything is written.
+enum Standing {
+    /// A session for this card; its account, when it has one.
+    Session(Lookup, Option<i64>),
+    /// A consent of this account, which holds so many to the kind already.
+    Consent(i64, i64),
+    /// It is not opened.
+    Refused(NotOpened),
+}
+
+pub(super) async fn open(
+    database: &Database,
+    cards: &Cards,
+    asked: &[RequesterOpening],
+    bounds: SessionBounds,
+    now: Timestamp,
+) -> Result<Vec<Result<i64, NotOpened>>, StoreError> {
+    let mut tx = database.begin(Access::Openings).await?;
+    // Behind the gate: no session of these is closed, and no card goes over to another account, until this is committed.
+    let mut standings = read(&mut tx, &database.keys, asked, bounds, now).await?;
+    tx.take_head().await?;
+    // Behind the gate, too: whoever takes a newer list and ends the sessions of what it revokes finds these, or these see
+    // that list.
+    let lists = cards.behind_gate(tx.list_numbers()?);
+    refuse_cards(&mut standings, asked, cards, &lists);
+    refuse_too_many(&mut standings, asked);
+    refuse_used_ids(&mut standings, asked, &mut tx).await?;
+    let accounts = give_accounts(&mut standings, &mut tx, now).await?;
+
+    let mut opened = Opened::default();
+    let mut outcomes = Vec::with_capacity(asked.len());
+    for (asked, standing) in asked.iter().zip(standings) {
+        let account = match standing {
+            Standing::Refused(refused) => {
+                outcomes.push(Err(refused));
+                continue;
+            }
+            Standing::Session(card_key, account) => {
+                let account = account.or_else(|| accounts.get(&card_key).copied());
+                account.ok_or(StoreError::Unreadable("the account of a card"))?
+            }
+            Standing::Consent(account, _) => account,
+        };
+        opened.take(&database.keys, asked, account)?;
+        outcomes.push(Ok(account));
+    }
+    if !opened.entries.is_empty() {
+        opened.write(&mut tx, now).await?;
+        let _ = tx.commit(opened.entries, now).await?;
+    }
+    Ok(outcomes)
+}
+
+/// How each of them stands. It locks nothing.
+async fn read(
+    tx: &mut WriteTx,
+    keys: &Keyring,
+    asked: &[RequesterOpening],
+    bounds: SessionBounds,
+    now: Timestamp,
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standings: Vec<Standing> = asked
+        .iter()
+        .map(|asked| match &asked.opens {
+            Opens::Session(new) => {
+                Standing::Session(lookups::card_key(keys, &new.card.public_key_sha256), None)
+            }
+            Opens::Consent(_) => Standing::Refused(NotOpened::Session),
+        })
+        .collect();
+    let wanted = |of: fn(&RequesterOpening, &Standing) -> Option<(Vec<u8>, Option<i64>)>| {
+        let rows = asked.iter().zip(&standings).zip(0..);
+        let rows = rows.filter_map(|((asked, standing), place)| {
+            of(asked, standing).map(|(key, kind)| (Some(place), key, kind))
+        });
+        rows.collect::<Vec<(Option<i64>, Vec<u8>, Option<i64>)>>()
+    };
+    let logins = wanted(|_, standing| match standing {
+        Standing::Session(card_key, _) => Some((card_key.to_vec(), None)),
+        _ => None,
+    });
+    let consents = wanted(|asked, _| match &asked.opens {
+        Opens::Consent(new) => Some((asked.token_sha256.to_vec(), Some(kind_number(new)))),
+        Opens::Session(_) => None,
+    });
+    if !logins.is_empty() {
+        let (places, keys) = logins.into_iter().map(|(place, key, _)| (place, key)).unzip();
+        let wanted = table([("place", Column::Int(places)), ("card", Column::Bytes(keys))]);
+        let rows = tx
+            .all(
+                "SELECT place, card.account_id FROM {asked} JOIN card ON card.card_key = asked.card",
+                &[("asked", wanted)],
+            )
+            .await?;
+        for row in &rows {
+            let known = row.int(1)?;
+            if let Standing::Session(_, account) = at(&mut standings, row.place(0)?)? {
+                *account = Some(known);
+            }
+        }
+    }
+    if !consents.is_empty() {
+        let (mut places, mut tokens, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, token, kind) in consents {
+            places.push(place);
+            tokens.push(token);
+            kinds.push(kind);
+        }
+        let wanted = table([
+            ("place", Column::Int(places)),
+            ("token", Column::Bytes(tokens)),
+            ("kind", Column::Int(kinds)),
+        ]);
+        let rows = tx
+            .all(
+                "SELECT place, session.account_id, frontend, ended, logged_in_at, last_used_at, \
+                        (SELECT count(*) FROM consent WHERE consent.account_id = session.account_id \
+                         AND consent.kind = asked.kind AND state = 'GIVEN' AND expires_at >= {now}) \
+                 FROM {asked} JOIN session ON session.token = asked.token",
+                &[("asked", wanted), ("now", now.unix_ms().into())],
+            )
+            .await?;
+        for row in &rows {
+            let place = row.place(0)?;
+            let frontend = asked.get(place).map(|asked| asked.call.frontend.name());
+            if frontend == Some(row.text(2)?) && !row.bool(3)? && bounds.hold(row.int(4)?, row.int(5)?, now) {
+                *at(&mut standings, place)? = Standing::Consent(row.int(1)?, row.int(6)?);
+            }
+        }
+    }
+    Ok(standings)
+}
+
+fn at(standings: &mut [Standing], place: usize) -> Result<&mut Standing, StoreError> {
+    standings
+        .get_mut(place)
+        .ok_or(StoreError::Unreadable("a batch's order"))
+}
+
+fn kind_number(new: &NewConsent) -> i64 {
+    i32::from(new.kind.to_proto()).into()
+}
+
+/// Refuses cards that are revoked, or of which it cannot be told.
+fn refuse_cards(
+    standings: &mut [Standing],
+    asked: &[RequesterOpening],
+    cards: &Cards,
+    lists: &RevocationLists,
+) {
+    for (standing, asked) in standings.iter_mut().zip(asked) {
+        if let Opens::Session(new) = &asked.opens {
+            let NewSession { card, .. } = &**new;
+            if let Err(fault) = cards.check(lists, &card.issuer, &card.serial, card.not_after) {
+                *standing = Standing::Refused(NotOpened::Card(fault));
+            }
+        }
+    }
+}
+
+/// Refuses consents of who holds as many as there can be, those of this batch among them.
+fn refuse_too_many(standings: &mut [Standing], asked: &[RequesterOpening]) {
+    let mut more = HashMap::new();
+    for (standing, asked) in standings.iter_mut().zip(asked) {
+        if let (Standing::Consent(account, held), Opens::Consent(new)) = (&*standing, &asked.opens) {
+            let more: &mut i64 = more.entry((*account, kind_number(new))).or_default();
+            if held.saturating_add(*more) >= MAX_CONSENTS {
+                *standing = Standing::Refused(NotOpened::TooManyConsents);
+            } else {
+                *more += 1;
+            }
+        }
+    }
+}
+
+/// Uses up the request ids of what has not been refused, and refuses what comes under one that was used.
+async fn refuse_used_ids(
+    standings: &mut [Standing],
+    asked: &[RequesterOpening],
+    tx: &mut WriteTx,
+) -> Result<(), StoreError> {
+    let open = |standing: &Standing| !matches!(standing, Standing::Refused(_));
+    let ids: Vec<_> = asked
+        .iter()
+        .zip(&*standings)
+        .filter(|(_, standing)| open(standing))
+        .map(|(asked, _)| asked.call.request_id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut fresh = tx.use_request_ids(&ids).await?;
+    for (standing, asked) in standings.iter_mut().zip(asked) {
+        if open(standing) && !fresh.remove(asked.call.request_id.as_bytes()) {
+            *standing = Standing::Refused(NotOpened::RequestIdUsed);
+        }
+    }
+    Ok(())
+}
+
+/// The accounts of cards that had none.
+async fn give_accounts(
+    standings: &mut [Standing],
+    tx: &mut WriteTx,
+    now: Timestamp,
+) -> Result<HashMap<Lookup, i64>, StoreError> {
+    let unknown: HashSet<Lookup> = standings
+        .iter()
+        .filter_map(|standing| match standing {
+            Standing::Session(card_key, None) => Some(*card_key),
+            _ => None,
+        })
+        .collect();
+    match unknown.is_empty() {
+        true => Ok(HashMap::new()),
+        false => bound_cards::give_accounts(tx, unknown.into_iter().collect(), now).await,
+    }
+}
+
+/// What a batch opens, as rows.
+#[derive(Default)]
+struct Opened {
+    sessions: Sessions,
+    consents: Consents,
+    entries: Vec<NewEntry>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    token: Vec<Vec<u8>>,
+    account: Vec<i64>,
+    frontend: Vec<String>,
+    card_key: Vec<Vec<u8>>,
+    issuer: Vec<Vec<u8>>,
+    card: Vec<Vec<u8>>,
+    proof_sha256: Vec<Vec<u8>>,
+    proof: Vec<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Consents {
+    /// The sessions with which they are given.
+    used: HashSet<[u8; 32]>,
+    id: Vec<Vec<u8>>,
+    account: Vec<Option<i64>>,
+    kind: Vec<Option<i64>>,
+    text: Vec<Vec<u8>>,
+    language: Vec<String>,
+    given: Vec<Option<i64>>,
+    expires: Vec<Option<i64>>,
+    one_time: Vec<bool>,
+}
+
+impl Opened {
+    fn take(&mut self, keys: &Keyring, asked: &RequesterOpening, account: i64) -> Result<(), StoreError> {
+        let call = &asked.call;
+        let subject = Some(account_pseudonym(keys, account));
+        let entry = match &asked.opens {
+            Opens::Session(new) => {
+                self.sessions.take(keys, asked, new, account)?;
+                ordinary_act("LOGIN", &call.frontend, 0, subject, "")
+            }
+            Opens::Consent(new) => {
+                self.consents.take(asked.token_sha256, new, account);
+                let id = new.consent.id.to_string();
+                ordinary_act("GRANT_CONSENT", &call.frontend, 0, subject, &id)
+            }
+        };
+        self.entries.push(of_call(entry, call.request_id));
+        Ok(())
+    }
+
+    async fn write(&mut self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+        if !self.sessions.token.is_empty() {
+            std::mem::take(&mut self.sessions).write(tx, now).await?;
+        }
+        if !self.consents.id.is_empty() {
+            std::mem::take(&mut self.consents).write(tx, now).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Sessions {
+    fn take(
+        &mut self,
+        keys: &Keyring,
+        asked: &RequesterOpening,
+        new: &NewSession,
+        account: i64,
+    ) -> Result<(), StoreError> {
+        let NewSession { card, proof } = new;
+        let token = &asked.token_sha256;
+        let held = HeldCard::of(card).to_bytes();
+        self.token.push(token.to_vec());
+        self.account.push(account);
+        self.frontend.push(asked.call.frontend.name().to_owned());
+        self.card_key
+            .push(lookups::card_key(keys, &card.public_key_sha256).to_vec());
+        self.issuer.push(card.issuer.to_vec());
+        self.card.push(keys.sealer.seal(card_place(token), &held)?);
+        self.proof_sha256.push(login_proof::sha256(proof).to_vec());
+        let proof = proof.encode_to_vec();
+        self.proof.push(keys.sealer.seal(proof_place(token), &proof)?);
+        Ok(())
+    }
+
+    async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+        let accounts = Value::numbers(self.account.iter().copied());
+        let params = [
+            (
+                "opened",
+                table([
+                    ("token", Column::Bytes(self.token)),
+                    (
+                        "account",
+                        Column::Int(self.account.into_iter().map(Some).collect()),
+                    ),
+                    ("frontend", Column::Text(self.frontend)),
+                    ("card_key", Column::Bytes(self.card_key)),
+                    ("issuer", Column::Bytes(self.issuer)),
+                    ("card", Column::Bytes(self.card)),
+                    ("proof_sha256", Column::Bytes(self.proof_sha256)),
+                    ("proof", Column::Bytes(self.proof)),
+                ]),
+            ),
+            ("now", now.unix_ms().into()),
+            ("ended", false.into()),
+        ];
+        tx.execute(
+            "INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_card, \
+                                  proof_sha256, sealed_proof, logged_in_at, last_used_at, ended, closed) \
+             SELECT token, account, frontend, card_key, issuer, card, proof_sha256, proof, {now}, {now}, \
+                    {ended}, {ended} FROM {opened}",
+            &params,
+        )
+        .await?;
+        // Ends the oldest sessions of accounts that have too many now.
+        let rows = tx
+            .all(
+                "SELECT token FROM (SELECT token, row_number() OVER (PARTITION BY account_id \
+                                                                     ORDER BY logged_in_at DESC, token) AS place \
+                                    FROM session WHERE NOT ended \
+                                    AND account_id IN (SELECT value FROM {accounts})) AS open \
+                 WHERE place > {most} LIMIT 1000",
+                &[("accounts", accounts), ("most", MAX_SESSIONS.into())],
+            )
+            .await?;
+        if !rows.is_empty() {
+            let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
+            end_tokens(tx, &tokens).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Consents {
+    fn take(&mut self, session: [u8; 32], new: &NewConsent, account: i64) {
+        let consent = &new.consent;
+        self.used.insert(session);
+        self.id.push(consent.id.as_bytes().to_vec());
+        self.account.push(Some(account));
+        self.kind.push(Some(kind_number(new)));
+        self.text.push(consent.text_sha256.to_vec());
+        self.language.push(new.language.clone());
+        self.given.push(Some(consent.given_at.unix_ms()));
+        self.expires.push(Some(consent.expires_at.unix_ms()));
+        self.one_time.push(consent.one_time);
+    }
+
+    async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+        let given = table([
+            ("id", Column::Bytes(self.id)),
+            ("account", Column::Int(self.account)),
+            ("kind", Column::Int(self.kind)),
+            ("text", Column::Bytes(self.text)),
+            ("language", Column::Text(self.language)),
+            ("given", Column::Int(self.given)),
+            ("expires", Column::Int(self.expires)),
+            ("one_time", Column::Bool(self.one_time)),
+        ]);
+        tx.execute(
+            "INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state) \
+             SELECT id, account, kind, text, language, given, expires, one_time, 'GIVEN' FROM {consents}",
+            &[("consents", given)],
+        )
+        .await?;
+        touch(tx, self.used.iter(), now).await
+    }
+}
