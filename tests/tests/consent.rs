@@ -153,7 +153,7 @@ async fn no_more_hold_than_may_however_many_come_at_once() {
     assert_eq!(given, MOST, "{refused:?}");
     assert_eq!(
         refused,
-        BTreeMap::from([("SESSION_INVALID", 12), ("TOO_MANY_CONSENTS", 8)])
+        BTreeMap::from([("SESSION_INVALID", 11), ("TOO_MANY_CONSENTS", 9)])
     );
     frontend.copy_info(&session, KIND, "").await.unwrap();
     // That one was spent: there is a place again.
