@@ -21,6 +21,7 @@ mod old_data;
 pub mod own_records;
 pub mod portal;
 pub mod provider_link;
+pub mod providers;
 pub mod provision;
 pub mod receipt;
 pub mod record_index;
