@@ -360,18 +360,12 @@ mod tests {
                         let place = in_flight.swap_remove(index.index(in_flight.len()));
                         let of = &mut known[place.at];
                         of.with_it -= 1;
-                        match ended {
-                            Some(true) => {
-                                rota.answered(&place);
-                                of.failed_since_answer = false;
-                            }
-                            Some(false) => {
-                                if rota.failed(&place, ms(now)).is_some() {
-                                    of.failed_since_answer = true;
-                                    of.failed_at = now;
-                                }
-                            }
-                            None => {}
+                        if ended == Some(true) {
+                            rota.answered(&place);
+                            of.failed_since_answer = false;
+                        } else if ended == Some(false) && rota.failed(&place, ms(now)).is_some() {
+                            of.failed_since_answer = true;
+                            of.failed_at = now;
                         }
                         rota.over(&place);
                     }
