@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod raw;
 pub mod registry_evidence;
 pub mod soak;
+pub mod stopped;
 mod stored;
 pub mod stores;
 pub mod timing;

@@ -32,12 +32,19 @@ const PROVIDER: &str = include_str!("../../deploy/config/provider.toml");
 const GATEWAY: &str = include_str!("../../deploy/config/gateway.toml");
 const KOSEKICTL: &str = include_str!("../../deploy/config/kosekictl.toml");
 
-/// Tables with their dotted names, the whole file's first.
+/// Tables with their dotted names, the whole file's first; those of a list with their number.
 fn tables(prefix: &str, table: &Table) -> Vec<String> {
     let mut found = vec![prefix.to_owned()];
     for (key, value) in table {
-        if let Value::Table(inner) = value {
-            found.extend(tables(&dotted(prefix, key), inner));
+        let key = dotted(prefix, key);
+        match value {
+            Value::Table(inner) => found.extend(tables(&key, inner)),
+            Value::Array(values) => {
+                let inner = values.iter().enumerate();
+                let inner = inner.filter_map(|(number, value)| Some((number, value.as_table()?)));
+                found.extend(inner.flat_map(|(number, inner)| tables(&format!("{key}.{number}"), inner)));
+            }
+            _ => {}
         }
     }
     found
@@ -55,10 +62,16 @@ fn place<'a, 'k>(file: &'a mut Table, key: &'k str) -> (&'a mut Table, &'k str) 
     match key.rsplit_once('.') {
         None => (file, key),
         Some((table, key)) => {
-            let table = table
-                .split('.')
-                .fold(file, |at, name| at[name].as_table_mut().unwrap());
-            (table, key)
+            let mut names = table.split('.').peekable();
+            let mut at = file;
+            while let Some(name) = names.next() {
+                let value = match names.next_if(|next| next.parse::<usize>().is_ok()) {
+                    Some(number) => &mut at[name][number.parse::<usize>().unwrap()],
+                    None => &mut at[name],
+                };
+                at = value.as_table_mut().unwrap();
+            }
+            (at, key)
         }
     }
 }
@@ -353,10 +366,26 @@ async fn a_value_that_breaks_a_rule_is_named_by_its_key() {
             bench.refused(program, why, change).await;
         }
     }
-    let status = "provider.status_interval_ms: must be 100 to 12,000";
+    let status = "provider_status_interval_ms: must be 100 to 12,000";
     bench
-        .refused(Program::Gateway, &[status], set("provider.status_interval_ms", 1))
+        .refused(Program::Gateway, &[status], set("provider_status_interval_ms", 1))
         .await;
+    let providers = |names: &[&str]| {
+        let table = |name: &&str| {
+            let keys = [("instance", *name), ("address", "127.0.0.1:1")];
+            Table::from_iter(keys.map(|(key, value)| (key.to_owned(), value.into())))
+        };
+        set("provider", names.iter().map(table).collect::<Vec<_>>())
+    };
+    let nine = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    for (names, why) in [
+        (&[][..], "provider: must be 1 to 8 instances"),
+        (&nine, "provider: must be 1 to 8 instances"),
+        (&[""], "provider: each instance must have a name of 1 to 64 bytes"),
+        (&["a", "b", "a"], "provider: a is there twice"),
+    ] {
+        bench.refused(Program::Gateway, &[why], providers(names)).await;
+    }
     for key in ["login.challenges", "login.failures", "login.failures_per_second"] {
         let rule = format!("{key}: must be 1 to 1,000,000");
         bench.refused(Program::Gateway, &[&rule], set(key, 0)).await;

@@ -144,7 +144,7 @@ async fn a_gateway_is_healthy_only_while_it_reaches_the_provider() {
     let linkage = reserved.local_addr().unwrap().to_string();
     bench.set(Program::Provider, Some("listen"), "linkage", linkage.clone());
     bench.deployment.point_gateway_at(&linkage).unwrap();
-    bench.set(Program::Gateway, Some("provider"), "status_interval_ms", 100);
+    bench.set(Program::Gateway, None, "provider_status_interval_ms", 100);
 
     let (code, _) = bench.run(Program::Gateway, &["healthcheck"]).await;
     assert_eq!(code, Some(1), "nothing runs");

@@ -32,7 +32,7 @@ use devkit::{
     card::VirtualCard,
     client::{Access, CallError, Frontend, RegistryOperator, Session, Term},
     deployment::OPERATORS,
-    process::{Binaries, Pair, Service, start_provider},
+    process::{Binaries, Pair, start_provider},
     registers::Scenario,
     story::{self, Cast, Offices, Teller},
 };
@@ -42,11 +42,11 @@ use integration_tests::{
     instances::TwoDeployments,
     log::{logs, provision, released_ids},
     soak,
+    stopped::Stopped,
     stores::Behind,
 };
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sqlx::{Executor as _, PgConnection};
 use tokio::{
@@ -138,25 +138,6 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     timeout(PATIENCE, looks)
         .await
         .unwrap_or_else(|_| panic!("{what}"))
-}
-
-/// A process that is stopped; it goes on when this is dropped.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn new(service: &Service) -> Self {
-        let pid = i32::try_from(service.id().unwrap()).unwrap();
-        let pid = Pid::from_raw(pid).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It may be gone.
-        let _ = kill_process(self.0, Signal::CONT);
-    }
 }
 
 /// What came back for a request.

@@ -54,13 +54,14 @@ const STORE_SUITE: [&str; 28] = [
 /// Stands before the names of the tests that ran on PostgreSQL.
 const ON_POSTGRES: &str = "on PostgreSQL: ";
 /// Test targets that need a PostgreSQL of their own, whatever the others run on.
-const POSTGRES: [&str; 8] = [
+const POSTGRES: [&str; 9] = [
     "database_at_start",
     "ingest_load",
     "instances",
     "log_faults_postgres",
     "lookup_growth",
     "pools",
+    "provider_instances",
     "roles",
     "stuck_instance",
 ];

@@ -72,6 +72,12 @@ pub fn keys<C: Serialize>(config: &C) -> Vec<String> {
                     walk(&path, value, out);
                 }
             }
+            // Tables of a list have its name and their number in it.
+            toml::Value::Array(values) if values.iter().any(toml::Value::is_table) => {
+                for (number, value) in values.iter().enumerate() {
+                    walk(&format!("{prefix}.{number}"), value, out);
+                }
+            }
             _ => out.push(prefix.to_owned()),
         }
     }

@@ -287,12 +287,15 @@ impl Witnessing {
         }
     }
 
-    /// Countersigns a checkpoint of the other side's instance, if it goes on from what was countersigned before.
+    /// Countersigns a checkpoint of the other side's instance, if it goes on from what was countersigned before. Who asked for it
+    /// says how much was countersigned then: others of this side ask, too, and may have got and countersigned a newer one
+    /// meanwhile.
     pub async fn witness(
         &self,
         database: &Database,
         instance: &str,
         submitted: &SubmittedCheckpoint,
+        when_asked: Option<u64>,
     ) -> Result<Verdict, WitnessError> {
         let proof = proof(submitted)?;
         let checkpoint = Checkpoint::open(&submitted.checkpoint, &self.keys.known)?;
@@ -320,7 +323,7 @@ impl Witnessing {
         };
         // A log that has become smaller than what was countersigned is not shown as going on from anything.
         let behind = before.as_ref().is_some_and(|before| {
-            checkpoint.size < before.size
+            checkpoint.size < when_asked.map_or(before.size, |size| size.min(before.size))
                 || (checkpoint.size == before.size && checkpoint.root != before.root)
         });
         // A closed log that is shown as it was closed is in order.

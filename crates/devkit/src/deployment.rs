@@ -337,12 +337,21 @@ impl Deployment {
         Ok(())
     }
 
-    /// Says to the gateway where it finds the provider (`host:port`), for the next time that it is started.
+    /// Says to the gateway where it finds this provider (`host:port`) and no other, for the next time that it is started.
     ///
     /// # Errors
     /// When its configuration cannot be read or written.
     pub fn point_gateway_at(&self, provider: &str) -> Result<(), DeploymentError> {
-        configuration::point_gateway_at(&self.gateway_config(), provider)
+        self.point_gateway_at_all(&[(self.provider_instance(), provider.to_owned())])
+    }
+
+    /// Says to the gateway where it finds each of these provider instances (name, and `host:port`), for the next time that it is
+    /// started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read or written.
+    pub fn point_gateway_at_all(&self, providers: &[(String, String)]) -> Result<(), DeploymentError> {
+        configuration::point_gateway_at(&self.gateway_config(), providers)
     }
 
     /// The directory.
@@ -596,6 +605,10 @@ mod tests {
         made.point_gateway_at("127.0.0.1:9").unwrap();
         let gateway = fs::read_to_string(made.gateway_config()).unwrap();
         assert!(gateway.contains("\"127.0.0.1:9\""));
+        let providers = ["provider-1", "provider-2"].map(|name| (name.to_owned(), "127.0.0.1:9".to_owned()));
+        made.point_gateway_at_all(&providers).unwrap();
+        let gateway = fs::read_to_string(made.gateway_config()).unwrap();
+        assert_eq!(gateway.matches("[[provider]]").count(), 2);
 
         let second = made.add_instance(2, &Addresses::loopback()).unwrap();
         let provider = fs::read_to_string(second.provider_config()).unwrap();

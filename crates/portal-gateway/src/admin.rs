@@ -31,7 +31,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     linkage,
-    provider_link::ProviderLink,
+    providers::Providers,
     store::{Block, GatewayStore},
     suppression::Replica,
 };
@@ -49,8 +49,8 @@ pub struct AdminService {
     pub policies: Arc<Policies>,
     /// What both sides tell of themselves.
     pub board: Arc<StatusBoard>,
-    /// The line to the registry side.
-    pub provider: Arc<ProviderLink>,
+    /// The lines to the registry side.
+    pub providers: Arc<Providers>,
     /// The suppression feed.
     pub suppressions: Arc<Replica>,
     /// Countersigns the providers' logs.
@@ -73,7 +73,7 @@ impl AdminService {
         let board = self.board.status(self.store.side().database()).await;
         Ok(GetStatusResponse {
             side: Some(board.map_err(Reason::from)?),
-            provider: Some(self.provider.seen()),
+            providers: self.providers.seen(),
             suppression_feed: self
                 .suppressions
                 .told()

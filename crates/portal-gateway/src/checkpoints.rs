@@ -11,6 +11,7 @@ use koseki_proto::koseki::linkage::v1::{
     ExchangeCheckpointsRequest, InconsistentCheckpoint, SubmittedCheckpoint,
     exchange_checkpoints_response::Outcome, linkage_client::LinkageClient,
 };
+use tokio::sync::Mutex;
 use tonic::{Request, Status, transport::Channel};
 
 use crate::store::GatewayStore;
@@ -26,6 +27,9 @@ pub struct CheckpointExchange {
     pub client: LinkageClient<Channel>,
     /// Name of the provider instance, and of its log.
     pub provider: String,
+    /// How far the registry side has countersigned this side's log, by its last word. Held while one of its instances is shown the
+    /// log: it is one witness, and a checkpoint that was overtaken on its way would look like a log that has lost its end.
+    pub countersigned: Arc<Mutex<Option<u64>>>,
     /// Countersigns, and watches over the own log.
     pub witnessing: Arc<Witnessing>,
     /// Public keys.
@@ -53,10 +57,11 @@ impl CheckpointExchange {
 
     /// Goes on for as long as the service runs.
     pub async fn keep_up(self) {
-        let mut old_size = None;
+        let provider = &self.provider;
         loop {
-            if let Err(error) = self.round(&mut old_size).await {
-                tracing::warn!(error = telemetry::chain(&error), "checkpoints were not exchanged");
+            if let Err(error) = self.round().await {
+                let error = telemetry::chain(&error);
+                tracing::warn!(provider, error, "checkpoints were not exchanged");
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -64,15 +69,13 @@ impl CheckpointExchange {
 
     /// One exchange, and a second one when the first has brought something to countersign: the registry side has its
     /// countersignature before this side counts as countersigned, so that it is ready no later.
-    async fn round(&self, old_size: &mut Option<u64>) -> Result<(), ExchangeError> {
+    async fn round(&self) -> Result<(), ExchangeError> {
         let database = self.store.side().database();
-        let from = match *old_size {
-            Some(size) => size,
-            None => self.witnessing.witnessed_size(database).await?,
-        };
-        let first = self.exchange(from).await?;
-        *old_size = Some(self.countersigned_size(&first));
-        let witnessed = self.witnessing.witness(database, &self.provider, &first.theirs);
+        let first = self.exchange().await?;
+        let (theirs, when_asked) = (&first.theirs, Some(first.their_size));
+        let witnessed = self
+            .witnessing
+            .witness(database, &self.provider, theirs, when_asked);
         let verdict = match witnessed.await {
             Ok(verdict) => verdict,
             Err(error) => {
@@ -83,30 +86,39 @@ impl CheckpointExchange {
         };
         let is_news = self.size_of(&first.theirs.checkpoint) != first.theirs.old_size;
         if matches!(verdict, Verdict::Countersigned(_)) && is_news {
-            let second = self.exchange(self.countersigned_size(&first)).await?;
-            *old_size = Some(self.countersigned_size(&second));
+            let second = self.exchange().await?;
             self.take(&second).await?;
         }
         self.take(&first).await
     }
 
-    async fn exchange(&self, old_size: u64) -> Result<Exchanged, ExchangeError> {
+    async fn exchange(&self) -> Result<Exchanged, ExchangeError> {
         let database = self.store.side().database();
+        let mut countersigned = self.countersigned.lock().await;
+        let old_size = match *countersigned {
+            Some(size) => size,
+            None => self.witnessing.witnessed_size(database).await?,
+        };
         let ours = self.witnessing.submission(database, old_size).await?;
         let checkpoint = ours.checkpoint.clone();
+        let witnessed = self.witnessing.countersigned(database, &self.provider).await?;
+        let their_size = self.size_of(&witnessed);
         let mut request = Request::new(ExchangeCheckpointsRequest {
             submitted: Some(ours),
-            witnessed: self.witnessing.countersigned(database, &self.provider).await?,
+            witnessed,
         });
         request.set_timeout(DEADLINE);
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(DEADLINE, client.exchange_checkpoints(request)).await?;
         let answer = answer.map_err(Box::new)?.into_inner();
-        Ok(Exchanged {
+        let exchanged = Exchanged {
             checkpoint,
             outcome: answer.outcome,
             theirs: answer.submitted.unwrap_or_default(),
-        })
+            their_size,
+        };
+        *countersigned = Some(self.countersigned_size(&exchanged));
+        Ok(exchanged)
     }
 
     /// How far the registry side has countersigned this side's log, by what it says.
@@ -153,4 +165,6 @@ struct Exchanged {
     outcome: Option<Outcome>,
     /// The registry side's.
     theirs: SubmittedCheckpoint,
+    /// How much of the registry side's log was countersigned when it was asked for.
+    their_size: u64,
 }

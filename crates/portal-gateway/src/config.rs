@@ -1,6 +1,6 @@
 //! The gateway's configuration. deploy/config/gateway.toml has every key with its meaning.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     batch::BatchLimits,
@@ -35,8 +35,11 @@ pub struct Config {
     pub drain_deadline_ms: u64,
     /// Listeners.
     pub listen: Listen,
-    /// The provider instance.
-    pub provider: ProviderConfig,
+    /// Milliseconds between two looks at the state of a provider instance.
+    pub provider_status_interval_ms: u64,
+    /// The provider instances of the registry side.
+    #[serde(rename = "provider")]
+    pub providers: Vec<ProviderConfig>,
     /// How eligibilities are signed.
     pub eligibility: EligibilityConfig,
     /// What consent receipts say and how they are signed.
@@ -69,7 +72,7 @@ pub struct Listen {
     pub ops: SocketAddr,
 }
 
-/// The provider instance that look-ups go to.
+/// A provider instance that look-ups go to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderConfig {
@@ -77,8 +80,6 @@ pub struct ProviderConfig {
     pub address: String,
     /// Its name.
     pub instance: String,
-    /// Milliseconds between two looks at its state.
-    pub status_interval_ms: u64,
 }
 
 /// How eligibilities are signed.
@@ -121,14 +122,15 @@ pub struct PartyConfig {
     pub contact: String,
 }
 
-impl ProviderConfig {
-    /// See [`Self::status_interval_ms`].
-    pub fn status_interval(&self) -> Duration {
-        Duration::from_millis(self.status_interval_ms)
-    }
-}
+/// Provider instances at most: each has lines of its own, and is looked at by itself.
+const MAX_PROVIDERS: usize = 8;
 
 impl Config {
+    /// See [`Self::provider_status_interval_ms`].
+    pub fn provider_status_interval(&self) -> Duration {
+        Duration::from_millis(self.provider_status_interval_ms)
+    }
+
     /// The trust domain of all identities.
     pub fn trust_domain(&self) -> Result<TrustDomain, ConfigError> {
         config::trust_domain("trust_domain", &self.trust_domain)
@@ -140,12 +142,13 @@ impl Config {
             return Err(ConfigError::value("instance", "must have 1 to 64 bytes"));
         }
         // A state is believed for five of them, and a beacon of it used for a minute at most (`BeaconKeys::IN_USE`).
-        if !(100..=12_000).contains(&self.provider.status_interval_ms) {
+        if !(100..=12_000).contains(&self.provider_status_interval_ms) {
             return Err(ConfigError::value(
-                "provider.status_interval_ms",
+                "provider_status_interval_ms",
                 "must be 100 to 12,000",
             ));
         }
+        self.check_providers()?;
         self.card.check()?;
         self.login
             .check()
@@ -155,5 +158,26 @@ impl Config {
         self.provision
             .check()
             .map_err(|rule| ConfigError::value("provision", rule))
+    }
+
+    fn check_providers(&self) -> Result<(), ConfigError> {
+        let fault = |rule: String| Err(ConfigError::value("provider", rule));
+        if !(1..=MAX_PROVIDERS).contains(&self.providers.len()) {
+            let rule = "must be 1 to 8 instances: write a [[provider]] for each of the registry side's";
+            return fault(rule.to_owned());
+        }
+        let mut names = BTreeSet::new();
+        for provider in &self.providers {
+            let name = provider.instance.as_str();
+            if name.is_empty() || name.len() > 64 {
+                return fault("each instance must have a name of 1 to 64 bytes".to_owned());
+            }
+            if !names.insert(name) {
+                return fault(format!(
+                    "{name} is there twice: write one [[provider]] for each instance, with the name that its certificate has"
+                ));
+            }
+        }
+        Ok(())
     }
 }

@@ -23,6 +23,7 @@ pub mod openings;
 pub mod own_records;
 pub mod portal;
 pub mod provider_link;
+pub mod providers;
 pub mod provision;
 pub mod receipt;
 pub mod record_index;

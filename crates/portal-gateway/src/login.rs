@@ -21,7 +21,7 @@ use crate::{
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
     openings::Openings,
-    provider_link::ProviderLink,
+    providers::Providers,
     store::{Challenge, GatewayStore, NewSession, NotOpened, Opens, RequesterOpening},
 };
 
@@ -33,8 +33,8 @@ pub struct Login {
     pub openings: Arc<Openings>,
     /// Roots and revocation lists.
     pub cards: Arc<Cards>,
-    /// Where beacons come from.
-    pub provider: Arc<ProviderLink>,
+    /// Where beacons come from: any instance of the registry side makes those of the whole side.
+    pub providers: Arc<Providers>,
     /// Bounds.
     pub policies: Arc<Policies>,
     /// What one frontend may begin and get wrong.
@@ -80,7 +80,7 @@ impl Login {
             return Err(Reason::Unavailable.into());
         }
         // Without the provider's beacon the age of a login could not be bounded by the provider's clock.
-        let beacon = self.provider.state().ok_or(Reason::Unavailable)?.beacon;
+        let beacon = self.providers.state().ok_or(Reason::Unavailable)?.beacon;
         let id: [u8; 16] = digest::random().map_err(|_| Reason::Unavailable)?;
         let nonce: [u8; 32] = digest::random().map_err(|_| Reason::Unavailable)?;
         let now = self.clock.now();

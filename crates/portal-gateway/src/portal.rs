@@ -34,7 +34,7 @@ use crate::{
     hold_back::HoldBack,
     login::{Login, token_sha256},
     own_records::{OwnRecords, RecordPage},
-    provider_link::ProviderLink,
+    providers::Providers,
     provision::{Asked, Outcome, Verdict},
     requester::Requesters,
     store::GatewayStore,
@@ -61,8 +61,8 @@ pub struct PortalService {
     pub policies: Arc<Policies>,
     /// The store, for the status.
     pub store: Arc<dyn GatewayStore>,
-    /// The line to the registry side, for the status.
-    pub provider: Arc<ProviderLink>,
+    /// The lines to the registry side, for the status.
+    pub providers: Arc<Providers>,
     /// What the registry side has stopped, for the status.
     pub suppressions: Arc<Replica>,
     /// Whether this log is countersigned, for the status.
@@ -154,7 +154,7 @@ impl PortalService {
         let database = self.store.side().database();
         let here = database.suspensions().await?;
         // Whoever cannot tell which cards are revoked, or who is suppressed, has no witness or a closed log, provides to nobody.
-        let provider = self.provider.providing().filter(|_| {
+        let provider = self.providers.providing().filter(|_| {
             self.login.cards.can_tell()
                 && self.suppressions.current().is_some()
                 && self.witnessing.holds()

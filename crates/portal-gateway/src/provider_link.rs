@@ -1,4 +1,4 @@
-//! The line to the registry side: its state, looked at again and again, and the one call that forwards.
+//! The line to one provider instance: its state, looked at again and again, and the one call that forwards.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Deadline of a look at the state.
 const STATUS_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What a gateway knows of the provider.
+/// What a gateway knows of a provider instance.
 #[derive(Clone)]
 pub struct ProviderState {
     /// Name of the log that eligibilities have to name.
@@ -42,6 +42,13 @@ pub struct ProviderState {
     /// Whether its log is countersigned as the policy asks.
     countersigned: bool,
     seen_at: Duration,
+}
+
+impl ProviderState {
+    /// When the instance was asked for it, by the monotonic clock.
+    pub fn seen_at(&self) -> Duration {
+        self.seen_at
+    }
 }
 
 /// The line to one provider instance.
@@ -98,9 +105,18 @@ impl ProviderLink {
         self.state().filter(|state| state.countersigned)
     }
 
-    /// The provider as it answered last, whether the two sides fit together or not; for operators.
+    /// The instance as it answered last, whether the two sides fit together or not; for operators.
     pub fn seen(&self) -> ProviderSeen {
-        self.seen.read().map(|seen| seen.clone()).unwrap_or_default()
+        ProviderSeen {
+            instance: self.instance.clone(),
+            providing: self.providing().is_some(),
+            ..self.seen.read().map(|seen| seen.clone()).unwrap_or_default()
+        }
+    }
+
+    /// Between two looks at its state.
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// Name of the provider instance.
@@ -168,12 +184,18 @@ impl ProviderLink {
         let state = match tokio::time::timeout(STATUS_DEADLINE, client.get_linkage_status(request)).await {
             Ok(Ok(answer)) => self.accept(answer.into_inner(), seen_at),
             Ok(Err(status)) => {
-                tracing::warn!(code = ?status.code(), "the registry side's state could not be asked for");
+                let (instance, code) = (&self.instance, status.code());
+                tracing::warn!(
+                    instance,
+                    ?code,
+                    "a provider instance could not be asked for its state"
+                );
                 // The last state stays until it is stale: one lost call is not a stop.
                 return;
             }
             Err(_) => {
-                tracing::warn!("the registry side did not tell its state in time");
+                let instance = &self.instance;
+                tracing::warn!(instance, "a provider instance did not tell its state in time");
                 return;
             }
         };
@@ -194,31 +216,43 @@ impl ProviderLink {
                 seen_at: Some(ours.to_proto()),
                 policy_sha256: answer.policy_sha256.clone(),
                 clock_offset_ms: theirs.unix_ms().saturating_sub(ours.unix_ms()),
+                ..ProviderSeen::default()
             };
         }
+        let instance = &self.instance;
         let told = Told {
             in_force: &answer.policy_sha256,
             next: answer.next_policy.as_ref(),
         };
         if !self.policies.compare(&self.instance, &told) {
-            tracing::error!("the registry side has another provision policy: provision is stopped");
+            tracing::error!(
+                instance,
+                "a provider instance has another provision policy: it is not used"
+            );
             return None;
         }
         let skew = ours.since(theirs).max(theirs.since(ours));
         if skew > self.policies.current().exchange.max_clock_skew() {
             let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
             tracing::error!(
+                instance,
                 skew_ms,
-                "the two sides' clocks differ by more than the policy allows: provision is stopped"
+                "this clock and a provider instance's differ by more than the policy allows: it is not used"
             );
             return None;
         }
         if !answer.card_lists_fresh {
-            tracing::error!("the registry side has no fresh revocation list of cards: provision is stopped");
+            tracing::error!(
+                instance,
+                "a provider instance has no fresh revocation list of cards: it is not used"
+            );
             return None;
         }
         if !answer.log_countersigned {
-            tracing::warn!("the registry side waits for its log to be countersigned: provision is stopped");
+            tracing::warn!(
+                instance,
+                "a provider instance waits for its log to be countersigned: nothing is asked of it"
+            );
         }
         let mut suspensions = Suspensions::default();
         for kind in answer.suspended_kinds {
@@ -234,6 +268,18 @@ impl ProviderLink {
             countersigned: answer.log_countersigned,
             seen_at,
         })
+    }
+
+    /// As if it had just answered, and provided.
+    #[cfg(test)]
+    pub(crate) fn pretend_to_have_seen(&self) {
+        *self.state.write().unwrap() = Some(ProviderState {
+            log: self.instance.clone(),
+            beacon: [0; 32],
+            suspensions: Suspensions::default(),
+            countersigned: true,
+            seen_at: self.clock.monotonic(),
+        });
     }
 }
 

@@ -23,7 +23,7 @@ use common::{
     server::{Server, ServerBase},
     status::StatusBoard,
     store::{DatabaseConfig, Housekeeping, SchemaStep, SideStore as _},
-    tls::{Connector, TlsMaterial},
+    tls::{Connector, TlsError, TlsMaterial},
     witness::Witnessing,
 };
 use koseki_proto::portal::{
@@ -35,7 +35,7 @@ use crate::{
     admin::AdminService,
     checkpoints::CheckpointExchange,
     closings::Closings,
-    config::Config,
+    config::{Config, ProviderConfig},
     consent::Consents,
     hold_back::HoldBack,
     login::Login,
@@ -47,6 +47,7 @@ use crate::{
     own_records::OwnRecords,
     portal::PortalService,
     provider_link::ProviderLink,
+    providers::Providers,
     provision::{Provision, Spending},
     receipt::Receipts,
     record_index::RecordIndex,
@@ -182,15 +183,8 @@ impl Gateway {
             tls,
         } = Parts::load(&config, clock.clone(), alarms.clone())?;
         let (keys, cards) = (Arc::new(keys), Arc::new(cards));
-        let there = &config.provider;
-        let connector = Connector::new(
-            &tls,
-            &trust_domain,
-            &there.address,
-            Role::KosekiProvider,
-            &there.instance,
-            clock.clone(),
-        )?;
+        let connectors = connectors(&config, &tls, &trust_domain, &clock)?;
+        let interval = config.provider_status_interval();
         let expiries = tls.expiries();
         let side = witness_name(&trust_domain, Role::PortalGateway);
         let own = PeerIdentity::service(&trust_domain, Role::PortalGateway, &config.instance)?;
@@ -222,17 +216,16 @@ impl Gateway {
         housekeeping.begin(store.database()).await?;
         cards.look(store.database(), &own).await?;
         let store: Arc<dyn GatewayStore> = on(Arc::new(store));
-        let interval = there.status_interval();
-        let provider = Arc::new(ProviderLink::new(
-            connector.clone().channel(),
-            there.instance.clone(),
-            policies.clone(),
-            interval,
-            clock.clone(),
-        ));
+        let link = |(instance, connector): &(String, Connector)| {
+            let (channel, instance) = (connector.clone().channel(), instance.clone());
+            ProviderLink::new(channel, instance, policies.clone(), interval, clock.clone())
+        };
+        let links = connectors.iter().map(link).collect();
+        let providers = Arc::new(Providers::new(links, clock.clone()));
         let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
+        let lines = connectors.iter();
         let feed = Follower::new(
-            connector.clone().channel(),
+            lines.map(|(instance, connector)| (instance.clone(), connector.clone().channel())),
             suppressions.clone(),
             policies.clone(),
             clock.clone(),
@@ -246,22 +239,29 @@ impl Gateway {
             alarms.clone(),
             clock.clone(),
         ));
-        let checkpoints = CheckpointExchange {
-            client: CheckpointExchange::client(connector.clone().channel()),
-            provider: there.instance.clone(),
-            witnessing: witnessing.clone(),
-            keys: evidence.clone(),
-            store: store.clone(),
-        };
-        let lost_answers = LostAnswers {
-            client: LostAnswers::client(connector.channel()),
-            provider: there.instance.clone(),
-            instance: config.instance.clone(),
-            keys: evidence.clone(),
-            store: store.clone(),
-            alarms: alarms.clone(),
-            clock: clock.clone(),
-        };
+        // Each instance of the registry side has a log of its own: to be countersigned, and to be asked what was lost.
+        let countersigned = Arc::default();
+        for (instance, connector) in connectors {
+            let checkpoints = CheckpointExchange {
+                client: CheckpointExchange::client(connector.clone().channel()),
+                provider: instance.clone(),
+                countersigned: Arc::clone(&countersigned),
+                witnessing: witnessing.clone(),
+                keys: evidence.clone(),
+                store: store.clone(),
+            };
+            server.background(checkpoints.keep_up());
+            let lost_answers = LostAnswers {
+                client: LostAnswers::client(connector.channel()),
+                provider: instance,
+                instance: config.instance.clone(),
+                keys: evidence.clone(),
+                store: store.clone(),
+                alarms: alarms.clone(),
+                clock: clock.clone(),
+            };
+            server.background(lost_answers.keep_up());
+        }
         let in_flight = Arc::new(RwLock::new(()));
         let provision = Arc::new(Provision {
             instance: config.instance,
@@ -269,7 +269,7 @@ impl Gateway {
             policies: policies.clone(),
             alarms: alarms.clone(),
             cards: cards.clone(),
-            provider: provider.clone(),
+            providers: providers.clone(),
             suppressions: suppressions.clone(),
             signer,
             witnessing: witnessing.clone(),
@@ -292,14 +292,15 @@ impl Gateway {
             server.background(async move { cards.keep_up(store.side().database(), &own, every).await });
         }
         server.background(feed.keep_up());
-        server.background(checkpoints.keep_up());
-        server.background(lost_answers.keep_up());
         {
             let (store, witnessing) = (store.clone(), witnessing.clone());
             server.background(async move { witnessing.keep_up(store.side().database()).await });
         }
+        for at in 0..providers.links().len() {
+            server.background(providers.clone().keep_looking(at));
+        }
         let watched = Watched {
-            provider: provider.clone(),
+            providers: providers.clone(),
             suppressions: suppressions.clone(),
             cards: cards.clone(),
             witnessing: witnessing.clone(),
@@ -341,7 +342,7 @@ impl Gateway {
             store: store.clone(),
             openings: openings.clone(),
             cards: cards.clone(),
-            provider: provider.clone(),
+            providers: providers.clone(),
             policies: policies.clone(),
             limits: LoginLimits::new(config.login),
             metrics: counted,
@@ -386,7 +387,7 @@ impl Gateway {
             hold_back,
             policies: policies.clone(),
             store: store.clone(),
-            provider: provider.clone(),
+            providers: providers.clone(),
             suppressions: suppressions.clone(),
             witnessing: witnessing.clone(),
             clock: clock.clone(),
@@ -407,7 +408,7 @@ impl Gateway {
             intake: Intake::default(),
             policies,
             board: Arc::new(board),
-            provider,
+            providers,
             suppressions,
             witnessing,
             in_flight,
@@ -427,9 +428,25 @@ impl Gateway {
     }
 }
 
+/// What dials each provider instance, by its name.
+fn connectors(
+    config: &Config,
+    tls: &TlsMaterial,
+    trust_domain: &TrustDomain,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<(String, Connector)>, TlsError> {
+    let connector = |there: &ProviderConfig| {
+        let (address, instance, clock) = (&there.address, &there.instance, clock.clone());
+        let role = Role::KosekiProvider;
+        let connector = Connector::new(tls, trust_domain, address, role, instance, clock)?;
+        Ok((instance.clone(), connector))
+    };
+    config.providers.iter().map(connector).collect()
+}
+
 /// What the gateway needs to be ready.
 struct Watched {
-    provider: Arc<ProviderLink>,
+    providers: Arc<Providers>,
     suppressions: Arc<Replica>,
     cards: Arc<Cards>,
     witnessing: Arc<Witnessing>,
@@ -438,12 +455,13 @@ struct Watched {
 }
 
 impl Watched {
-    /// Looks at the provider's state for as long as the service runs. The service is ready while that state is good, the
+    /// Goes on for as long as the service runs. The service is ready while an instance of the registry side provides, the
     /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log can be written and is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
         loop {
-            self.provider.look().await;
-            let good = self.provider.providing().is_some()
+            // As soon as there may be something new, and when nobody answers, too.
+            let _ = tokio::time::timeout(interval, self.providers.looked()).await;
+            let good = self.providers.providing().is_some()
                 && self.suppressions.current().is_some()
                 && self.cards.can_tell()
                 && self.witnessing.holds()
@@ -452,12 +470,10 @@ impl Watched {
                 readiness.set(good).await;
                 tracing::info!(ready = good, "readiness changed");
             }
-            self.alarms.set(
-                Alarm::SuppressionFeedStale,
-                self.provider.instance(),
-                self.suppressions.is_overdue(),
-            );
-            tokio::time::sleep(interval).await;
+            let overdue = self.suppressions.is_overdue();
+            // Any instance of the registry side feeds it.
+            self.alarms
+                .set(Alarm::SuppressionFeedStale, "suppression feed", overdue);
         }
     }
 }

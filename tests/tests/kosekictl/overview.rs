@@ -67,7 +67,15 @@ async fn status_is_one_screen_of_both_sides() {
     assert!(registry["certificates"][0]["days_left"].as_i64().unwrap() > 0);
     assert_eq!(registry["gateways"][0]["name"], "gateway-1");
     assert_eq!(registry["gateways"][0]["policy_sha256"], json!(hash));
-    assert_eq!(portal["provider"]["provider_log"], "provider-1");
+    let seen = &portal["providers"][0];
+    assert_eq!(
+        (&seen["instance"], &seen["provider_log"]),
+        (&json!("provider-1"), &json!("provider-1"))
+    );
+    assert_eq!(
+        (&seen["providing"], &seen["left_alone"]),
+        (&json!(true), &json!(false))
+    );
     for side in [registry, portal] {
         let list = &side["revocation_lists"][0];
         assert_eq!((&list["overdue"], &list["fresh"]), (&json!(false), &json!(true)));

@@ -63,6 +63,17 @@ impl Sample {
         self.set(key, &path.to_string_lossy())
     }
 
+    /// The provider instances that a gateway dials: name, and `host:port`.
+    fn set_providers(&mut self, providers: &[(String, String)]) -> Result<(), DeploymentError> {
+        let provider = |(instance, address): &(String, String)| {
+            let keys = [("address", address), ("instance", instance)];
+            let keys = keys.map(|(key, value)| (key.to_owned(), Value::String(value.clone())));
+            Value::Table(keys.into_iter().collect())
+        };
+        let list = providers.iter().map(provider).collect();
+        self.set_value("provider", Value::Array(list))
+    }
+
     /// Which database: the section has other keys for each kind.
     fn set_database(&mut self, database: &DatabaseConfig) -> Result<(), DeploymentError> {
         let section = Value::try_from(database).map_err(|error| DeploymentError::Sample {
@@ -132,8 +143,7 @@ impl Sample {
         self.set("listen.portal", &addresses.portal.to_string())?;
         self.set("listen.admin", &addresses.gateway_admin.to_string())?;
         self.set("listen.ops", &addresses.gateway_ops.to_string())?;
-        self.set("provider.address", &addresses.provider)?;
-        self.set("provider.instance", &deployment.provider_instance())?;
+        self.set_providers(&[(deployment.provider_instance(), addresses.provider.clone())])?;
         self.set_path("eligibility.private_key", &deployment.eligibility_key())
     }
 }
@@ -192,8 +202,8 @@ pub(super) fn write_instance(
     sample.write_to(&other.gateway_config())
 }
 
-pub(super) fn point_gateway_at(path: &Path, provider: &str) -> Result<(), DeploymentError> {
+pub(super) fn point_gateway_at(path: &Path, providers: &[(String, String)]) -> Result<(), DeploymentError> {
     let mut sample = Sample::read("gateway.toml", path)?;
-    sample.set("provider.address", provider)?;
+    sample.set_providers(providers)?;
     sample.write_to(path)
 }

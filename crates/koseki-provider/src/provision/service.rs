@@ -227,7 +227,7 @@ impl LinkageService {
         let submitted = request.submitted.as_ref();
         let submitted = submitted.ok_or(WitnessError::Malformed("submitted", RuleBroken("a checkpoint")))?;
         let verdict = witnessing
-            .witness(database, permit.peer().name(), submitted)
+            .witness(database, permit.peer().name(), submitted, None)
             .await?;
         Ok(ExchangeCheckpointsResponse {
             outcome: Some(match verdict {

@@ -60,8 +60,12 @@ impl Compare {
                 }
                 Told::Portal(told) => {
                     held.push(own(told.side.unwrap_or_default(), Side::Portal));
-                    held.extend(told.provider.map(|provider| Held {
-                        holder: provider.provider_log,
+                    let reached = told
+                        .providers
+                        .into_iter()
+                        .filter(|seen| !seen.provider_log.is_empty());
+                    held.extend(reached.map(|provider| Held {
+                        holder: provider.instance,
                         told_by: "portal",
                         in_force: seen(provider.policy_sha256),
                         next: None,

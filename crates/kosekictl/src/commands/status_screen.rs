@@ -71,34 +71,7 @@ pub(super) fn registry(told: &RegistryStatus, now: Timestamp) -> Screen {
 pub(super) fn portal(told: &PortalStatus, now: Timestamp) -> Screen {
     let side = told.side.clone().unwrap_or_default();
     let mut layout = Layout::of(&side, now);
-    let seen = told
-        .provider
-        .as_ref()
-        .filter(|provider| !provider.provider_log.is_empty());
-    let document = |seen: &ProviderSeen| {
-        json!({
-            "provider_log": seen.provider_log,
-            "seen_at": moment::json(seen.seen_at.as_ref()),
-            "policy_sha256": HEXLOWER.encode(&seen.policy_sha256),
-            "clock_offset_ms": seen.clock_offset_ms,
-        })
-    };
-    let provider = match seen {
-        None => {
-            layout
-                .findings
-                .push("the registry side was never reached".to_owned());
-            "NEVER REACHED".to_owned()
-        }
-        Some(seen) => format!(
-            "{}, seen {}, clock {:+} ms, policy {}",
-            seen.provider_log,
-            moment::text(seen.seen_at.as_ref()),
-            seen.clock_offset_ms,
-            short(&seen.policy_sha256)
-        ),
-    };
-    layout.add("registry side", provider, "provider", seen.map(document).into());
+    layout.providers(&told.providers);
     layout.suppression_feed(told.suppression_feed.as_ref());
     layout.screen("portal", &side)
 }
@@ -250,6 +223,44 @@ impl Layout {
         let documents = side.alarms.iter();
         let documents = documents.map(|alarm| json!({"name": alarm.name, "about": alarm.about}));
         self.add("alarms", text, "alarms", documents.collect());
+    }
+
+    fn providers(&mut self, providers: &[ProviderSeen]) {
+        let mut texts = Vec::new();
+        let mut documents = Vec::new();
+        for seen in providers {
+            let name = &seen.instance;
+            let reached = !seen.provider_log.is_empty();
+            let state = match (reached, seen.providing, seen.left_alone) {
+                (false, ..) => "NEVER REACHED",
+                (true, false, _) => "NOT PROVIDING",
+                (true, true, true) => "FAILED, left alone but for single tries",
+                (true, true, false) => "providing",
+            };
+            let mut text = format!("{name}: {state}");
+            if state != "providing" {
+                self.findings.push(format!("the provider instance {text}"));
+            }
+            if reached {
+                text.push_str(&format!(
+                    ", seen {}, clock {:+} ms, policy {}",
+                    moment::text(seen.seen_at.as_ref()),
+                    seen.clock_offset_ms,
+                    short(&seen.policy_sha256)
+                ));
+            }
+            texts.push(text);
+            documents.push(json!({
+                "instance": name,
+                "providing": seen.providing,
+                "left_alone": seen.left_alone,
+                "provider_log": seen.provider_log,
+                "seen_at": moment::json(seen.seen_at.as_ref()),
+                "policy_sha256": HEXLOWER.encode(&seen.policy_sha256),
+                "clock_offset_ms": seen.clock_offset_ms,
+            }));
+        }
+        self.add("registry side", texts.join("\n"), "providers", documents.into());
     }
 
     fn suppression_feed(&mut self, feed: Option<&SuppressionFeedStatus>) {

@@ -20,7 +20,10 @@ use koseki_proto::koseki::{
 };
 
 use super::{Asked, Provision, proofs::Proofs};
-use crate::conditions::{Clearance, Cleared};
+use crate::{
+    conditions::{Clearance, Cleared},
+    provider_link::ProviderLink,
+};
 
 /// What goes over the line for one request.
 enum Line {
@@ -34,6 +37,10 @@ enum Line {
 
 /// A batch on its way.
 pub(super) struct Forwarded<'a> {
+    /// The instance that it goes to, for the whole of its life.
+    link: &'a ProviderLink,
+    /// Name of the instance's log.
+    provider_log: String,
     asked: &'a [Asked],
     lines: Vec<Line>,
     /// SHA-256 of the last eligibility that was signed for it: the registry side may have recorded it.
@@ -77,7 +84,12 @@ impl Answered {
 
 impl<'a> Forwarded<'a> {
     /// Makes the lines; without randomness there are no cover items, and then nothing is forwarded.
-    pub(super) fn new(asked: &'a [Asked], cleared: Vec<Cleared>) -> Result<Self, Vec<Cleared>> {
+    pub(super) fn new(
+        link: &'a ProviderLink,
+        provider_log: String,
+        asked: &'a [Asked],
+        cleared: Vec<Cleared>,
+    ) -> Result<Self, Vec<Cleared>> {
         let covers = cleared
             .iter()
             .filter(|one| matches!(one, Cleared::Cover { .. }))
@@ -94,10 +106,17 @@ impl<'a> Forwarded<'a> {
             Cleared::Refused(reason) => Line::Refused(reason),
         });
         Ok(Self {
+            link,
+            provider_log,
             asked,
             lines: lines.collect(),
             eligibility_sha256: None,
         })
+    }
+
+    /// The line to the instance that it goes to.
+    pub(super) fn link(&self) -> &'a ProviderLink {
+        self.link
     }
 
     /// The requests.
@@ -133,7 +152,7 @@ impl<'a> Forwarded<'a> {
     }
 
     /// The gateway's word for the batch.
-    fn eligibility(&self, provision: &Provision, policy: &Policy, provider_log: &str) -> Eligibility {
+    fn eligibility(&self, provision: &Provision, policy: &Policy) -> Eligibility {
         let item = |(asked, code, clearance): (&Asked, &LinkageCode, Option<&Clearance>)| EligibilityItem {
             request_id: asked.request_id.to_string(),
             kind: asked.kind.to_proto().into(),
@@ -154,8 +173,8 @@ impl<'a> Forwarded<'a> {
         };
         Eligibility {
             gateway_instance: provision.instance.clone(),
-            provider_log: provider_log.to_owned(),
-            sequence: provision.provider.next_sequence(),
+            provider_log: self.provider_log.clone(),
+            sequence: self.link.next_sequence(),
             policy_sha256: policy.sha256.to_vec(),
             signed_at: Some(provision.clock.now().to_proto()),
             items: self.sent().map(item).collect(),
@@ -168,9 +187,8 @@ impl<'a> Forwarded<'a> {
         provision: &Provision,
         proofs: &Proofs,
         policy: &Policy,
-        provider_log: &str,
     ) -> ProvideCopyInfoRequest {
-        let eligibility = self.eligibility(provision, policy, provider_log);
+        let eligibility = self.eligibility(provision, policy);
         let (envelope, sha256) = provision.signer.sign(&eligibility);
         self.eligibility_sha256 = Some(sha256);
         let items = self.sent().map(|(asked, code, clearance)| ProvideItem {
@@ -203,20 +221,22 @@ impl<'a> Forwarded<'a> {
         response: ProvideCopyInfoResponse,
         provision: &Provision,
         policy: &Policy,
-        provider_log: &str,
     ) -> Answered {
+        let instance = self.link.instance();
         let in_order = response.results.len() == self.sent().count()
             && self
                 .sent()
                 .zip(&response.results)
                 .all(|((asked, ..), result)| result.request_id == asked.request_id.to_string());
         if !in_order {
-            tracing::error!("the registry side's results do not fit the batch");
+            tracing::error!(instance, "the registry side's results do not fit the batch");
             return self.unanswered();
         }
-        let Some(received) = self.receipt(&response, provision, provider_log) else {
-            tracing::error!("the registry side's receipt does not fit its answers: they are withheld");
-            let instance = provision.provider.instance();
+        let Some(received) = self.receipt(&response, provision) else {
+            tracing::error!(
+                instance,
+                "the registry side's receipt does not fit its answers: they are withheld"
+            );
             provision.alarms.raise(Alarm::ReceiptRefused, instance);
             return self.unanswered();
         };
@@ -232,7 +252,7 @@ impl<'a> Forwarded<'a> {
                     )
             })
             .map(|((asked, ..), _)| asked.session);
-        provision.provider.remember_proven(provider_log, looked_up);
+        self.link.remember_proven(&self.provider_log, looked_up);
         let mut results = response.results.into_iter();
         let answers = self.asked.iter().zip(self.lines).map(|(asked, line)| match line {
             Line::Refused(reason) => Answer::Refused(reason),
@@ -245,15 +265,13 @@ impl<'a> Forwarded<'a> {
                             field,
                             "the registry side's answer is outside the policy's mask: it is withheld"
                         );
-                        provision
-                            .alarms
-                            .raise(Alarm::AnswerOutsideMask, provision.provider.instance());
+                        provision.alarms.raise(Alarm::AnswerOutsideMask, instance);
                         Answer::Refused(Reason::Unavailable)
                     }
                 },
                 Some(ItemOutcome::NotProvided(_)) => Answer::NotProvided(None),
                 Some(ItemOutcome::NotLookedUp(refused)) => {
-                    provision.hear_of_login(refused.reason());
+                    provision.hear_of_login(instance, refused.reason());
                     not_looked_up(refused.reason(), None)
                 }
                 None => Answer::Refused(Reason::Unavailable),
@@ -274,12 +292,8 @@ impl<'a> Forwarded<'a> {
     }
 
     /// The receipt, when it is this log's word for exactly these answers to exactly this batch.
-    fn receipt(
-        &self,
-        response: &ProvideCopyInfoResponse,
-        provision: &Provision,
-        provider_log: &str,
-    ) -> Option<Received> {
+    fn receipt(&self, response: &ProvideCopyInfoResponse, provision: &Provision) -> Option<Received> {
+        let provider_log = self.provider_log.as_str();
         let origin = provision.evidence.origin_of(Role::KosekiProvider, provider_log);
         let receipt = open_receipt(response.receipt.as_ref()?, &origin, &provision.evidence.known)?;
         let fits = receipt.log == provider_log
@@ -372,13 +386,12 @@ fn not_looked_up(reason: NotLookedUpReason, cause: Option<&'static str>) -> Answ
 
 impl Provision {
     /// The registry side refuses a login that this side has accepted: roots, lists, policy or clocks differ.
-    fn hear_of_login(&self, reason: NotLookedUpReason) {
+    fn hear_of_login(&self, instance: &str, reason: NotLookedUpReason) {
         if matches!(
             reason,
             NotLookedUpReason::LoginRefused | NotLookedUpReason::CardExpired | NotLookedUpReason::CardRevoked
         ) {
-            self.alarms
-                .raise(Alarm::LoginRefusedByRegistrySide, self.provider.instance());
+            self.alarms.raise(Alarm::LoginRefusedByRegistrySide, instance);
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
-    provider_link::ProviderLink,
+    providers::{Providers, Turn},
     store::{GatewayStore, GuardsRead},
     suppression::Replica,
 };
@@ -44,8 +44,8 @@ pub struct Provision {
     pub alarms: Alarms,
     /// Roots and revocation lists.
     pub cards: Arc<Cards>,
-    /// The line to the registry side.
-    pub provider: Arc<ProviderLink>,
+    /// The lines to the registry side.
+    pub providers: Arc<Providers>,
     /// What the registry side has stopped altogether.
     pub suppressions: Arc<Replica>,
     /// Whether this log is countersigned as it has to be.
@@ -71,27 +71,32 @@ impl Provision {
         let sent = self.clock.monotonic();
         // One policy for the whole life of the batch, whatever comes into force meanwhile.
         let policy = self.policies.current();
+        // And one instance of the registry side: which login proofs it lacks is known before it is asked.
+        let turn = self.providers.begin();
         let mut spending = self.spending.begin();
-        let (admitted, cleared) = match self.admit(&asked, &policy, &mut spending).await {
+        let admitted = self.admit(&asked, &policy, turn.as_ref(), &mut spending).await;
+        let (admitted, cleared) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
         let proofs = Proofs::of(&asked, &admitted.guards);
-        let forwarded = self.forward(&asked, cleared, proofs, &policy).await;
+        let forwarded = self.forward(&asked, cleared, proofs, &policy, turn).await;
         self.record(&asked, &admitted, forwarded, sent, &policy).await
     }
 
     /// One query for the whole batch, then the four conditions for each request. The query brings the login proofs, too,
-    /// that the registry side has not had.
+    /// that the batch's instance of the registry side has not had.
     async fn admit(
         &self,
         asked: &[Asked],
         policy: &Policy,
+        turn: Option<&Turn<'_>>,
         spending: &mut BatchSpending<'_>,
     ) -> Result<(GuardsRead, Vec<Cleared>), Reason> {
         let sessions = asked.iter().map(|asked| asked.session);
-        let unproven = match self.provider.state() {
-            Some(provider) => self.provider.unproven(&provider.log, sessions),
+        let link = turn.map(Turn::link);
+        let unproven = match link.and_then(|link| Some((link, link.state()?))) {
+            Some((link, provider)) => link.unproven(&provider.log, sessions),
             None => Vec::new(),
         };
         let read = self.store.read(asked, &unproven).await?;
@@ -121,21 +126,27 @@ impl Provision {
         Ok((read, cleared))
     }
 
-    /// One signed call for all that is cleared or covered.
+    /// One signed call for all that is cleared or covered, to the batch's instance and no other: whatever becomes of it, it may
+    /// have been decided there.
     async fn forward(
         &self,
         asked: &[Asked],
         cleared: Vec<Cleared>,
         proofs: Proofs,
         policy: &Policy,
+        turn: Option<Turn<'_>>,
     ) -> Answered {
+        let Some(turn) = turn else {
+            return Answered::none(cleared);
+        };
+        let link = turn.link();
         // What cannot be proven or recorded afterwards is not asked for (I9, I2).
-        let provider = self.provider.providing().filter(|_| self.witnessing.holds());
+        let provider = link.providing().filter(|_| self.witnessing.holds());
         let provider = provider.filter(|_| !self.store.side().database().is_closed());
         let Some(provider) = provider else {
             return Answered::none(cleared);
         };
-        let mut forwarded = match Forwarded::new(asked, cleared) {
+        let mut forwarded = match Forwarded::new(link, provider.log, asked, cleared) {
             Ok(forwarded) => forwarded,
             Err(cleared) => return Answered::none(cleared),
         };
@@ -143,49 +154,64 @@ impl Provision {
             return forwarded.unanswered();
         }
         let deadline = policy.exchange.forward_deadline();
-        let asking = self.ask(&mut forwarded, proofs, policy, &provider.log);
+        let asking = self.ask(&mut forwarded, proofs, policy);
         let answer = tokio::time::timeout(deadline, asking).await.unwrap_or_else(|_| {
             Err(Status::deadline_exceeded(
                 "the registry side did not answer in time",
             ))
         });
         match answer {
-            Ok(answer) => forwarded.answered(answer, self, policy, &provider.log),
+            Ok(Some(answer)) => {
+                let answered = forwarded.answered(answer, self, policy);
+                match answered.received {
+                    Some(_) => turn.answered(),
+                    // What is withheld for want of a receipt is no answer.
+                    None => turn.failed(),
+                }
+                answered
+            }
+            Ok(None) => forwarded.unanswered(),
+            // Whatever the error is: others may do better, and without others it is asked again all the same.
             Err(status) => {
-                tracing::warn!(code = ?status.code(), "a batch got no answer from the registry side");
+                let (instance, code) = (link.instance(), status.code());
+                tracing::warn!(instance, ?code, "a batch got no answer from the registry side");
+                turn.failed();
                 forwarded.unanswered()
             }
         }
     }
 
     /// Asks the registry side; when it lacks a login proof, once more with all of them. The first call has used nothing up
-    /// then, and cover items go again with all others, so that all have one fate (I6).
+    /// then, and cover items go again with all others, so that all have one fate (I6). `None` when they cannot be read here.
     async fn ask(
         &self,
         forwarded: &mut Forwarded<'_>,
         proofs: Proofs,
         policy: &Policy,
-        log: &str,
-    ) -> Result<ProvideCopyInfoResponse, Status> {
+    ) -> Result<Option<ProvideCopyInfoResponse>, Status> {
         let deadline = policy.exchange.forward_deadline();
-        let request = forwarded.request(self, &proofs, policy, log);
-        let answer = self.provider.provide(request, deadline).await?;
+        let link = forwarded.link();
+        let request = forwarded.request(self, &proofs, policy);
+        let answer = link.provide(request, deadline).await?;
         if !needs_proof(&answer) {
-            return Ok(answer);
+            return Ok(Some(answer));
         }
-        tracing::info!("the registry side has forgotten login proofs: the batch goes again with them");
-        self.provider.forget_proven();
+        let instance = link.instance();
+        tracing::info!(
+            instance,
+            "the registry side has forgotten login proofs: the batch goes again with them"
+        );
+        link.forget_proven();
         let asked = forwarded.asked();
         let sessions: Vec<[u8; 32]> = asked.iter().map(|asked| asked.session).collect();
-        let read = self
-            .store
-            .read(asked, &sessions)
-            .await
-            .map_err(|_| Status::unavailable("the login proofs cannot be read"))?;
+        let Ok(read) = self.store.read(asked, &sessions).await else {
+            tracing::warn!("the login proofs of a batch cannot be read");
+            return Ok(None);
+        };
         let proofs = Proofs::of(asked, &read.guards);
         forwarded.leave_out_unproven(&proofs);
-        let request = forwarded.request(self, &proofs, policy, log);
-        self.provider.provide(request, deadline).await
+        let request = forwarded.request(self, &proofs, policy);
+        link.provide(request, deadline).await.map(Some)
     }
 
     /// What requests are checked against beside the store, as it is now.

@@ -1,4 +1,5 @@
-//! Keeping the replica up to date: one stream, and after a break another one, which begins with a snapshot.
+//! Keeping the replica up to date: one stream, and after a break another one, from the next provider instance, which begins with
+//! a snapshot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ enum Broken {
     /// The registry side ended it before its time, or the line did.
     #[error("it ended: {0:?}")]
     Ended(tonic::Code),
-    /// Nothing came for as long as the feed may be old.
+    /// Nothing came for too long.
     #[error("nothing came any more")]
     Silent,
     /// A message does not fit.
@@ -51,24 +52,29 @@ impl From<RuleBroken> for Broken {
     }
 }
 
-/// Follows the feed. It has a connection of its own: a snapshot does not stand in the way of look-ups.
+/// Follows the feed. It has connections of its own: a snapshot does not stand in the way of look-ups.
 pub struct Follower {
-    client: LinkageClient<Channel>,
+    /// The lines to the provider instances, each with the instance's name. One is followed at a time: all say the same.
+    lines: Vec<(String, LinkageClient<Channel>)>,
     replica: Arc<Replica>,
     policies: Arc<Policies>,
     clock: Arc<dyn Clock>,
 }
 
 impl Follower {
-    /// Follows over this channel.
+    /// Follows over these channels, each to the provider instance of the name.
     pub fn new(
-        channel: Channel,
+        channels: impl IntoIterator<Item = (String, Channel)>,
         replica: Arc<Replica>,
         policies: Arc<Policies>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let line = |channel| LinkageClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let lines = channels
+            .into_iter()
+            .map(|(instance, channel)| (instance, line(channel)));
         Self {
-            client: LinkageClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            lines: lines.collect(),
             replica,
             policies,
             clock,
@@ -76,12 +82,22 @@ impl Follower {
     }
 
     /// Goes on for as long as the service runs.
-    pub async fn keep_up(mut self) {
+    pub async fn keep_up(self) {
         let mut pause = FIRST_PAUSE;
-        loop {
-            match self.follow(&mut pause).await {
-                Ok(()) => tracing::info!("a stream of the suppression feed is over; the next one is opened"),
-                Err(broken) => tracing::warn!(%broken, "the suppression feed broke off"),
+        let mut lines = self.lines.iter().cycle();
+        let mut line = lines.next();
+        while let Some((instance, client)) = line {
+            match self.follow(client.clone(), &mut pause).await {
+                Ok(()) => {
+                    tracing::info!(
+                        instance,
+                        "a stream of the suppression feed is over; the next one is opened"
+                    );
+                }
+                Err(broken) => {
+                    tracing::warn!(instance, %broken, "the suppression feed broke off");
+                    line = lines.next();
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -89,15 +105,14 @@ impl Follower {
     }
 
     /// Follows one stream until the registry side ends it or it breaks off.
-    async fn follow(&mut self, pause: &mut Duration) -> Result<(), Broken> {
+    async fn follow(&self, mut client: LinkageClient<Channel>, pause: &mut Duration) -> Result<(), Broken> {
         let silent = |_| Broken::Silent;
-        let opening = self.client.watch_suppressions(WatchSuppressionsRequest {});
-        let opened = tokio::time::timeout(self.policies.current().exchange.suppression_max_age(), opening);
+        let opening = client.watch_suppressions(WatchSuppressionsRequest {});
+        let opened = tokio::time::timeout(self.patience(), opening);
         let mut stream = opened.await.map_err(silent)??.into_inner();
         let (mut snapshot, mut is_whole) = (None, false);
         loop {
-            let patience = self.policies.current().exchange.suppression_max_age();
-            let message = tokio::time::timeout(patience, stream.message())
+            let message = tokio::time::timeout(self.patience(), stream.message())
                 .await
                 .map_err(silent)??;
             let Some(message) = message else {
@@ -108,6 +123,12 @@ impl Follower {
                 *pause = FIRST_PAUSE;
             }
         }
+    }
+
+    /// How long a stream may say nothing: it beats ten times while the feed may be old. Half of that is left to get a snapshot
+    /// from another instance before nothing is provided any more.
+    fn patience(&self) -> Duration {
+        self.policies.current().exchange.suppression_max_age() / 2
     }
 
     /// Takes a message in; whether a snapshot is whole with it.
@@ -230,7 +251,12 @@ mod tests {
             let replica = Arc::new(Replica::new(policies.clone(), clock.clone()));
             let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
             Self {
-                follower: Follower::new(channel, replica, policies, clock.clone()),
+                follower: Follower::new(
+                    [("provider-1".to_owned(), channel)],
+                    replica,
+                    policies,
+                    clock.clone(),
+                ),
                 clock,
                 snapshot: None,
             }
