@@ -33,7 +33,7 @@ use portal_gateway::{
     own_records::{Record, RecordPlace},
     provision::Asked,
     store::{
-        self as portal, Block, Challenge, GatewayStore, GuardsRead, NotOpened, OldData, OpenSession,
+        self as portal, Block, ChallengeStep, GatewayStore, GuardsRead, NotOpened, OldData, OpenSession,
         RequesterClosing, RequesterError, RequesterOpening, SessionBounds, UsedSession,
     },
 };
@@ -181,17 +181,12 @@ impl GatewayStore for HookedGateway {
         }))
     }
 
-    async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError> {
-        self.store.add_challenge(challenge).await
-    }
-
-    async fn take_challenge(
+    async fn challenges(
         &self,
-        id: &[u8],
-        frontend: &str,
+        steps: &[ChallengeStep],
         now: Timestamp,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.take_challenge(id, frontend, now).await
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.store.challenges(steps, now).await
     }
 
     async fn open(

@@ -15,7 +15,7 @@ use common::{
     keyring::Keyring,
     refusal::Reason,
     store::{Access, Database as Stored, DatabaseConfig, SideStore as _, StoreError},
-    terms::{ActId, RequestId, RequestKind},
+    terms::{ActId, Procedure, RequestId, RequestKind},
 };
 use devkit::{
     client::{Ids, Term},
@@ -32,6 +32,7 @@ use integration_tests::{
 };
 use portal_gateway::{
     call::PortalCall,
+    provision::Asked,
     store::{Closing, GatewayStore as _, RequesterClosing, RequesterError, SessionBounds, Store},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -315,6 +316,61 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
     other.execute("ROLLBACK").await.unwrap();
     assert_eq!(first.await.unwrap().unwrap(), 3);
     assert_eq!(second.await.unwrap().unwrap(), 0);
+}
+
+/// 64 sessions of as many accounts.
+const SESSIONS: &str = "INSERT INTO account (made_at) SELECT 0 FROM generate_series(1, 2000); \
+    INSERT INTO session SELECT sha256(int4send(account)), account, 'frontend', sha256(int4send(account)), '\\x00', '\\x00', \
+        '\\x00', '\\x00', 0, 0, false, false FROM generate_series(1, 64) AS account";
+/// A consent of every account.
+const CONSENTS: &str = "INSERT INTO consent SELECT substr(sha256(int4send(account)), 1, 16), account, 1, \
+        sha256('text'), 'ja', 0, 9999999999999, true, 'GIVEN', NULL FROM generate_series(1, 2000) AS account";
+
+/// The statement is planned while there are no consents, and holds for as long as the server has not looked at the table: however
+/// many come until then, those of a batch's accounts are read and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn consents_are_found_by_their_account_by_a_plan_from_before_there_were_any() {
+    let mut bench = Bench::new().await;
+    bench.server.execute(sqlx::raw_sql(SESSIONS)).await.unwrap();
+    let tokens: Vec<Vec<u8>> = sqlx::query_scalar("SELECT token FROM session")
+        .fetch_all(&mut bench.server)
+        .await
+        .unwrap();
+    let clock = Arc::new(ShiftedClock::default());
+    let (now, ids) = (clock.now(), Ids::new(clock));
+    let asked: Vec<Asked> = tokens
+        .iter()
+        .map(|token| Asked {
+            request_id: RequestId::parse(&ids.next(), now).unwrap(),
+            peer: identity("portal-frontend/frontend"),
+            session: token.as_slice().try_into().unwrap(),
+            kind: RequestKind::CertificateRequest,
+            procedure: Procedure::parse("").unwrap(),
+            arrived: Duration::ZERO,
+        })
+        .collect();
+    let before = bench.store.read(&asked, &[]).await.unwrap();
+    assert!(before.guards.iter().all(|guards| guards.consents.is_empty()));
+    bench.server.execute(CONSENTS).await.unwrap();
+    let after = bench.store.read(&asked, &[]).await.unwrap();
+    assert!(after.guards.iter().all(|guards| guards.consents.len() == 1));
+    let counted = async {
+        let mut looks = interval(Duration::from_millis(100));
+        loop {
+            looks.tick().await;
+            let read: i64 = sqlx::query_scalar(
+                "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relname = 'consent'",
+            )
+            .fetch_one(&mut bench.server)
+            .await
+            .unwrap();
+            if read > 0 {
+                return read;
+            }
+        }
+    };
+    let read = timeout(PATIENCE, counted).await.expect("the server has counted");
+    assert_eq!(read, 64);
 }
 
 /// Lets transactions that append a bundle give way, as many as stand for `{}`; a sequence counts although they are undone.

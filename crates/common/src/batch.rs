@@ -54,6 +54,17 @@ impl BatchLimits {
     }
 }
 
+/// How batches follow each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    /// Batches that may be in work at a time. With one they grow as large as the load makes them. More are for batches that spend
+    /// their time in several places, one after the other: while one is in the second, the next one need not wait for the first.
+    pub in_flight: usize,
+    /// One begins no sooner than this after the one before it, so that what comes meanwhile goes together. Who comes when nothing
+    /// has come for as long does not wait.
+    pub apart: Duration,
+}
+
 /// An item got no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
@@ -169,7 +180,7 @@ struct Job<I, O> {
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Job<I, O>>,
     limits: BatchLimits,
-    in_flight: usize,
+    flow: Flow,
     pace: Arc<Pace>,
     // Callers have certificates of the deployment's own authority: there are few.
     callers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
@@ -181,7 +192,7 @@ impl<I, O> Clone for Batcher<I, O> {
         Self {
             queue: self.queue.clone(),
             limits: self.limits,
-            in_flight: self.in_flight,
+            flow: self.flow,
             pace: self.pace.clone(),
             callers: self.callers.clone(),
             clock: self.clock.clone(),
@@ -192,10 +203,7 @@ impl<I, O> Clone for Batcher<I, O> {
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Starts a batcher. `run` gives one outcome per item, in order. It runs in a task of its own, never in a caller's
     /// future: a caller that goes away breaks nothing. It stops when the last handle is dropped.
-    ///
-    /// With one batch `in_flight` batches grow as large as the load makes them. More are for batches that spend their time in
-    /// several places, one after the other: while one is in the second, the next one need not wait for the first.
-    pub fn start<F, Fut>(limits: BatchLimits, in_flight: usize, meter: BatchMeter, run: F) -> Self
+    pub fn start<F, Fut>(limits: BatchLimits, flow: Flow, meter: BatchMeter, run: F) -> Self
     where
         F: Fn(Vec<I>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<O>> + Send + 'static,
@@ -203,20 +211,27 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let (queue, mut waiting) = mpsc::channel::<Job<I, O>>(limits.queue);
         let run = Arc::new(run);
         let clock = meter.clock.clone();
-        let places = Arc::new(Semaphore::new(in_flight));
+        let places = Arc::new(Semaphore::new(flow.in_flight));
         let pace = Arc::new(Pace::default());
         let of_late = pace.clone();
         tokio::spawn(async move {
             let mut jobs = Vec::with_capacity(limits.batch);
+            let mut begun: Option<Duration> = None;
             // The place first: what comes while there is none goes together.
-            while let Ok(place) = places.clone().acquire_owned().await
-                && waiting.recv_many(&mut jobs, limits.batch).await > 0
-            {
+            while let Ok(place) = places.clone().acquire_owned().await {
+                let passed = begun.map(|begun| meter.clock.monotonic().saturating_sub(begun));
+                if let Some(early) = passed.and_then(|passed| flow.apart.checked_sub(passed)) {
+                    tokio::time::sleep(early).await;
+                }
+                if waiting.recv_many(&mut jobs, limits.batch).await == 0 {
+                    return;
+                }
                 // Nobody waits for these any more: no work is done for them.
                 jobs.retain(|job| !job.caller.is_closed());
                 let Some(oldest) = jobs.first() else {
                     continue;
                 };
+                begun = Some(meter.clock.monotonic());
                 meter.wait.observe(meter.since(oldest.came));
                 meter.items.observe(u64::try_from(jobs.len()).unwrap_or(u64::MAX));
                 let batch = jobs.drain(..).map(|job| (job.item, job.caller)).unzip();
@@ -230,7 +245,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Self {
             queue,
             limits,
-            in_flight,
+            flow,
             pace,
             callers: Arc::default(),
             clock,
@@ -286,7 +301,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         // Whoever has a batch's worth of places does not get more than goes in time; others are not refused for it.
         let batches = (self.limits.queue - self.queue.capacity()) / self.limits.batch;
         if taken > self.limits.batch
-            && self.pace.wait(batches, self.in_flight) > Duration::from_millis(self.limits.max_wait_ms.into())
+            && self.pace.wait(batches, self.flow.in_flight)
+                > Duration::from_millis(self.limits.max_wait_ms.into())
         {
             return Err(BatchError::Full);
         }
@@ -310,6 +326,12 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+
+    const ONE: Flow = Flow {
+        in_flight: 1,
+        apart: Duration::ZERO,
+    };
+    const TWO: Flow = Flow { in_flight: 2, ..ONE };
 
     #[derive(Clone, Copy)]
     struct Queue;
@@ -336,7 +358,7 @@ mod tests {
     fn held(limits: BatchLimits) -> (Arc<Notify>, Batcher<u32, u32>) {
         let gate = Arc::new(Notify::new());
         let held = gate.clone();
-        let batcher = Batcher::start(limits, 1, meter(&Metrics::default()), move |items: Vec<u32>| {
+        let batcher = Batcher::start(limits, ONE, meter(&Metrics::default()), move |items: Vec<u32>| {
             let held = held.clone();
             async move {
                 held.notified().await;
@@ -359,7 +381,7 @@ mod tests {
                 batch: 3,
                 max_wait_ms: 10_000,
             };
-            Batcher::start(limits, 1, meter(&metrics), move |items: Vec<u32>| {
+            Batcher::start(limits, ONE, meter(&metrics), move |items: Vec<u32>| {
                 let (sizes, gate, started) = (sizes.clone(), gate.clone(), started.clone());
                 async move {
                     sizes.lock().unwrap().push(items.len());
@@ -411,7 +433,7 @@ mod tests {
             max_wait_ms: 10_000,
         };
         let (held, runs) = (gate.clone(), running.clone());
-        let batcher = Batcher::start(limits, 2, meter(&Metrics::default()), move |items: Vec<u32>| {
+        let batcher = Batcher::start(limits, TWO, meter(&Metrics::default()), move |items: Vec<u32>| {
             let (held, runs) = (held.clone(), runs.clone());
             async move {
                 runs.add_permits(1);
@@ -443,6 +465,43 @@ mod tests {
         }
         for task in rest {
             assert_eq!(task.await.unwrap(), Ok(2), "both have waited, and go together");
+        }
+    }
+
+    #[tokio::test]
+    async fn batches_begin_apart() {
+        let flow = Flow {
+            apart: Duration::from_millis(20),
+            ..ONE
+        };
+        let limits = BatchLimits {
+            queue: 64,
+            per_caller: 64,
+            batch: 64,
+            max_wait_ms: 10_000,
+        };
+        let clock = SystemClock::new();
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let begins = begun.clone();
+        let batcher = Batcher::start(
+            limits,
+            flow,
+            meter(&Metrics::default()),
+            move |items: Vec<u32>| {
+                begins.lock().unwrap().push(clock.monotonic());
+                async move { items }
+            },
+        );
+        for round in 0..4 {
+            let items = (0..8).map(|item| batcher.submit("", 8 * round + item));
+            let came: Result<Vec<u32>, _> = futures_util::future::join_all(items).await.into_iter().collect();
+            assert_eq!(came.unwrap(), (8 * round..8 * round + 8).collect::<Vec<_>>());
+        }
+        let begun = begun.lock().unwrap();
+        assert!(begun.len() >= 4);
+        for (earlier, later) in begun.iter().zip(begun.iter().skip(1)) {
+            // The two clocks are read one after the other.
+            assert!(*later - *earlier >= Duration::from_millis(19), "{begun:?}");
         }
     }
 
@@ -512,7 +571,7 @@ mod tests {
         };
         let batcher = Batcher::start(
             limits,
-            1,
+            ONE,
             meter(&Metrics::default()),
             |items: Vec<u32>| async move {
                 match items.as_slice() {

@@ -6,7 +6,7 @@ use common::{
     alarm::Alarms,
     audit_log::AuditLogService,
     authorisation::{Listener, check_table},
-    batch::Batcher,
+    batch::{Batcher, Flow},
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
@@ -236,9 +236,13 @@ impl Provider {
             logins: logins.clone(),
             clock: clock.clone(),
         });
+        let one_at_a_time = Flow {
+            in_flight: 1,
+            apart: Duration::ZERO,
+        };
         let releases = Batcher::start(
             config.provision,
-            1,
+            one_at_a_time,
             batches.of(Queue::Releases, clock.clone()),
             move |calls| {
                 let releaser = releaser.clone();

@@ -1,12 +1,19 @@
 //! What requesters do themselves, in batches: what has queued up is one transaction.
 
-use std::{future::Future, ops::Range, sync::Arc};
+use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
 use common::{
-    batch::{BatchError, BatchLimits, BatchMeter, Batcher},
+    batch::{BatchError, BatchLimits, BatchMeter, Batcher, Flow},
     identity::PeerIdentity,
     refusal::Reason,
     store::{StoreError, one_by_one_if_it_fails},
+};
+
+/// One transaction for a few of them takes hardly more than one for one, and releases wait for each: so they are not done as often as
+/// they come. Nobody notices so little.
+const FLOW: Flow = Flow {
+    in_flight: 1,
+    apart: Duration::from_millis(15),
 };
 
 /// A queue of acts `I`, each with an outcome `O`.
@@ -20,7 +27,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> InBatches<I, O> {
         Fut: Future<Output = Result<Vec<O>, StoreError>> + Send + 'static,
     {
         let transaction = Arc::new(transaction);
-        Self(Batcher::start(limits, 1, meter, move |asked: Vec<I>| {
+        Self(Batcher::start(limits, FLOW, meter, move |asked: Vec<I>| {
             let (asked, transaction) = (Arc::new(asked), transaction.clone());
             async move { one_by_one_if_it_fails(asked.len(), |part| transaction(asked.clone(), part)).await }
         }))

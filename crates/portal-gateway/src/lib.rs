@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod call;
+pub mod challenges;
 pub mod checkpoints;
 pub mod closings;
 pub mod conditions;

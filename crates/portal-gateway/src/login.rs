@@ -18,17 +18,18 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 
 use crate::{
     call::PortalCall,
+    challenges::Challenges,
     login_limits::LoginLimits,
     metrics::{GatewayMetrics, LoginFailure},
     openings::Openings,
     providers::Providers,
-    store::{Challenge, GatewayStore, NewSession, NotOpened, Opens, RequesterOpening},
+    store::{Challenge, NewSession, NotOpened, Opens, RequesterOpening},
 };
 
 /// Logins and sessions.
 pub struct Login {
-    /// The store.
-    pub store: Arc<dyn GatewayStore>,
+    /// Keeps challenges.
+    pub challenges: Challenges,
     /// Records logins.
     pub openings: Arc<Openings>,
     /// Roots and revocation lists.
@@ -101,7 +102,7 @@ impl Login {
             text: text.clone(),
             expires_at,
         };
-        self.store.add_challenge(challenge).await.map_err(Reason::from)?;
+        self.challenges.keep(frontend, challenge).await?;
         Ok(Begun { id, text, expires_at })
     }
 
@@ -152,10 +153,9 @@ impl Login {
         signature: &[u8],
     ) -> Result<Session, Refusal> {
         let text = self
-            .store
-            .take_challenge(challenge_id, call.frontend.name(), self.clock.now())
-            .await
-            .map_err(Reason::from)?
+            .challenges
+            .take(&call.frontend, challenge_id)
+            .await?
             .ok_or(Reason::ChallengeInvalid)?;
         let (frontend, request_id) = (call.frontend.clone(), call.request_id);
         let not_accepted = |fault: CardFault| {

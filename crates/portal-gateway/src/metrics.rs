@@ -80,6 +80,8 @@ impl Label for OldRows {
 pub enum Queue {
     /// Requests for copy information, from admission to release.
     Requests,
+    /// Login challenges.
+    Challenges,
     /// Logins, and consents that are given.
     Openings,
     /// What requesters close.
@@ -88,11 +90,12 @@ pub enum Queue {
 
 impl Label for Queue {
     const NAME: &'static str = "queue";
-    const ALL: &'static [Self] = &[Self::Requests, Self::Openings, Self::Closings];
+    const ALL: &'static [Self] = &[Self::Requests, Self::Challenges, Self::Openings, Self::Closings];
 
     fn value(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Challenges => "challenges",
             Self::Openings => "openings",
             Self::Closings => "closings",
         }

@@ -6,7 +6,7 @@ use common::{
     alarm::{Alarm, Alarms},
     audit_log::AuditLogService,
     authorisation::{Listener, check_table},
-    batch::Batcher,
+    batch::{Batcher, Flow},
     cards::Cards,
     clock::Clock,
     config::{ConfigError, LogConfig},
@@ -33,6 +33,7 @@ use tokio::sync::RwLock;
 
 use crate::{
     admin::AdminService,
+    challenges::Challenges,
     checkpoints::CheckpointExchange,
     closings::Closings,
     config::{Config, ProviderConfig},
@@ -59,9 +60,12 @@ use crate::{
 
 /// Message limit of the portal listener, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Batches of requests on their way at a time: while one is recorded here, the next one is at the registry side. With one, both
-/// sides and their databases wait for each other; with three, batches are so small that what each costs by itself outweighs it.
-const BATCHES_IN_FLIGHT: usize = 2;
+/// While one batch of requests is recorded here, the next one is at the registry side. With one, both sides and their databases wait
+/// for each other; with three, batches are so small that what each costs by itself outweighs it.
+const REQUESTS: Flow = Flow {
+    in_flight: 2,
+    apart: Duration::ZERO,
+};
 
 /// The portal side's service.
 pub struct Gateway;
@@ -280,7 +284,7 @@ impl Gateway {
             in_flight: in_flight.clone(),
         });
         let meter = batches.of(Queue::Requests, clock.clone());
-        let requests = Batcher::start(config.provision, BATCHES_IN_FLIGHT, meter, move |asked| {
+        let requests = Batcher::start(config.provision, REQUESTS, meter, move |asked| {
             let provision = provision.clone();
             async move { provision.provide(asked).await }
         });
@@ -338,8 +342,14 @@ impl Gateway {
             config.provision,
             batches.of(Queue::Openings, clock.clone()),
         ));
+        let challenges = Challenges::start(
+            store.clone(),
+            clock.clone(),
+            config.provision,
+            batches.of(Queue::Challenges, clock.clone()),
+        );
         let login = Login {
-            store: store.clone(),
+            challenges,
             openings: openings.clone(),
             cards: cards.clone(),
             providers: providers.clone(),

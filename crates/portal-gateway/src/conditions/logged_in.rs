@@ -79,17 +79,22 @@ pub enum KeptProof {
     Read(LoginProof),
 }
 
+/// Whether a session is to be marked as used now. A use shortly after the last one that was marked is not: each mark is a row that is
+/// written. So a session idles out earlier than its limit by as much at most.
+pub(crate) fn is_to_be_marked(last_used_at: Timestamp, idle: Duration, now: Timestamp) -> bool {
+    now >= last_used_at.after(idle / 32)
+}
+
 impl SessionFacts {
     /// Whether the session is open, for the frontend that asks, at this moment.
     pub fn is_open(&self, asked: &Asked, conditions: &Conditions<'_>) -> bool {
         self.is_open_for(&asked.peer, &conditions.policy.login, conditions.now)
     }
 
-    /// Whether it is to be marked as used now. A use shortly after the last one that was marked is not: each mark is a row that is
-    /// written. So a session idles out earlier than its limit by as much at most.
-    pub fn is_to_be_touched(&self, conditions: &Conditions<'_>) -> bool {
+    /// Whether it is to be marked as used now.
+    pub fn is_to_be_marked(&self, conditions: &Conditions<'_>) -> bool {
         let idle = Duration::from_secs(conditions.policy.login.session_idle_seconds);
-        conditions.now >= self.last_used_at.after(idle / 32)
+        is_to_be_marked(self.last_used_at, idle, conditions.now)
     }
 
     /// Whether the session is open for a frontend.

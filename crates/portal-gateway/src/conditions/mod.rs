@@ -11,5 +11,6 @@ mod not_suppressed;
 pub use clearance::{Clearance, Cleared, Conditions, Guards, clear};
 pub use consented::{ConsentFacts, Consented};
 pub use linked::{LinkageFacts, Linked};
+pub(crate) use logged_in::is_to_be_marked;
 pub use logged_in::{HeldCard, KeptProof, LoggedIn, SessionFacts};
 pub use not_suppressed::NotSuppressed;

@@ -78,7 +78,7 @@ impl Provision {
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
             guards.session.as_ref().is_some_and(|session| {
-                session.is_open(asked, &conditions) && session.is_to_be_touched(&conditions)
+                session.is_open(asked, &conditions) && session.is_to_be_marked(&conditions)
             })
         };
         let used = asked

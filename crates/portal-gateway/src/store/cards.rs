@@ -42,7 +42,7 @@ pub(super) async fn give_accounts(
     .await?;
     let rows = tx
         .all(
-            "SELECT card.card_key, card.account_id FROM {cards} JOIN card ON card.card_key = cards.value",
+            "SELECT cards.value, card.account_id FROM {cards} LEFT JOIN card ON card.card_key = cards.value",
             &[("cards", wanted())],
         )
         .await?;

@@ -3,6 +3,7 @@
 
 mod acts;
 mod cards;
+mod challenges;
 mod closings;
 mod consents;
 mod linkages;
@@ -67,6 +68,19 @@ pub struct Challenge {
     pub text: Vec<u8>,
     /// Until when it can be used.
     pub expires_at: Timestamp,
+}
+
+/// What is done with a challenge.
+pub enum ChallengeStep {
+    /// It is kept.
+    Keep(Challenge),
+    /// It is used up.
+    Take {
+        /// Its id, as it came.
+        id: Vec<u8>,
+        /// The frontend that asks for it.
+        frontend: String,
+    },
 }
 
 /// A session's bounds, by the policy.
@@ -219,16 +233,12 @@ pub trait GatewayStore: Send + Sync + 'static {
     /// Takes the gate for a release.
     async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
 
-    /// Keeps a challenge.
-    async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError>;
-
-    /// Uses a challenge up: its text, when it was this frontend's and has not expired.
-    async fn take_challenge(
+    /// Keeps login challenges and uses them up; of each that is used up the text, when it was the frontend's and has not expired.
+    async fn challenges(
         &self,
-        id: &[u8],
-        frontend: &str,
+        steps: &[ChallengeStep],
         now: Timestamp,
-    ) -> Result<Option<Vec<u8>>, StoreError>;
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
     /// Opens what requesters ask for; their account each, in order.
     async fn open(
@@ -434,40 +444,12 @@ impl GatewayStore for Store {
         }))
     }
 
-    async fn add_challenge(&self, challenge: Challenge) -> Result<(), StoreError> {
-        let mut tx = self.database.begin(Access::Ungated).await?;
-        let params = [
-            ("id", (&challenge.id).into()),
-            ("frontend", challenge.frontend.into()),
-            ("text", challenge.text.into()),
-            ("expires", challenge.expires_at.unix_ms().into()),
-        ];
-        tx.execute(
-            "INSERT INTO challenge (id, frontend, text, expires_at) VALUES ({id}, {frontend}, {text}, {expires})",
-            &params,
-        )
-        .await?;
-        tx.commit_unrecorded().await
-    }
-
-    async fn take_challenge(
+    async fn challenges(
         &self,
-        id: &[u8],
-        frontend: &str,
+        steps: &[ChallengeStep],
         now: Timestamp,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut tx = self.database.begin(Access::Ungated).await?;
-        let row = tx
-            .optional(
-                "DELETE FROM challenge WHERE id = {id} AND frontend = {frontend} RETURNING text, expires_at",
-                &[("id", id.into()), ("frontend", frontend.into())],
-            )
-            .await?;
-        tx.commit_unrecorded().await?;
-        match row {
-            Some(row) if now.unix_ms() <= row.int(1)? => Ok(Some(row.bytes(0)?.to_vec())),
-            _ => Ok(None),
-        }
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        challenges::step(&self.database, steps, now).await
     }
 
     async fn open(

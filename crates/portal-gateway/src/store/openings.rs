@@ -20,7 +20,7 @@ use super::{
     cards as bound_cards, lookups,
     lookups::{card_place, proof_place},
 };
-use crate::conditions::HeldCard;
+use crate::conditions::{HeldCard, is_to_be_marked};
 
 /// Sessions of an account that are open at the same time: what one more login ends is the oldest, since a requester could
 /// not end a session whose token is lost.
@@ -30,10 +30,10 @@ const MAX_CONSENTS: i64 = 256;
 
 /// How one of them stands, before anything is written.
 enum Standing {
-    /// A session for this card; its account, when it has one.
-    Session(Lookup, Option<i64>),
-    /// A consent of this account, which holds so many to the kind already.
-    Consent(i64, i64),
+    /// A session for this card; the card's account, when it has one, and how many sessions that has open.
+    Session(Lookup, Option<(i64, i64)>),
+    /// A consent of this account, which holds so many to the kind already; and whether its session is to be marked as used.
+    Consent(i64, i64, bool),
     /// It is not opened.
     Refused(NotOpened),
 }
@@ -66,10 +66,15 @@ pub(super) async fn open(
                 continue;
             }
             Standing::Session(card_key, account) => {
-                let account = account.or_else(|| accounts.get(&card_key).copied());
-                account.ok_or(StoreError::Unreadable("the account of a card"))?
+                let account = account.or_else(|| accounts.get(&card_key).map(|account| (*account, 0)));
+                let (account, open) = account.ok_or(StoreError::Unreadable("the account of a card"))?;
+                *opened.open.entry(account).or_insert(open) += 1;
+                account
             }
-            Standing::Consent(account, _) => account,
+            Standing::Consent(account, _, marked) => {
+                opened.used.extend(marked.then_some(asked.token_sha256));
+                account
+            }
         };
         opened.take(&database.keys, asked, account)?;
         outcomes.push(Ok(account));
@@ -89,55 +94,48 @@ async fn read(
     bounds: SessionBounds,
     now: Timestamp,
 ) -> Result<Vec<Standing>, StoreError> {
-    let mut standings: Vec<Standing> = asked
-        .iter()
-        .map(|asked| match &asked.opens {
+    let mut standings = Vec::with_capacity(asked.len());
+    let (mut login_places, mut cards) = (Vec::new(), Vec::new());
+    let (mut consent_places, mut tokens, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+    for (asked, place) in asked.iter().zip(0..) {
+        standings.push(match &asked.opens {
             Opens::Session(new) => {
-                Standing::Session(lookups::card_key(keys, &new.card.public_key_sha256), None)
+                let card_key = lookups::card_key(keys, &new.card.public_key_sha256);
+                login_places.push(Some(place));
+                cards.push(card_key.to_vec());
+                Standing::Session(card_key, None)
             }
-            Opens::Consent(_) => Standing::Refused(NotOpened::Session),
-        })
-        .collect();
-    let wanted = |of: fn(&RequesterOpening, &Standing) -> Option<(Vec<u8>, Option<i64>)>| {
-        let rows = asked.iter().zip(&standings).zip(0..);
-        let rows = rows.filter_map(|((asked, standing), place)| {
-            of(asked, standing).map(|(key, kind)| (Some(place), key, kind))
+            Opens::Consent(new) => {
+                consent_places.push(Some(place));
+                tokens.push(asked.token_sha256.to_vec());
+                kinds.push(Some(kind_number(new)));
+                Standing::Refused(NotOpened::Session)
+            }
         });
-        rows.collect::<Vec<(Option<i64>, Vec<u8>, Option<i64>)>>()
-    };
-    let logins = wanted(|_, standing| match standing {
-        Standing::Session(card_key, _) => Some((card_key.to_vec(), None)),
-        _ => None,
-    });
-    let consents = wanted(|asked, _| match &asked.opens {
-        Opens::Consent(new) => Some((asked.token_sha256.to_vec(), Some(kind_number(new)))),
-        Opens::Session(_) => None,
-    });
-    if !logins.is_empty() {
-        let (places, keys) = logins.into_iter().map(|(place, key, _)| (place, key)).unzip();
-        let wanted = table([("place", Column::Int(places)), ("card", Column::Bytes(keys))]);
+    }
+    if !cards.is_empty() {
+        let wanted = table([
+            ("place", Column::Int(login_places)),
+            ("card", Column::Bytes(cards)),
+        ]);
         let rows = tx
             .all(
-                "SELECT place, card.account_id FROM {asked} JOIN card ON card.card_key = asked.card",
+                "SELECT place, card.account_id, \
+                        (SELECT count(*) FROM session WHERE session.account_id = card.account_id AND NOT ended) \
+                 FROM {asked} LEFT JOIN card ON card.card_key = asked.card",
                 &[("asked", wanted)],
             )
             .await?;
         for row in &rows {
-            let known = row.int(1)?;
+            let open = row.int(2)?;
             if let Standing::Session(_, account) = at(&mut standings, row.place(0)?)? {
-                *account = Some(known);
+                *account = row.optional_int(1)?.map(|account| (account, open));
             }
         }
     }
-    if !consents.is_empty() {
-        let (mut places, mut tokens, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, token, kind) in consents {
-            places.push(place);
-            tokens.push(token);
-            kinds.push(kind);
-        }
+    if !tokens.is_empty() {
         let wanted = table([
-            ("place", Column::Int(places)),
+            ("place", Column::Int(consent_places)),
             ("token", Column::Bytes(tokens)),
             ("kind", Column::Int(kinds)),
         ]);
@@ -146,15 +144,19 @@ async fn read(
                 "SELECT place, session.account_id, frontend, ended, logged_in_at, last_used_at, \
                         (SELECT count(*) FROM consent WHERE consent.account_id = session.account_id \
                          AND consent.kind = asked.kind AND state = 'GIVEN' AND expires_at >= {now}) \
-                 FROM {asked} JOIN session ON session.token = asked.token",
+                 FROM {asked} LEFT JOIN session ON session.token = asked.token",
                 &[("asked", wanted), ("now", now.unix_ms().into())],
             )
             .await?;
         for row in &rows {
-            let place = row.place(0)?;
+            let (place, Some(account)) = (row.place(0)?, row.optional_int(1)?) else {
+                continue;
+            };
             let frontend = asked.get(place).map(|asked| asked.call.frontend.name());
             if frontend == Some(row.text(2)?) && !row.bool(3)? && bounds.hold(row.int(4)?, row.int(5)?, now) {
-                *at(&mut standings, place)? = Standing::Consent(row.int(1)?, row.int(6)?);
+                let last_used_at = Timestamp::from_unix_ms(row.int(5)?);
+                let marked = is_to_be_marked(last_used_at, bounds.idle, now);
+                *at(&mut standings, place)? = Standing::Consent(account, row.int(6)?, marked);
             }
         }
     }
@@ -192,7 +194,7 @@ fn refuse_cards(
 fn refuse_too_many(standings: &mut [Standing], asked: &[RequesterOpening]) {
     let mut more = HashMap::new();
     for (standing, asked) in standings.iter_mut().zip(asked) {
-        if let (Standing::Consent(account, held), Opens::Consent(new)) = (&*standing, &asked.opens) {
+        if let (Standing::Consent(account, held, _), Opens::Consent(new)) = (&*standing, &asked.opens) {
             let more: &mut i64 = more.entry((*account, kind_number(new))).or_default();
             if held.saturating_add(*more) >= MAX_CONSENTS {
                 *standing = Standing::Refused(NotOpened::TooManyConsents);
@@ -251,14 +253,18 @@ async fn give_accounts(
 #[derive(Default)]
 struct Opened {
     sessions: Sessions,
+    /// Sessions that accounts have open with the new ones.
+    open: HashMap<i64, i64>,
     consents: Consents,
+    /// Sessions that are to be marked as used.
+    used: HashSet<[u8; 32]>,
     entries: Vec<NewEntry>,
 }
 
 #[derive(Default)]
 struct Sessions {
     token: Vec<Vec<u8>>,
-    account: Vec<i64>,
+    account: Vec<Option<i64>>,
     frontend: Vec<String>,
     card_key: Vec<Vec<u8>>,
     issuer: Vec<Vec<u8>>,
@@ -269,8 +275,6 @@ struct Sessions {
 
 #[derive(Default)]
 struct Consents {
-    /// The sessions with which they are given.
-    used: HashSet<[u8; 32]>,
     id: Vec<Vec<u8>>,
     account: Vec<Option<i64>>,
     kind: Vec<Option<i64>>,
@@ -291,7 +295,7 @@ impl Opened {
                 ordinary_act("LOGIN", &call.frontend, 0, subject, "")
             }
             Opens::Consent(new) => {
-                self.consents.take(asked.token_sha256, new, account);
+                self.consents.take(new, account);
                 let id = new.consent.id.to_string();
                 ordinary_act("GRANT_CONSENT", &call.frontend, 0, subject, &id)
             }
@@ -304,8 +308,20 @@ impl Opened {
         if !self.sessions.token.is_empty() {
             std::mem::take(&mut self.sessions).write(tx, now).await?;
         }
+        let crowded: Vec<i64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| **open > MAX_SESSIONS)
+            .map(|(account, _)| *account)
+            .collect();
+        if !crowded.is_empty() {
+            end_oldest_sessions(tx, crowded).await?;
+        }
         if !self.consents.id.is_empty() {
-            std::mem::take(&mut self.consents).write(tx, now).await?;
+            std::mem::take(&mut self.consents).write(tx).await?;
+        }
+        if !self.used.is_empty() {
+            touch(tx, self.used.iter(), now).await?;
         }
         Ok(())
     }
@@ -323,7 +339,7 @@ impl Sessions {
         let token = &asked.token_sha256;
         let held = HeldCard::of(card).to_bytes();
         self.token.push(token.to_vec());
-        self.account.push(account);
+        self.account.push(Some(account));
         self.frontend.push(asked.call.frontend.name().to_owned());
         self.card_key
             .push(lookups::card_key(keys, &card.public_key_sha256).to_vec());
@@ -336,16 +352,12 @@ impl Sessions {
     }
 
     async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
-        let accounts = Value::numbers(self.account.iter().copied());
         let params = [
             (
                 "opened",
                 table([
                     ("token", Column::Bytes(self.token)),
-                    (
-                        "account",
-                        Column::Int(self.account.into_iter().map(Some).collect()),
-                    ),
+                    ("account", Column::Int(self.account)),
                     ("frontend", Column::Text(self.frontend)),
                     ("card_key", Column::Bytes(self.card_key)),
                     ("issuer", Column::Bytes(self.issuer)),
@@ -365,29 +377,35 @@ impl Sessions {
             &params,
         )
         .await?;
-        // Ends the oldest sessions of accounts that have too many now.
-        let rows = tx
-            .all(
-                "SELECT token FROM (SELECT token, row_number() OVER (PARTITION BY account_id \
-                                                                     ORDER BY logged_in_at DESC, token) AS place \
-                                    FROM session WHERE NOT ended \
-                                    AND account_id IN (SELECT value FROM {accounts})) AS open \
-                 WHERE place > {most} LIMIT 1000",
-                &[("accounts", accounts), ("most", MAX_SESSIONS.into())],
-            )
-            .await?;
-        if !rows.is_empty() {
-            let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
-            end_tokens(tx, &tokens).await?;
-        }
         Ok(())
     }
 }
 
+/// Ends the oldest sessions of accounts that have too many.
+async fn end_oldest_sessions(tx: &mut WriteTx, accounts: Vec<i64>) -> Result<(), StoreError> {
+    let rows = tx
+        .all(
+            "SELECT token FROM (SELECT token, row_number() OVER (PARTITION BY account_id \
+                                                                 ORDER BY logged_in_at DESC, token) AS place \
+                                FROM session WHERE NOT ended \
+                                AND account_id IN (SELECT value FROM {accounts})) AS open \
+             WHERE place > {most} LIMIT 1000",
+            &[
+                ("accounts", Value::numbers(accounts)),
+                ("most", MAX_SESSIONS.into()),
+            ],
+        )
+        .await?;
+    let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
+    if !tokens.is_empty() {
+        end_tokens(tx, &tokens).await?;
+    }
+    Ok(())
+}
+
 impl Consents {
-    fn take(&mut self, session: [u8; 32], new: &NewConsent, account: i64) {
+    fn take(&mut self, new: &NewConsent, account: i64) {
         let consent = &new.consent;
-        self.used.insert(session);
         self.id.push(consent.id.as_bytes().to_vec());
         self.account.push(Some(account));
         self.kind.push(Some(kind_number(new)));
@@ -398,7 +416,7 @@ impl Consents {
         self.one_time.push(consent.one_time);
     }
 
-    async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+    async fn write(self, tx: &mut WriteTx) -> Result<(), StoreError> {
         let given = table([
             ("id", Column::Bytes(self.id)),
             ("account", Column::Int(self.account)),
@@ -415,6 +433,6 @@ impl Consents {
             &[("consents", given)],
         )
         .await?;
-        touch(tx, self.used.iter(), now).await
+        Ok(())
     }
 }

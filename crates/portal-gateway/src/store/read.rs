@@ -69,7 +69,8 @@ pub(super) async fn guards(
             Err(_) => guard.unreadable = true,
         }
     }
-    // By themselves: an account may have many, and beside each the whole session would come again.
+    // By themselves: an account may have many, and beside each the whole session would come again. By an outer join, so that the
+    // database begins with what is asked for, and does not go through all consents.
     let wanted = table([
         ("place", Column::Int(places)),
         ("account_id", Column::Int(accounts)),
@@ -78,8 +79,8 @@ pub(super) async fn guards(
     let rows = connection
         .all(
             "SELECT wanted.place, consent.id, text_sha256, given_at, expires_at, one_time FROM {wanted} \
-             JOIN consent ON consent.account_id = wanted.account_id AND consent.kind = wanted.kind \
-                         AND consent.state = 'GIVEN' \
+             LEFT JOIN consent ON consent.account_id = wanted.account_id AND consent.kind = wanted.kind \
+                              AND consent.state = 'GIVEN' \
              ORDER BY given_at, consent.id",
             &[("wanted", wanted)],
         )
@@ -89,7 +90,7 @@ pub(super) async fn guards(
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
         match consent(row) {
-            Ok(consent) => guard.consents.push(consent),
+            Ok(consent) => guard.consents.extend(consent),
             Err(_) => guard.unreadable = true,
         }
     }
@@ -114,14 +115,17 @@ fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<Option<i64>, St
     Ok(Some(account))
 }
 
-fn consent(row: &Row) -> Result<ConsentFacts, StoreError> {
-    Ok(ConsentFacts {
-        id: ActId::from_bytes(row.array(1)?),
+fn consent(row: &Row) -> Result<Option<ConsentFacts>, StoreError> {
+    let Some(id) = row.optional_array(1)? else {
+        return Ok(None);
+    };
+    Ok(Some(ConsentFacts {
+        id: ActId::from_bytes(id),
         text_sha256: row.array(2)?,
         given_at: moment(row, 3)?,
         expires_at: moment(row, 4)?,
         one_time: row.bool(5)?,
-    })
+    }))
 }
 
 /// One session.

@@ -1,0 +1,76 @@
+//! Login challenges: each is kept once and used up once, several at a time. They are not recorded in the log.
+
+use std::collections::HashMap;
+
+use common::{
+    clock::Timestamp,
+    store::{Access, Column, Database, StoreError, table},
+};
+
+use super::ChallengeStep;
+
+/// Does the steps; the text of each challenge that was used up and has not expired.
+pub(super) async fn step(
+    database: &Database,
+    steps: &[ChallengeStep],
+    now: Timestamp,
+) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    let (mut ids, mut frontends, mut texts, mut expire) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut taken_ids, mut takers) = (Vec::new(), Vec::new());
+    for step in steps {
+        match step {
+            ChallengeStep::Keep(challenge) => {
+                ids.push(challenge.id.to_vec());
+                frontends.push(challenge.frontend.clone());
+                texts.push(challenge.text.clone());
+                expire.push(Some(challenge.expires_at.unix_ms()));
+            }
+            ChallengeStep::Take { id, frontend } => {
+                taken_ids.push(id.clone());
+                takers.push(frontend.clone());
+            }
+        }
+    }
+    let mut tx = database.begin(Access::Ungated).await?;
+    if !ids.is_empty() {
+        let kept = table([
+            ("id", Column::Bytes(ids)),
+            ("frontend", Column::Text(frontends)),
+            ("text", Column::Bytes(texts)),
+            ("expires_at", Column::Int(expire)),
+        ]);
+        tx.execute(
+            "INSERT INTO challenge (id, frontend, text, expires_at) SELECT id, frontend, text, expires_at FROM {kept}",
+            &[("kept", kept)],
+        )
+        .await?;
+    }
+    let mut taken = HashMap::new();
+    if !taken_ids.is_empty() {
+        let wanted = table([
+            ("id", Column::Bytes(taken_ids)),
+            ("frontend", Column::Text(takers)),
+        ]);
+        let rows = tx
+            .all(
+                "DELETE FROM challenge WHERE (id, frontend) IN (SELECT id, frontend FROM {wanted}) \
+                 RETURNING id, text, expires_at",
+                &[("wanted", wanted)],
+            )
+            .await?;
+        for row in &rows {
+            let is_good = now.unix_ms() <= row.int(2)?;
+            taken.insert(
+                row.bytes(0)?.to_vec(),
+                is_good.then(|| row.bytes(1).map(<[u8]>::to_vec)).transpose()?,
+            );
+        }
+    }
+    tx.commit_unrecorded().await?;
+    // Of two that name the same one, the first has it, whoever the second one is.
+    let text = |step: &ChallengeStep| match step {
+        ChallengeStep::Keep(_) => None,
+        ChallengeStep::Take { id, .. } => taken.remove(id).flatten(),
+    };
+    Ok(steps.iter().map(text).collect())
+}
