@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use common::{clock::Clock as _, terms::RequestKind};
 use devkit::{client::Term, registers::Scenario};
 use integration_tests::{Pair, raw::PATIENCE, stored};
-use portal_gateway::store::Challenge;
+use portal_gateway::store::{Challenge, ChallengeStep};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -65,7 +65,11 @@ async fn after(pair: &Pair, by: Duration) -> [usize; 4] {
         text: Vec::new(),
         expires_at: pair.clock.now().before(Duration::from_secs(1)),
     };
-    pair.portal_store.add_challenge(challenge).await.unwrap();
+    let steps = [ChallengeStep::Keep(challenge)];
+    pair.portal_store
+        .challenges(&steps, pair.clock.now())
+        .await
+        .unwrap();
     let gone = async {
         let mut looks = interval(Duration::from_millis(200));
         while kept(pair).await[0] > 0 {
