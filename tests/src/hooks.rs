@@ -143,12 +143,13 @@ impl portal::ReleaseTx for HookedPortalRelease {
         self.tx.spend(consents).await
     }
 
-    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
-        self.tx.touch(sessions, now).await
-    }
-
-    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
-        self.tx.end_sessions(sessions).await
+    async fn mark_and_end(
+        &mut self,
+        marked: Vec<[u8; 32]>,
+        ended: Vec<[u8; 32]>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.tx.mark_and_end(marked, ended, now).await
     }
 
     async fn commit(

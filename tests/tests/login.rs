@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use common::{identity::Role, terms::RequestKind};
+use common::{clock::Clock as _, identity::Role, terms::RequestKind};
 use devkit::{
     card::VirtualCard,
     client::{Ids, Term},
@@ -20,6 +20,7 @@ use koseki_proto::portal::v1::{
     BeginLoginRequest, BeginLoginResponse, CompleteLoginRequest, CompleteLoginResponse,
     portal_client::PortalClient,
 };
+use portal_gateway::store::{Challenge, ChallengeStep};
 use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
@@ -137,6 +138,43 @@ async fn the_text_holds_everything_and_any_change_breaks_the_signature() {
         "SIGNATURE_INVALID",
         "another card's signature"
     );
+}
+
+/// In one batch as well: who is not the frontend that a challenge was made for does not get it, does not use it up, and is given nothing
+/// in its place, whoever comes first.
+#[tokio::test]
+async fn a_challenge_is_its_frontends() {
+    let pair = Pair::start_loaded().await;
+    let now = pair.clock.now();
+    for others_first in [true, false] {
+        let challenge = |frontend: &str| Challenge {
+            id: rand::random(),
+            frontend: frontend.to_owned(),
+            text: format!("of {frontend}").into_bytes(),
+            expires_at: now.after(Duration::from_secs(60)),
+        };
+        let (ours, theirs) = (challenge("ours"), challenge("theirs"));
+        let take = |id: [u8; 16], frontend: &str| ChallengeStep::Take {
+            id: id.to_vec(),
+            frontend: frontend.to_owned(),
+        };
+        let mut steps = vec![
+            take(ours.id, "theirs"),
+            take(ours.id, "ours"),
+            take(theirs.id, "theirs"),
+        ];
+        let mut expected = vec![None, Some(ours.text.clone()), Some(theirs.text.clone())];
+        if !others_first {
+            steps.swap(0, 1);
+            expected.swap(0, 1);
+        }
+        // Again in the same batch, and of an id that nobody has.
+        steps.extend([take(ours.id, "ours"), take([9; 16], "ours")]);
+        expected.extend([None, None]);
+        let kept = [ChallengeStep::Keep(ours), ChallengeStep::Keep(theirs)];
+        pair.portal_store.challenges(&kept, now).await.unwrap();
+        assert_eq!(pair.portal_store.challenges(&steps, now).await.unwrap(), expected);
+    }
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ pub enum Alarm {
     RevocationListStale,
     /// The suppression feed is older than the policy's bound: nothing is provided.
     SuppressionFeedStale,
+    /// An instance of the registry side has not provided for half a minute: it is away, or does not fit together with this side. The
+    /// others provide, if there are any.
+    ProviderInstanceAway,
 }
 
 impl Alarm {
@@ -74,6 +77,7 @@ impl Alarm {
             Self::RevocationListUnusable => "REVOCATION_LIST_UNUSABLE",
             Self::RevocationListStale => "REVOCATION_LIST_STALE",
             Self::SuppressionFeedStale => "SUPPRESSION_FEED_STALE",
+            Self::ProviderInstanceAway => "PROVIDER_INSTANCE_AWAY",
         }
     }
 }

@@ -300,10 +300,12 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let (_place, taken) = self.place(caller).ok_or(BatchError::Full)?;
         // Whoever has a batch's worth of places does not get more than goes in time; others are not refused for it.
         let batches = (self.limits.queue - self.queue.capacity()) / self.limits.batch;
-        if taken > self.limits.batch
-            && self.pace.wait(batches, self.flow.in_flight)
-                > Duration::from_millis(self.limits.max_wait_ms.into())
-        {
+        let apart = self
+            .flow
+            .apart
+            .saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX));
+        let wait = self.pace.wait(batches, self.flow.in_flight).max(apart);
+        if taken > self.limits.batch && wait > Duration::from_millis(self.limits.max_wait_ms.into()) {
             return Err(BatchError::Full);
         }
         let (caller, outcome) = oneshot::channel();
@@ -480,28 +482,30 @@ mod tests {
             batch: 64,
             max_wait_ms: 10_000,
         };
-        let clock = SystemClock::new();
-        let begun = Arc::new(Mutex::new(Vec::new()));
-        let begins = begun.clone();
+        let clock = Arc::new(SystemClock::new());
+        let within = clock.clone();
         let batcher = Batcher::start(
             limits,
             flow,
             meter(&Metrics::default()),
             move |items: Vec<u32>| {
-                begins.lock().unwrap().push(clock.monotonic());
-                async move { items }
+                let begun = within.monotonic();
+                async move { items.into_iter().map(|item| (item, begun)).collect() }
             },
         );
+        let mut asked_before = None;
         for round in 0..4 {
-            let items = (0..8).map(|item| batcher.submit("", 8 * round + item));
-            let came: Result<Vec<u32>, _> = futures_util::future::join_all(items).await.into_iter().collect();
-            assert_eq!(came.unwrap(), (8 * round..8 * round + 8).collect::<Vec<_>>());
-        }
-        let begun = begun.lock().unwrap();
-        assert!(begun.len() >= 4);
-        for (earlier, later) in begun.iter().zip(begun.iter().skip(1)) {
-            // The two clocks are read one after the other.
-            assert!(*later - *earlier >= Duration::from_millis(19), "{begun:?}");
+            let asked = clock.monotonic();
+            let items = (0..8).map(|item| batcher.submit("", item));
+            for (item, came) in (0..8).zip(futures_util::future::join_all(items).await) {
+                let (same, begun) = came.unwrap();
+                assert_eq!(same, item);
+                // The batch before it began after its items were asked for.
+                if let Some(before) = asked_before {
+                    assert!(begun - before >= flow.apart, "round {round}");
+                }
+            }
+            asked_before = Some(asked);
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     evidence::{Checkpoint, EvidenceKeys},
+    identity::Role,
     telemetry,
     witness::{INTERVAL, Verdict, WitnessError, Witnessing},
 };
@@ -20,6 +21,8 @@ use crate::store::GatewayStore;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Deadline of an exchange.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// The pause after one that was late.
+const LATE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Exchanges checkpoints with one provider instance.
 pub struct CheckpointExchange {
@@ -59,11 +62,16 @@ impl CheckpointExchange {
     pub async fn keep_up(self) {
         let provider = &self.provider;
         loop {
+            let mut pause = INTERVAL;
             if let Err(error) = self.round().await {
+                // One that does not answer has kept the others from being shown the log meanwhile.
+                if matches!(error, ExchangeError::Late(_)) {
+                    pause = LATE_PAUSE;
+                }
                 let error = telemetry::chain(&error);
                 tracing::warn!(provider, error, "checkpoints were not exchanged");
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -102,12 +110,15 @@ impl CheckpointExchange {
         let ours = self.witnessing.submission(database, old_size).await?;
         let checkpoint = ours.checkpoint.clone();
         let witnessed = self.witnessing.countersigned(database, &self.provider).await?;
-        let their_size = self.size_of(&witnessed);
+        let origin = self.keys.origin_of(Role::KosekiProvider, &self.provider);
+        let their_size = database.witnessed(&origin).await.map_err(WitnessError::from)?;
+        let their_size = their_size.map_or(0, |witnessed| witnessed.size);
         let mut request = Request::new(ExchangeCheckpointsRequest {
             submitted: Some(ours),
             witnessed,
         });
-        request.set_timeout(DEADLINE);
+        // Less than is waited for: what is given up here must not be looked at there any more when another instance is shown the log.
+        request.set_timeout(DEADLINE * 4 / 5);
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(DEADLINE, client.exchange_checkpoints(request)).await?;
         let answer = answer.map_err(Box::new)?.into_inner();

@@ -58,14 +58,16 @@ impl Providers {
         })
     }
 
-    /// The state of an instance that provides, if there is one.
+    /// The newest state of an instance that provides, if there is one.
     pub fn providing(&self) -> Option<ProviderState> {
-        self.links.iter().find_map(ProviderLink::providing)
+        let states = self.links.iter().filter_map(ProviderLink::providing);
+        states.max_by_key(ProviderState::seen_at)
     }
 
-    /// The state of an instance that fits together with this side, if there is one.
+    /// The newest state of an instance that fits together with this side, if there is one.
     pub fn state(&self) -> Option<ProviderState> {
-        self.links.iter().find_map(ProviderLink::state)
+        let states = self.links.iter().filter_map(ProviderLink::state);
+        states.max_by_key(ProviderState::seen_at)
     }
 
     /// The instances as they answered last; for operators.

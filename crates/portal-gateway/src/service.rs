@@ -310,6 +310,7 @@ impl Gateway {
             witnessing: witnessing.clone(),
             store: store.clone(),
             alarms: alarms.clone(),
+            clock: clock.clone(),
         };
         server.background(watched.keep_looking(interval, server.readiness()));
         let removal = OldDataRemoval {
@@ -462,12 +463,18 @@ struct Watched {
     witnessing: Arc<Witnessing>,
     store: Arc<dyn GatewayStore>,
     alarms: Alarms,
+    clock: Arc<dyn Clock>,
 }
+
+/// An instance of the registry side that has not provided for so long is told of.
+const AWAY: Duration = Duration::from_secs(30);
 
 impl Watched {
     /// Goes on for as long as the service runs. The service is ready while an instance of the registry side provides, the
     /// suppression feed is fresh, there is a fresh list of what cards are revoked, and its log can be written and is countersigned.
     async fn keep_looking(self, interval: Duration, readiness: Readiness) {
+        let links = self.providers.links();
+        let mut provided: Vec<Duration> = links.iter().map(|_| self.clock.monotonic()).collect();
         loop {
             // As soon as there may be something new, and when nobody answers, too.
             let _ = tokio::time::timeout(interval, self.providers.looked()).await;
@@ -484,6 +491,15 @@ impl Watched {
             // Any instance of the registry side feeds it.
             self.alarms
                 .set(Alarm::SuppressionFeedStale, "suppression feed", overdue);
+            let now = self.clock.monotonic();
+            for (link, provided) in links.iter().zip(&mut provided) {
+                if link.providing().is_some() {
+                    *provided = now;
+                }
+                let away = now.saturating_sub(*provided) > AWAY;
+                self.alarms
+                    .set(Alarm::ProviderInstanceAway, link.instance(), away);
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ async fn status_is_one_screen_of_both_sides() {
         "alarms            SECOND_CURRENT_REGISTER (persons)",
         "alarms            none",
         "0 proposals, 0 closings without confirmation",
-        "registry side     provider-1, seen",
+        "registry side     provider-1: providing, seen",
         "revocation lists",
         "ms old, sequence ",
     ]);

@@ -104,14 +104,13 @@ impl Provision {
         let one_time = decided.iter().filter_map(Decision::spends).collect();
         let spent = gate.spend(one_time).await?;
         spend(&mut decided, spent);
-        gate.touch(used, now).await?;
         let ended = asked
             .iter()
             .zip(&decided)
             .filter(|(_, decision)| decision.ends_session())
             .map(|(asked, _)| asked.session)
             .collect();
-        gate.end_sessions(ended).await?;
+        gate.mark_and_end(used, ended, now).await?;
 
         let received = |at: usize| {
             let received = answered.received.as_ref()?;

@@ -50,9 +50,34 @@ pub(super) async fn end_tokens(tx: &mut WriteTx, tokens: &[[u8; 32]]) -> Result<
     tx.execute(sql, &params).await
 }
 
+/// Marks sessions as used now and ends others, by the hashes of their tokens. Two statements, and several instances that do so: all
+/// rows are locked in one order before, so that no two wait for each other.
+pub(super) async fn mark_and_end(
+    tx: &mut WriteTx,
+    marked: &[[u8; 32]],
+    ended: &[[u8; 32]],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !marked.is_empty() && !ended.is_empty() && matches!(tx.connection(), Connection::Postgres(_)) {
+        let all = marked.iter().chain(ended).map(<[u8; 32]>::as_slice);
+        tx.all(
+            "SELECT 1 FROM session WHERE token IN (SELECT value FROM {sessions}) ORDER BY token FOR NO KEY UPDATE",
+            &[("sessions", Value::keys(all))],
+        )
+        .await?;
+    }
+    if !marked.is_empty() {
+        mark(tx, marked.iter(), now).await?;
+    }
+    if !ended.is_empty() {
+        end_tokens(tx, ended).await?;
+    }
+    Ok(())
+}
+
 /// Marks open sessions, by the hashes of their tokens, as used now. Only forward: another instance may have used one later. Several
 /// instances write: each locks its rows in one order.
-pub(super) async fn touch(
+pub(super) async fn mark(
     tx: &mut WriteTx,
     tokens: impl Iterator<Item = &[u8; 32]>,
     now: Timestamp,

@@ -54,23 +54,24 @@ pub(super) async fn step(
         let rows = tx
             .all(
                 "DELETE FROM challenge WHERE (id, frontend) IN (SELECT id, frontend FROM {wanted}) \
-                 RETURNING id, text, expires_at",
+                 RETURNING id, frontend, text, expires_at",
                 &[("wanted", wanted)],
             )
             .await?;
         for row in &rows {
-            let is_good = now.unix_ms() <= row.int(2)?;
-            taken.insert(
-                row.bytes(0)?.to_vec(),
-                is_good.then(|| row.bytes(1).map(<[u8]>::to_vec)).transpose()?,
-            );
+            let of = (row.bytes(0)?.to_vec(), row.text(1)?.to_owned());
+            let text = match now.unix_ms() <= row.int(3)? {
+                true => Some(row.bytes(2)?.to_vec()),
+                false => None,
+            };
+            taken.insert(of, text);
         }
     }
     tx.commit_unrecorded().await?;
-    // Of two that name the same one, the first has it, whoever the second one is.
+    // Of two that ask for the same one, the first has it; somebody else's is nobody's.
     let text = |step: &ChallengeStep| match step {
         ChallengeStep::Keep(_) => None,
-        ChallengeStep::Take { id, .. } => taken.remove(id).flatten(),
+        ChallengeStep::Take { id, frontend } => taken.remove(&(id.clone(), frontend.clone())).flatten(),
     };
     Ok(steps.iter().map(text).collect())
 }

@@ -11,7 +11,7 @@ use common::{
 
 use super::{
     Closing, RequesterClosing, RequesterError, SessionBounds,
-    acts::{account_pseudonym, session_pseudonym, touch},
+    acts::{account_pseudonym, mark, session_pseudonym},
 };
 
 /// What is to be done about one.
@@ -154,7 +154,7 @@ impl Closed {
                 &params,
             )
             .await?;
-            touch(tx, self.used.iter(), now).await?;
+            mark(tx, self.used.iter(), now).await?;
         }
         Ok(())
     }

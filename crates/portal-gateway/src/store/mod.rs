@@ -364,11 +364,13 @@ pub trait ReleaseTx: Send {
     /// Spends one-time consents; those that could be.
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError>;
 
-    /// Marks open sessions, by the hashes of their tokens, as used now.
-    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError>;
-
-    /// Ends sessions whose card does not count any more.
-    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError>;
+    /// Marks open sessions, by the hashes of their tokens, as used now, and ends others, whose card does not count any more.
+    async fn mark_and_end(
+        &mut self,
+        marked: Vec<[u8; 32]>,
+        ended: Vec<[u8; 32]>,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Appends the bundle and commits: the release. The salts of the answers, one an entry, are kept beside it, sealed.
     async fn commit(
@@ -604,18 +606,13 @@ impl ReleaseTx for Release {
         rows.iter().map(|row| row.array(0)).collect()
     }
 
-    async fn touch(&mut self, sessions: Vec<[u8; 32]>, now: Timestamp) -> Result<(), StoreError> {
-        if sessions.is_empty() {
-            return Ok(());
-        }
-        acts::touch(&mut self.tx, sessions.iter(), now).await
-    }
-
-    async fn end_sessions(&mut self, sessions: Vec<[u8; 32]>) -> Result<(), StoreError> {
-        if !sessions.is_empty() {
-            acts::end_tokens(&mut self.tx, &sessions).await?;
-        }
-        Ok(())
+    async fn mark_and_end(
+        &mut self,
+        marked: Vec<[u8; 32]>,
+        ended: Vec<[u8; 32]>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        acts::mark_and_end(&mut self.tx, &marked, &ended, now).await
     }
 
     async fn commit(

@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use super::{
     NewConsent, NewSession, NotOpened, Opens, RequesterOpening, SessionBounds,
-    acts::{account_pseudonym, end_tokens, touch},
+    acts::{account_pseudonym, mark_and_end},
     cards as bound_cards, lookups,
     lookups::{card_place, proof_place},
 };
@@ -308,22 +308,17 @@ impl Opened {
         if !self.sessions.token.is_empty() {
             std::mem::take(&mut self.sessions).write(tx, now).await?;
         }
-        let crowded: Vec<i64> = self
-            .open
-            .iter()
-            .filter(|(_, open)| **open > MAX_SESSIONS)
-            .map(|(account, _)| *account)
-            .collect();
-        if !crowded.is_empty() {
-            end_oldest_sessions(tx, crowded).await?;
-        }
         if !self.consents.id.is_empty() {
             std::mem::take(&mut self.consents).write(tx).await?;
         }
-        if !self.used.is_empty() {
-            touch(tx, self.used.iter(), now).await?;
-        }
-        Ok(())
+        let crowded = self.open.iter().filter(|(_, open)| **open > MAX_SESSIONS);
+        let crowded: Vec<i64> = crowded.map(|(account, _)| *account).collect();
+        let ended = match crowded.is_empty() {
+            true => Vec::new(),
+            false => oldest_sessions(tx, crowded).await?,
+        };
+        let used: Vec<[u8; 32]> = self.used.iter().copied().collect();
+        mark_and_end(tx, &used, &ended, now).await
     }
 }
 
@@ -381,8 +376,8 @@ impl Sessions {
     }
 }
 
-/// Ends the oldest sessions of accounts that have too many.
-async fn end_oldest_sessions(tx: &mut WriteTx, accounts: Vec<i64>) -> Result<(), StoreError> {
+/// The oldest sessions of accounts that have too many.
+async fn oldest_sessions(tx: &mut WriteTx, accounts: Vec<i64>) -> Result<Vec<[u8; 32]>, StoreError> {
     let rows = tx
         .all(
             "SELECT token FROM (SELECT token, row_number() OVER (PARTITION BY account_id \
@@ -396,11 +391,7 @@ async fn end_oldest_sessions(tx: &mut WriteTx, accounts: Vec<i64>) -> Result<(),
             ],
         )
         .await?;
-    let tokens: Vec<[u8; 32]> = rows.iter().map(|row| row.array(0)).collect::<Result<_, _>>()?;
-    if !tokens.is_empty() {
-        end_tokens(tx, &tokens).await?;
-    }
-    Ok(())
+    rows.iter().map(|row| row.array(0)).collect()
 }
 
 impl Consents {
