@@ -320,8 +320,8 @@ async fn two_instances_with_the_same_ids_do_not_wait_for_each_other() {
 
 /// 64 sessions of as many accounts.
 const SESSIONS: &str = "INSERT INTO account (made_at) SELECT 0 FROM generate_series(1, 2000); \
-    INSERT INTO session SELECT sha256(int4send(account)), account, 'frontend', sha256(int4send(account)), '\\x00', '\\x00', \
-        '\\x00', '\\x00', 0, 0, false, false FROM generate_series(1, 64) AS account";
+    INSERT INTO session SELECT name, account, 'frontend', name, name, '\\x00', name, '\\x00', 0, 0, false, false \
+        FROM (SELECT account, sha256(int4send(account)) AS name FROM generate_series(1, 64) AS account) AS sessions";
 /// A consent of every account.
 const CONSENTS: &str = "INSERT INTO consent SELECT substr(sha256(int4send(account)), 1, 16), account, 1, \
         sha256('text'), 'ja', 0, 9999999999999, true, 'GIVEN', NULL FROM generate_series(1, 2000) AS account";
