@@ -311,7 +311,13 @@ async fn a_bad_list_leaves_the_old_one_in_its_place() {
     }
     lists.put_on_both(&good);
     until_taken(&pair, &lists.number(1)).await;
-    assert_eq!(requester.asks().await.as_deref(), Some("CARD_REVOKED"));
+    // The call finds it, unless the sweep that a newer list brings was there before.
+    let refused = requester.asks().await;
+    let refused = refused.as_deref();
+    assert!(
+        matches!(refused, Some("CARD_REVOKED" | "SESSION_INVALID")),
+        "{refused:?}"
+    );
 }
 
 /// Without a fresh list nobody logs in and nothing is provided (I4), and the portal is told.
