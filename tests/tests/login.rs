@@ -171,8 +171,12 @@ async fn a_challenge_is_its_frontends() {
         // Again in the same batch, and of an id that nobody has.
         steps.extend([take(ours.id, "ours"), take([9; 16], "ours")]);
         expected.extend([None, None]);
+        let ours_id = ours.id;
         let kept = [ChallengeStep::Keep(ours), ChallengeStep::Keep(theirs)];
         pair.portal_store.challenges(&kept, now).await.unwrap();
+        // By itself first: it does not use it up.
+        let alone = pair.portal_store.challenges(&[take(ours_id, "theirs")], now);
+        assert_eq!(alone.await.unwrap(), [None]);
         assert_eq!(pair.portal_store.challenges(&steps, now).await.unwrap(), expected);
     }
 }
