@@ -175,8 +175,8 @@ async fn a_challenge_is_its_frontends() {
         let kept = [ChallengeStep::Keep(ours), ChallengeStep::Keep(theirs)];
         pair.portal_store.challenges(&kept, now).await.unwrap();
         // By itself first: it does not use it up.
-        let alone = pair.portal_store.challenges(&[take(ours_id, "theirs")], now);
-        assert_eq!(alone.await.unwrap(), [None]);
+        let alone = [take(ours_id, "theirs")];
+        assert_eq!(pair.portal_store.challenges(&alone, now).await.unwrap(), [None]);
         assert_eq!(pair.portal_store.challenges(&steps, now).await.unwrap(), expected);
     }
 }
