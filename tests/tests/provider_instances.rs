@@ -10,7 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -118,7 +118,7 @@ impl Bench {
     }
 
     /// How much of each log the other side has countersigned.
-    async fn countersigned(&self, by: &PathBuf) -> BTreeMap<String, i64> {
+    async fn countersigned(&self, by: &Path) -> BTreeMap<String, i64> {
         let mut behind = Behind::open(by).await;
         let rows = behind
             .connection()
@@ -182,7 +182,7 @@ impl Bench {
 }
 
 /// Ids of the requests that each provider log has an entry for, none of them twice.
-async fn recorded(database: &PathBuf) -> BTreeMap<String, BTreeSet<String>> {
+async fn recorded(database: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeSet::new();
     let of_log = |(log, bundles): (String, Vec<integration_tests::log::Bundle>)| {
         let mut ids = BTreeSet::new();
