@@ -89,18 +89,22 @@ const HELD_UP: Duration = Duration::from_millis(250);
 /// Nothing here takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks again and again until something is so.
-/// An answer in bytes, or the refusal in bytes but for the request's id.
+/// An answer in bytes, or the refusal in bytes but for the request's id. What could not be decided in time, on a machine that is busy, is
+/// asked again, as a portal does.
 async fn asked(
     cast: &Cast,
     scenario: Scenario,
     (kind, procedure): (RequestKind, &str),
 ) -> Result<Vec<u8>, Vec<u8>> {
     let (_, card) = cast.person(scenario).unwrap();
-    match ask_once(&cast.frontend, &card, kind, procedure).await {
-        Ok(info) => Ok(info.encode_to_vec()),
-        Err(CallError::Refused(refused)) => Err(refused.wire),
-        Err(error) => panic!("{}: {error}", scenario.name()),
+    let mut tries = 5;
+    loop {
+        match ask_once(&cast.frontend, &card, kind, procedure).await {
+            Ok(info) => return Ok(info.encode_to_vec()),
+            Err(error) if tries > 0 && error.reason() == Some(Reason::Unavailable.name()) => tries -= 1,
+            Err(CallError::Refused(refused)) => return Err(refused.wire),
+            Err(error) => panic!("{}: {error}", scenario.name()),
+        }
     }
 }
 
