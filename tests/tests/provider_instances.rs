@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use common::{authorisation::Listener, clock::SystemClock, refusal::Reason, terms::RequestKind};
+use common::{
+    alarm::Alarm, authorisation::Listener, clock::SystemClock, refusal::Reason, terms::RequestKind,
+};
 use devkit::{
     client::{Access, PortalOperator, RegistryOperator, Session, Term},
     deployment::OPERATORS,
@@ -165,6 +167,15 @@ impl Bench {
         until("both provide", async || self.seen().await == both).await;
     }
 
+    /// The instances that the gateway says are away.
+    async fn away(&self) -> Vec<String> {
+        let alarms = self.portal.status().await.unwrap().side.unwrap().alarms;
+        let away = alarms
+            .into_iter()
+            .filter(|alarm| alarm.name == Alarm::ProviderInstanceAway.name());
+        away.map(|alarm| alarm.about).collect()
+    }
+
     async fn feed(&self) -> u64 {
         let told = self.portal.status().await.unwrap();
         told.suppression_feed.unwrap().sequence
@@ -232,6 +243,13 @@ async fn one_instance_that_is_away_does_not_stop_provision() {
     let asking = Asking::start(&bench.cast).await;
     asking.until_answered("an instance was stopped").await;
     bench.until_it_releases("provider-1").await;
+    // It keeps the other from being shown the gateway's log for a moment only, and then less often.
+    until("an exchange with it is late", async || {
+        let log = std::fs::read_to_string(bench.gateway.log()).unwrap();
+        let late = |line: &str| line.contains("exchange checkpoints in time") && line.contains("provider-2");
+        log.lines().any(late)
+    })
+    .await;
     drop(stopped);
     bench.until_it_releases("provider-2").await;
     bench.until_both_provide().await;
@@ -268,6 +286,11 @@ async fn one_instance_that_is_away_does_not_stop_provision() {
     // The side is one witness: the other instance goes on countersigning the gateway's log.
     until("the gateway's log is countersigned on", async || {
         bench.countersigned(&registry).await["gateway-1"] > own
+    })
+    .await;
+
+    until("it is told that an instance is away", async || {
+        bench.away().await == ["provider-1"]
     })
     .await;
 

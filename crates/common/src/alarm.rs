@@ -51,7 +51,7 @@ pub enum Alarm {
     RevocationListStale,
     /// The suppression feed is older than the policy's bound: nothing is provided.
     SuppressionFeedStale,
-    /// An instance of the registry side has not provided for half a minute: it is away, or does not fit together with this side. The
+    /// An instance of the registry side has not provided for a while: it is away, or does not fit together with this side. The
     /// others provide, if there are any.
     ProviderInstanceAway,
 }

@@ -230,12 +230,24 @@ impl Witnessing {
         self.alarms.clear(Alarm::PeerLogInconsistent, origin);
     }
 
-    /// The newest checkpoint of a log of the other side that this side has countersigned; empty when there is none, or the log is
-    /// closed.
-    pub async fn countersigned(&self, database: &Database, instance: &str) -> Result<String, WitnessError> {
+    /// How far this side has countersigned a log of the other side, and the checkpoint; that is empty when there is none, or the log
+    /// is closed.
+    pub async fn countersigned(
+        &self,
+        database: &Database,
+        instance: &str,
+    ) -> Result<(u64, String), WitnessError> {
         let witnessed = database.witnessed(&self.peer_origin(instance)).await?;
-        let witnessed = witnessed.filter(|witnessed| !witnessed.closed);
-        Ok(witnessed.map(|witnessed| witnessed.note).unwrap_or_default())
+        Ok(match witnessed {
+            Some(Witnessed {
+                closed: false,
+                size,
+                note,
+                ..
+            }) => (size, note),
+            Some(witnessed) => (witnessed.size, String::new()),
+            None => (0, String::new()),
+        })
     }
 
     /// Takes a countersignature of the own log's checkpoint that was shown.

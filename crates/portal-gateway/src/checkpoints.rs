@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     evidence::{Checkpoint, EvidenceKeys},
-    identity::Role,
     telemetry,
     witness::{INTERVAL, Verdict, WitnessError, Witnessing},
 };
@@ -13,7 +12,7 @@ use koseki_proto::koseki::linkage::v1::{
     exchange_checkpoints_response::Outcome, linkage_client::LinkageClient,
 };
 use tokio::sync::Mutex;
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::store::GatewayStore;
 
@@ -21,6 +20,8 @@ use crate::store::GatewayStore;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Deadline of an exchange.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// How much later than here it may end there.
+const GRACE: Duration = Duration::from_millis(200);
 /// The pause after one that was late.
 const LATE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -47,7 +48,7 @@ enum ExchangeError {
     #[error("the registry side did not exchange checkpoints")]
     Peer(#[from] Box<Status>),
     #[error("the registry side did not exchange checkpoints in time")]
-    Late(#[from] tokio::time::error::Elapsed),
+    Late,
     #[error(transparent)]
     Witness(#[from] WitnessError),
 }
@@ -65,7 +66,7 @@ impl CheckpointExchange {
             let mut pause = INTERVAL;
             if let Err(error) = self.round().await {
                 // One that does not answer has kept the others from being shown the log meanwhile.
-                if matches!(error, ExchangeError::Late(_)) {
+                if matches!(error, ExchangeError::Late) {
                     pause = LATE_PAUSE;
                 }
                 let error = telemetry::chain(&error);
@@ -109,19 +110,26 @@ impl CheckpointExchange {
         };
         let ours = self.witnessing.submission(database, old_size).await?;
         let checkpoint = ours.checkpoint.clone();
-        let witnessed = self.witnessing.countersigned(database, &self.provider).await?;
-        let origin = self.keys.origin_of(Role::KosekiProvider, &self.provider);
-        let their_size = database.witnessed(&origin).await.map_err(WitnessError::from)?;
-        let their_size = their_size.map_or(0, |witnessed| witnessed.size);
+        let (their_size, witnessed) = self.witnessing.countersigned(database, &self.provider).await?;
         let mut request = Request::new(ExchangeCheckpointsRequest {
             submitted: Some(ours),
             witnessed,
         });
-        // Less than is waited for: what is given up here must not be looked at there any more when another instance is shown the log.
-        request.set_timeout(DEADLINE * 4 / 5);
+        request.set_timeout(DEADLINE);
         let mut client = self.client.clone();
-        let answer = tokio::time::timeout(DEADLINE, client.exchange_checkpoints(request)).await?;
-        let answer = answer.map_err(Box::new)?.into_inner();
+        // The request's own time does not count while there is no connection.
+        let answer = tokio::time::timeout(DEADLINE + GRACE, client.exchange_checkpoints(request)).await;
+        let answer = match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no connection in time")))
+        {
+            Ok(answer) => answer.into_inner(),
+            // The client's end of the time, or the server's.
+            Err(status) if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => {
+                // It may be looked at there for as long as it was on its way: no other instance is shown the log before that is over.
+                tokio::time::sleep(GRACE).await;
+                return Err(ExchangeError::Late);
+            }
+            Err(status) => return Err(Box::new(status).into()),
+        };
         let exchanged = Exchanged {
             checkpoint,
             outcome: answer.outcome,

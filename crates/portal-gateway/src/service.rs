@@ -466,8 +466,8 @@ struct Watched {
     clock: Arc<dyn Clock>,
 }
 
-/// An instance of the registry side that has not provided for so long is told of.
-const AWAY: Duration = Duration::from_secs(30);
+/// An instance of the registry side that has not provided for so long is told of: longer than one takes to be started anew.
+const AWAY: Duration = Duration::from_secs(15);
 
 impl Watched {
     /// Goes on for as long as the service runs. The service is ready while an instance of the registry side provides, the

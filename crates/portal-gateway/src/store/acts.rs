@@ -106,35 +106,11 @@ pub(super) fn session_pseudonym(key: &PseudonymKey, token_sha256: &[u8; 32]) -> 
     key.pseudonym("session", token_sha256)
 }
 
-macro_rules! is_open {
-    () => {
-        "token = {token} AND frontend = {frontend} AND NOT ended AND logged_in_at >= {since} \
-         AND last_used_at >= {used_since}"
-    };
-}
-
 /// The account of an open session, and the card that opened it; the session counts as used now.
-const USE_SESSION: &str = concat!(
-    "UPDATE session SET last_used_at = {now} WHERE ",
-    is_open!(),
-    " RETURNING account_id, card_key"
-);
-
-fn session_params(
-    token_sha256: &[u8; 32],
-    bounds: SessionBounds,
-    frontend: &PeerIdentity,
-    now: Timestamp,
-) -> [(&'static str, Value); 5] {
-    let ms = |bound: std::time::Duration| i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-    [
-        ("now", now.unix_ms().into()),
-        ("token", token_sha256.into()),
-        ("frontend", frontend.name().into()),
-        ("since", now.unix_ms().saturating_sub(ms(bounds.absolute)).into()),
-        ("used_since", now.unix_ms().saturating_sub(ms(bounds.idle)).into()),
-    ]
-}
+const USE_SESSION: &str = "UPDATE session SET last_used_at = {now} \
+    WHERE token = {token} AND frontend = {frontend} AND NOT ended AND logged_in_at >= {since} \
+      AND last_used_at >= {used_since} \
+    RETURNING account_id, card_key";
 
 /// Who has an open session; it counts as used now.
 pub(super) async fn use_session(
@@ -145,7 +121,13 @@ pub(super) async fn use_session(
     now: Timestamp,
 ) -> Result<UsedSession, RequesterError> {
     let mut tx = database.begin(Access::Ungated).await?;
-    let params = session_params(&token_sha256, bounds, frontend, now);
+    let params = [
+        ("now", now.unix_ms().into()),
+        ("token", (&token_sha256).into()),
+        ("frontend", frontend.name().into()),
+        ("since", now.before(bounds.absolute).unix_ms().into()),
+        ("used_since", now.before(bounds.idle).unix_ms().into()),
+    ];
     let row = tx.optional(USE_SESSION, &params).await?;
     let row = row.ok_or(RequesterError::Session)?;
     let blocked = tx

@@ -11,9 +11,12 @@ use common::{
 /// Gives each of these cards, which had none, an account.
 pub(super) async fn give_accounts(
     tx: &mut WriteTx,
-    cards: Vec<Lookup>,
+    cards: HashSet<Lookup>,
     now: Timestamp,
 ) -> Result<HashMap<Lookup, i64>, StoreError> {
+    if cards.is_empty() {
+        return Ok(HashMap::new());
+    }
     let wanted = || Value::keys(cards.iter().map(|card| card.as_slice()));
     let made = tx
         .all(

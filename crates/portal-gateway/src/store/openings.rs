@@ -55,7 +55,11 @@ pub(super) async fn open(
     refuse_cards(&mut standings, asked, cards, &lists);
     refuse_too_many(&mut standings, asked);
     refuse_used_ids(&mut standings, asked, &mut tx).await?;
-    let accounts = give_accounts(&mut standings, &mut tx, now).await?;
+    let unknown = standings.iter().filter_map(|standing| match standing {
+        Standing::Session(card_key, None) => Some(*card_key),
+        _ => None,
+    });
+    let accounts = bound_cards::give_accounts(&mut tx, unknown.collect(), now).await?;
 
     let mut opened = Opened::default();
     let mut outcomes = Vec::with_capacity(asked.len());
@@ -80,8 +84,8 @@ pub(super) async fn open(
         outcomes.push(Ok(account));
     }
     if !opened.entries.is_empty() {
-        opened.write(&mut tx, now).await?;
-        let _ = tx.commit(opened.entries, now).await?;
+        let entries = opened.write(&mut tx, now).await?;
+        let _ = tx.commit(entries, now).await?;
     }
     Ok(outcomes)
 }
@@ -230,25 +234,6 @@ async fn refuse_used_ids(
     Ok(())
 }
 
-/// The accounts of cards that had none.
-async fn give_accounts(
-    standings: &mut [Standing],
-    tx: &mut WriteTx,
-    now: Timestamp,
-) -> Result<HashMap<Lookup, i64>, StoreError> {
-    let unknown: HashSet<Lookup> = standings
-        .iter()
-        .filter_map(|standing| match standing {
-            Standing::Session(card_key, None) => Some(*card_key),
-            _ => None,
-        })
-        .collect();
-    match unknown.is_empty() {
-        true => Ok(HashMap::new()),
-        false => bound_cards::give_accounts(tx, unknown.into_iter().collect(), now).await,
-    }
-}
-
 /// What a batch opens, as rows.
 #[derive(Default)]
 struct Opened {
@@ -304,12 +289,13 @@ impl Opened {
         Ok(())
     }
 
-    async fn write(&mut self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
+    /// Writes all but the entries, which are to be committed.
+    async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<Vec<NewEntry>, StoreError> {
         if !self.sessions.token.is_empty() {
-            std::mem::take(&mut self.sessions).write(tx, now).await?;
+            self.sessions.write(tx, now).await?;
         }
         if !self.consents.id.is_empty() {
-            std::mem::take(&mut self.consents).write(tx).await?;
+            self.consents.write(tx).await?;
         }
         let crowded = self.open.iter().filter(|(_, open)| **open > MAX_SESSIONS);
         let crowded: Vec<i64> = crowded.map(|(account, _)| *account).collect();
@@ -317,8 +303,9 @@ impl Opened {
             true => Vec::new(),
             false => oldest_sessions(tx, crowded).await?,
         };
-        let used: Vec<[u8; 32]> = self.used.iter().copied().collect();
-        mark_and_end(tx, &used, &ended, now).await
+        let used: Vec<[u8; 32]> = self.used.into_iter().collect();
+        mark_and_end(tx, &used, &ended, now).await?;
+        Ok(self.entries)
     }
 }
 
