@@ -75,7 +75,7 @@ const PROVIDED: [Scenario; 10] = [
     Scenario::Lineage,
 ];
 /// Persons about whom something is recorded under load, in every run and at the stated size, and persons who only ask.
-const FEW_RECORDS: usize = 3;
+const FEW_RECORDS: usize = 4;
 const MANY_RECORDS: usize = 8;
 const ONLY_ASKING: usize = 2;
 /// Answers of each person through each gateway before anything is recorded, and refusals afterwards.
@@ -83,7 +83,7 @@ const ANSWERS_BEFORE: usize = 10;
 const REFUSALS_AFTER: usize = 2;
 /// How long an answer is kept on its way: less than `max_answer_age`, or it would be withheld, and than the database lets a
 /// transaction idle.
-const ON_THE_WAY: Duration = Duration::from_millis(700);
+const ON_THE_WAY: Duration = Duration::from_millis(400);
 /// Long enough for an act that nothing holds up to be done many times over.
 const HELD_UP: Duration = Duration::from_millis(250);
 /// Nothing here takes longer on a machine that works.
