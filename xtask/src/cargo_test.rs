@@ -1,360 +1,259 @@
-//! Runs `cargo test`, shows its output as it comes, and remembers which tests ran and how each ended.
+//! Runs test binaries as `cargo test` does, but several at a time: most tests wait for something most of the time.
 //!
-//! Cargo names the test binary on its standard error (`Running tests/x.rs (…/deps/x-0123456789abcdef)`), the binary its
-//! tests on standard output; both go through one pipe so that their order is kept. A test is remembered as
-//! `binary::path::of::test`: `common::identity::tests::x` for a package's own tests, `four_conditions::x` for those of
-//! the file `tests/four_conditions.rs`.
+//! What a binary writes is shown when it has ended, in one piece. One that does not end is ended.
 
 use std::{
-    collections::BTreeMap,
-    io::{self, BufRead as _, BufReader, Write},
-    process::Command,
+    collections::VecDeque,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use serde::Deserialize;
 
-/// How a test ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Passed,
-    Failed,
-    Ignored,
+use crate::{clock::Stopwatch, shell, test_results::Results};
+
+/// A binary that has not ended by now hangs: the longest takes a minute on two processors with nothing beside it.
+const MAX_BINARY: Duration = Duration::from_secs(900);
+
+/// They compare times that they measure, or need all processors for their load: nothing runs beside them.
+const ALONE: [&str; 5] = [
+    "ingest_load",
+    "instances",
+    "lookup_growth",
+    "refusal_timing",
+    "smoke",
+];
+
+/// They take longest: with these first, no processor is idle at the end.
+const FIRST: [&str; 4] = ["kosekictl", "withdrawal_wins", "witnessing", "approvals"];
+
+/// What tests look for in their environment: they find what the selection says, whatever is set around.
+const SWITCHES: [&str; 4] = ["KOSEKI_COMPOSE", "KOSEKI_PYTHON", "KOSEKI_SOAK", "KOSEKI_STORE"];
+
+/// Which tests to run, and how.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Selection<'a> {
+    /// What `cargo test` is told to select targets.
+    pub(crate) targets: &'a [&'a str],
+    /// What each binary is told.
+    pub(crate) harness: &'a [&'a str],
+    pub(crate) variables: &'a [(&'a str, &'a OsStr)],
+    /// Stands before the names of the tests.
+    pub(crate) label: &'a str,
 }
 
-/// Which tests ran, over all runs of `cargo test`.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    endings: BTreeMap<String, Ending>,
-    /// Passed by the count of a binary, though its own line could not be read.
-    unnamed: usize,
+/// A test binary.
+#[derive(Debug)]
+struct Binary {
+    name: String,
+    executable: PathBuf,
+    /// The folder of its package, where cargo runs it.
+    folder: PathBuf,
 }
 
-impl Results {
-    pub(crate) fn ending(&self, test: &str) -> Option<Ending> {
-        self.endings.get(test).copied()
-    }
-
-    pub(crate) fn passed(&self) -> usize {
-        self.count(Ending::Passed) + self.unnamed
-    }
-
-    pub(crate) fn failed(&self) -> usize {
-        self.count(Ending::Failed)
-    }
-
-    pub(crate) fn with_ending(&self, wanted: Ending) -> impl Iterator<Item = &str> {
-        self.endings
-            .iter()
-            .filter(move |(_, ending)| **ending == wanted)
-            .map(|(name, _)| name.as_str())
-    }
-
-    /// How many tests of a binary passed and failed under a label.
-    pub(crate) fn of_binary(&self, label: &str, binary: &str) -> (usize, usize) {
-        let prefix = format!("{label}{binary}::");
-        let count = |wanted| {
-            let tests = self.with_ending(wanted);
-            tests.filter(|test| test.starts_with(&prefix)).count()
-        };
-        (count(Ending::Passed), count(Ending::Failed))
-    }
-
-    fn count(&self, wanted: Ending) -> usize {
-        self.with_ending(wanted).count()
-    }
-
-    /// A test that ran in another stage is no longer ignored; one that failed once has failed.
-    fn remember(&mut self, test: String, ending: Ending) {
-        let known = self.endings.entry(test).or_insert(ending);
-        if *known != Ending::Failed && ending != Ending::Ignored {
-            *known = ending;
-        }
-    }
+/// Builds and runs the tests; whether all succeeded. Each is added to the results.
+pub(crate) fn run(selection: &Selection<'_>, results: &mut Results) -> Result<bool> {
+    let Some(mut binaries) = build(selection.targets)? else {
+        return Ok(false);
+    };
+    binaries.sort_by_key(|binary| {
+        let place = FIRST.iter().position(|first| *first == binary.name);
+        place.unwrap_or(FIRST.len())
+    });
+    let (alone, together) = binaries
+        .into_iter()
+        .partition(|binary| ALONE.contains(&binary.name.as_str()));
+    let at_once = 2 * thread::available_parallelism().map_or(1, usize::from);
+    let results = Mutex::new(results);
+    let together = run_all(together, at_once, selection, &results)?;
+    let alone = run_all(alone, 1, selection, &results)?;
+    Ok(together && alone)
 }
 
-/// Runs one `cargo test`, its output on the terminal; whether it succeeded. Its tests are added to the results, with `label`
-/// before their names.
-pub(crate) fn run(command: &mut Command, label: &str, results: &mut Results) -> Result<bool> {
-    run_onto(&mut io::stdout(), command, label, results)
+/// Runs the documentation's tests of all packages.
+pub(crate) fn run_documentation(results: &mut Results) -> Result<bool> {
+    let mut command = shell::cargo(&["test", "--no-fail-fast", "--workspace", "--doc"]);
+    let (succeeded, said) = shell::finish(&mut command, None)?;
+    println!("{said}");
+    results.read("", &said);
+    Ok(succeeded == Some(true))
 }
 
-fn run_onto(
-    terminal: &mut impl Write,
-    command: &mut Command,
-    label: &str,
-    results: &mut Results,
+/// Builds the test binaries; nothing when one does not compile, which cargo has said.
+fn build(targets: &[&str]) -> Result<Option<Vec<Binary>>> {
+    let mut command = shell::cargo(&["test", "--no-run", "--message-format", "json-render-diagnostics"]);
+    let mut cargo = command
+        .args(targets)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let said = cargo.stdout.take().context("cargo has no output")?;
+    let mut binaries = Vec::new();
+    for line in BufReader::new(said).lines() {
+        binaries.extend(binary_of(&line.context("cannot read what cargo says")?)?);
+    }
+    let succeeded = cargo.wait().context("lost cargo")?.success();
+    Ok(succeeded.then_some(binaries))
+}
+
+/// The part of cargo's messages that is used here.
+#[derive(Deserialize)]
+struct Message {
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// The test binary that a message of cargo tells of, if it does.
+fn binary_of(line: &str) -> Result<Option<Binary>> {
+    let message: Message = serde_json::from_str(line).context("cannot read what cargo says")?;
+    let Message {
+        manifest_path: Some(manifest),
+        target: Some(target),
+        profile: Some(Profile { test: true }),
+        executable: Some(executable),
+    } = message
+    else {
+        return Ok(None);
+    };
+    let folder = manifest.parent().context("cargo names no folder")?.to_owned();
+    Ok(Some(Binary {
+        name: target.name,
+        executable,
+        folder,
+    }))
+}
+
+/// Runs binaries, so many at once; whether all succeeded.
+fn run_all(
+    binaries: VecDeque<Binary>,
+    at_once: usize,
+    selection: &Selection<'_>,
+    results: &Mutex<&mut Results>,
 ) -> Result<bool> {
-    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+    let waiting = Mutex::new(binaries);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let run = || -> Result<bool> {
+        let mut succeeded = true;
+        while let Some(binary) = next() {
+            succeeded &= run_one(&binary, selection, results)?;
+        }
+        Ok(succeeded)
+    };
+    thread::scope(|scope| {
+        let runners: Vec<_> = (0..at_once).map(|_| scope.spawn(run)).collect();
+        let mut succeeded = true;
+        for runner in runners {
+            succeeded &= runner.join().ok().context("a runner of tests panicked")??;
+        }
+        Ok(succeeded)
+    })
+}
+
+/// Runs one to its end, then shows what it wrote and reads its results from it.
+fn run_one(binary: &Binary, selection: &Selection<'_>, results: &Mutex<&mut Results>) -> Result<bool> {
+    let mut command = Command::new(&binary.executable);
     command
-        .stdout(writer.try_clone().context("cannot share a pipe")?)
-        .stderr(writer);
-    let mut child = command.spawn().context("cannot start cargo")?;
-    // The command holds the writing ends: without this the pipe never ends.
-    command.stdout(io::stderr()).stderr(io::stderr());
-
-    let mut parser = Parser::new(label, results);
-    let mut lines = BufReader::new(reader);
-    let mut line = Vec::new();
-    while lines
-        .read_until(b'\n', &mut line)
-        .context("cannot read what the tests say")?
-        > 0
-    {
-        terminal
-            .write_all(&line)
-            .context("cannot write to the terminal")?;
-        parser.line(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
+        .args(selection.harness)
+        .current_dir(&binary.folder)
+        .env("CARGO_MANIFEST_DIR", &binary.folder);
+    for switch in SWITCHES {
+        command.env_remove(switch);
     }
-    terminal.flush().context("cannot write to the terminal")?;
-    Ok(child.wait().context("lost cargo")?.success())
-}
+    command.envs(selection.variables.iter().copied());
+    let watch = Stopwatch::start();
+    let (ending, said) = shell::finish(&mut command, Some(MAX_BINARY))?;
+    let seconds = watch.elapsed().as_secs();
 
-struct Parser<'a> {
-    label: &'a str,
-    results: &'a mut Results,
-    binary: String,
-    passed: usize,
-    failed: usize,
-    /// Tests whose line was cut by something else that was printed.
-    cut: Vec<String>,
-}
-
-impl<'a> Parser<'a> {
-    fn new(label: &'a str, results: &'a mut Results) -> Self {
-        Self {
-            label,
-            results,
-            binary: String::new(),
-            passed: 0,
-            failed: 0,
-            cut: Vec::new(),
-        }
+    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+    let output = format!(
+        "     Running {} ({})\n{said}",
+        binary.name,
+        binary.executable.display()
+    );
+    println!("\n{}", output.trim_end());
+    results.read(selection.label, &output);
+    match ending {
+        Some(true) => println!("{}: {seconds} s", binary.name),
+        Some(false) => println!("{}: FAILED, {seconds} s", binary.name),
+        None => println!("{}: FAILED: it was ended after {seconds} s", binary.name),
     }
-
-    fn line(&mut self, line: &str) {
-        if let Some(binary) = binary_of(line) {
-            self.binary = binary;
-            self.start_binary();
-        } else if let Some(counts) = line.strip_prefix("test result: ") {
-            self.finish_binary(counts);
-        } else if let Some((test, ending)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... "))
-        {
-            let test = format!(
-                "{}{}::{}",
-                self.label,
-                self.binary,
-                test.strip_suffix(" - should panic").unwrap_or(test)
-            );
-            match ending_of(ending) {
-                Some(ending) => self.remember(test, ending),
-                None => self.cut.push(test),
-            }
-        }
-    }
-
-    fn start_binary(&mut self) {
-        self.passed = 0;
-        self.failed = 0;
-        self.cut.clear();
-    }
-
-    fn remember(&mut self, test: String, ending: Ending) {
-        match ending {
-            Ending::Passed => self.passed += 1,
-            Ending::Failed => self.failed += 1,
-            Ending::Ignored => {}
-        }
-        self.results.remember(test, ending);
-    }
-
-    /// The binary's own count settles the tests whose line was cut.
-    fn finish_binary(&mut self, counts: &str) {
-        let failed = count_before(counts, " failed");
-        for test in std::mem::take(&mut self.cut) {
-            let ending = if failed > self.failed {
-                Ending::Failed
-            } else {
-                Ending::Passed
-            };
-            self.remember(test, ending);
-        }
-        self.results.unnamed += count_before(counts, " passed").saturating_sub(self.passed);
-        self.start_binary();
-    }
-}
-
-/// `Running tests/x.rs (target/debug/deps/x-0123456789abcdef)` or `Doc-tests x`.
-fn binary_of(line: &str) -> Option<String> {
-    if let Some(package) = line.strip_prefix("   Doc-tests ") {
-        return Some(format!("doc::{package}"));
-    }
-    // Only as cargo writes it: a test may print something like it.
-    let (_, executable) = line
-        .strip_prefix("     Running ")?
-        .strip_suffix(')')?
-        .rsplit_once(" (")?;
-    let (_, file) = executable.rsplit_once("deps/")?;
-    let (name, _hash) = file.rsplit_once('-')?;
-    Some(name.to_owned())
-}
-
-fn ending_of(text: &str) -> Option<Ending> {
-    // With times shown the word is followed by `<0.003s>`, an ignored test by its reason.
-    let word = text.split([' ', ',']).next()?;
-    match word {
-        "ok" => Some(Ending::Passed),
-        "FAILED" => Some(Ending::Failed),
-        "ignored" => Some(Ending::Ignored),
-        _ if text.ends_with("FAILED") => Some(Ending::Failed),
-        _ => None,
-    }
-}
-
-/// The number before a word in `ok. 3 passed; 0 failed; …`.
-fn count_before(counts: &str, word: &str) -> usize {
-    counts
-        .split([';', '.'])
-        .filter_map(|part| part.trim().strip_suffix(word.trim_start()))
-        .find_map(|number| number.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-/// For the tests of what counts results.
-#[cfg(test)]
-pub(crate) fn results_of(output: &str) -> Results {
-    let mut results = Results::default();
-    let mut parser = Parser::new("", &mut results);
-    for line in output.lines() {
-        parser.line(line);
-    }
-    results
+    Ok(ending == Some(true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_results::Ending;
 
-    const SAMPLE: &str = r"
-   Compiling common v0.1.0 (/somewhere/crates/common)
-    Finished `test` profile [unoptimized] target(s) in 4.21s
-     Running unittests src/lib.rs (target/debug/deps/koseki_provider-0b8e2f5b8a7c9d10)
-
-running 4 tests
-test register::tests::a_check_digit_is_computed ... ok
-test register::tests::a_wrong_one_is_refused ... FAILED
-test store::tests::a_bad_state_panics - should panic ... ok
-test store::tests::large ... ignored, takes an hour
-
-failures:
-
----- register::tests::a_wrong_one_is_refused stdout ----
-thread 'x' panicked at src/register.rs:3:5:
-test output that is not a result
-
-failures:
-    register::tests::a_wrong_one_is_refused
-
-test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s
-
-     Running tests/four_conditions.rs (target/debug/deps/four_conditions-9a01fe2384c3d7aa)
-
-running 2 tests
-test no_consent ... a service writes to the terminal
-ok
-test no_login ... ok <0.003s>
-
-test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s
-
-   Doc-tests common
-
-running 1 test
-test crates/common/src/lib.rs - Clock (line 12) ... ok
-
-test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.20s
-";
-
-    fn parse(text: &str, results: &mut Results) {
-        let mut parser = Parser::new("", results);
-        for line in text.lines() {
-            parser.line(line);
-        }
+    fn script(name: &str, text: &str) -> (tempfile::TempDir, Binary) {
+        let folder = tempfile::tempdir().unwrap();
+        let executable = folder.path().join("deps").join(format!("{name}-0"));
+        std::fs::create_dir(folder.path().join("deps")).unwrap();
+        std::fs::write(&executable, format!("#!/bin/sh\n{text}\n")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&executable, mode).unwrap();
+        let binary = Binary {
+            name: name.to_owned(),
+            executable,
+            folder: folder.path().to_owned(),
+        };
+        (folder, binary)
     }
 
     #[test]
-    fn every_test_is_named_by_its_binary() {
-        let results = results_of(SAMPLE);
-        for (name, ending) in [
-            (
-                "koseki_provider::register::tests::a_check_digit_is_computed",
-                Ending::Passed,
-            ),
-            (
-                "koseki_provider::register::tests::a_wrong_one_is_refused",
-                Ending::Failed,
-            ),
-            (
-                "koseki_provider::store::tests::a_bad_state_panics",
-                Ending::Passed,
-            ),
-            ("koseki_provider::store::tests::large", Ending::Ignored),
-            ("four_conditions::no_consent", Ending::Passed),
-            ("four_conditions::no_login", Ending::Passed),
-            (
-                "doc::common::crates/common/src/lib.rs - Clock (line 12)",
-                Ending::Passed,
-            ),
+    fn a_test_binary_is_told_from_what_else_cargo_says() {
+        let line = |test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/p/tests/Cargo.toml","target":{{"name":"consent",
+                "kind":["test"]}},"profile":{{"test":{test},"opt_level":"0"}},"executable":{executable}}}"#
+            )
+        };
+        let binary = binary_of(&line(true, "\"/t/deps/consent-0\"")).unwrap().unwrap();
+        assert_eq!(binary.name, "consent");
+        assert_eq!(binary.folder, PathBuf::from("/p/tests"));
+        assert!(binary_of(&line(true, "null")).unwrap().is_none());
+        assert!(binary_of(&line(false, "\"/t/demo\"")).unwrap().is_none());
+        let finished = r#"{"reason":"build-finished","success":true}"#;
+        assert!(binary_of(finished).unwrap().is_none());
+    }
+
+    #[test]
+    fn each_is_run_and_one_that_fails_is_told() {
+        let (_one, first) = script("first", "echo \"test $1 ... ok\"; echo \"test $WHERE ... ok\"");
+        let (_two, second) = script("second", "echo 'test b ... FAILED' >&2; exit 1");
+        let selection = Selection {
+            targets: &[],
+            harness: &["a"],
+            variables: &[("WHERE", OsStr::new("here"))],
+            label: "on X: ",
+        };
+        let mut results = Results::default();
+        let all = VecDeque::from([first, second]);
+        assert!(!run_all(all, 2, &selection, &Mutex::new(&mut results)).unwrap());
+        for (test, ending) in [
+            ("on X: first::a", Ending::Passed),
+            ("on X: first::here", Ending::Passed),
+            ("on X: second::b", Ending::Failed),
         ] {
-            assert_eq!(results.ending(name), Some(ending), "{name}");
+            assert_eq!(results.ending(test), Some(ending), "{test}");
         }
-        assert_eq!((results.passed(), results.failed()), (5, 1));
-    }
-
-    #[test]
-    fn a_line_that_is_lost_still_counts() {
-        let results = results_of(
-            "     Running tests/x.rs (target/debug/deps/x-9a01fe2384c3d7aa)\nnoise test a ... ok\ntest b ... ok\n\
-             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s\n",
-        );
-        assert_eq!((results.passed(), results.failed()), (2, 0));
-        assert_eq!(results.ending("x::a"), None);
-    }
-
-    #[test]
-    fn a_later_run_settles_an_ignored_test_and_hides_no_failure() {
-        let mut results = Results::default();
-        for ending in ["ignored", "ok"] {
-            parse(
-                &format!("     Running tests/x.rs (deps/x-0)\ntest a ... {ending}"),
-                &mut results,
-            );
-        }
-        for ending in ["FAILED", "ok"] {
-            parse(
-                &format!("     Running tests/x.rs (deps/x-0)\ntest b ... {ending}"),
-                &mut results,
-            );
-        }
-        assert_eq!(results.ending("x::a"), Some(Ending::Passed));
-        assert_eq!(results.ending("x::b"), Some(Ending::Failed));
-    }
-
-    #[test]
-    fn output_is_read_in_order_to_its_end() {
-        let mut results = Results::default();
-        let script = "echo '     Running tests/y.rs (deps/y-0)' >&2; echo 'test a ... ok'; exit 1";
-        let mut terminal = Vec::new();
-        let succeeded = run_onto(
-            &mut terminal,
-            Command::new("sh").args(["-c", script]),
-            "",
-            &mut results,
-        )
-        .unwrap();
-        assert!(!succeeded);
-        assert_eq!(terminal, b"     Running tests/y.rs (deps/y-0)\ntest a ... ok\n");
-        assert_eq!(results.ending("y::a"), Some(Ending::Passed));
     }
 }

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::{
-    cargo_test::{Ending, Results},
     conformance_page, shell,
     source_tests::Declared,
+    test_results::{Ending, Results},
 };
 
 const TABLE: &str = "docs/conformance.toml";

@@ -25,6 +25,7 @@ mod soak;
 mod source_tests;
 mod supply_chain;
 mod test;
+mod test_results;
 mod tools;
 mod workspace;
 

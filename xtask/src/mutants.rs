@@ -3,13 +3,7 @@
 //! tests/mutants.toml says what is broken and which test must see it. A mutant that no longer fits the code is an error,
 //! not a pass; so is a test that does not pass before anything is broken, and a filter that selects no test.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -251,7 +245,7 @@ impl Ran {
 }
 
 fn run_guard(tree: &Tree, guard: &Guard) -> Result<Ran> {
-    let (compiled, output) = finish(cargo_test(tree, guard).arg("--no-run"), None)?;
+    let (compiled, output) = shell::finish(cargo_test(tree, guard).arg("--no-run"), None)?;
     if compiled != Some(true) {
         return Ok(Ran {
             compiled: false,
@@ -259,7 +253,7 @@ fn run_guard(tree: &Tree, guard: &Guard) -> Result<Ran> {
             output,
         });
     }
-    let (passed, output) = finish(
+    let (passed, output) = shell::finish(
         cargo_test(tree, guard).args(["--", &guard.filter]),
         Some(MAX_TEST),
     )?;
@@ -284,46 +278,6 @@ fn cargo_test(tree: &Tree, guard: &Guard) -> Command {
         .env("KOSEKI_STORE", guard.store.name())
         .env("RUST_BACKTRACE", "0");
     command
-}
-
-/// Runs a command to its end or its time; whether it succeeded (nothing when time ran out), and what it said.
-fn finish(command: &mut Command, limit: Option<Duration>) -> Result<(Option<bool>, String)> {
-    use std::{io::Read as _, os::unix::process::CommandExt as _};
-
-    let (mut reader, writer) = std::io::pipe().context("cannot make a pipe")?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().context("cannot share a pipe")?)
-        .stderr(writer);
-    // A group of its own, so that what the test has started ends with it.
-    let mut child = command.process_group(0).spawn().context("cannot start cargo")?;
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let said = thread::spawn(move || {
-        let mut said = Vec::new();
-        reader
-            .read_to_end(&mut said)
-            .map(|_| String::from_utf8_lossy(&said).into_owned())
-    });
-
-    let watch = Stopwatch::start();
-    let status = loop {
-        if let Some(status) = child.try_wait().context("lost cargo")? {
-            break Some(status.success());
-        }
-        if limit.is_some_and(|limit| watch.elapsed() > limit) {
-            break None;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
-    // Also after a regular end: a failed test may leave the services that it started.
-    shell::succeeds(Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]));
-    child.wait().context("lost cargo")?;
-    let said = said
-        .join()
-        .ok()
-        .context("lost the output of cargo")?
-        .context("cannot read the output of cargo")?;
-    Ok((status, said))
 }
 
 /// The sum over `test result: ok. N passed; …`.
@@ -421,13 +375,5 @@ mod tests {
         let output = "running 2 tests\n..\ntest result: ok. 2 passed; 0 failed; 0 ignored\n\
                       test result: ok. 1 passed; 0 failed\ntest result: FAILED. 4 passed; 1 failed\n";
         assert_eq!(passed_in(output), 3);
-    }
-
-    #[test]
-    fn what_hangs_is_ended_with_all_that_it_started() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo started; sleep 600 & sleep 600"]);
-        let (status, said) = finish(&mut command, Some(Duration::from_millis(200))).unwrap();
-        assert_eq!((status, said.as_str()), (None, "started\n"));
     }
 }

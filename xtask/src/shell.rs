@@ -2,11 +2,17 @@
 
 use std::{
     env,
+    io::Read as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::clock::Stopwatch;
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -80,6 +86,48 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Runs a command to its end or its time; whether it succeeded (nothing when time ran out), and what it said.
+pub(crate) fn finish(command: &mut Command, limit: Option<Duration>) -> Result<(Option<bool>, String)> {
+    let line = line_of(command);
+    let (mut reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("cannot share a pipe")?)
+        .stderr(writer);
+    // A group of its own, so that what the test has started ends with it.
+    let mut child = command
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let said = thread::spawn(move || {
+        let mut said = Vec::new();
+        reader
+            .read_to_end(&mut said)
+            .map(|_| String::from_utf8_lossy(&said).into_owned())
+    });
+
+    let watch = Stopwatch::start();
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("lost `{line}`"))? {
+            break Some(status.success());
+        }
+        if limit.is_some_and(|limit| watch.elapsed() > limit) {
+            break None;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    // Also after a regular end: a failed test may leave the services that it started.
+    succeeds(Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]));
+    child.wait().with_context(|| format!("lost `{line}`"))?;
+    let said = said
+        .join()
+        .ok()
+        .with_context(|| format!("lost the output of `{line}`"))?
+        .with_context(|| format!("cannot read the output of `{line}`"))?;
+    Ok((status, said))
+}
+
 /// The command as a person would type it.
 fn line_of(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
@@ -88,4 +136,17 @@ fn line_of(command: &Command) -> String {
         line.push_str(&argument.to_string_lossy());
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_ended_with_all_that_it_started() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo started; sleep 600 & sleep 600"]);
+        let (status, said) = finish(&mut command, Some(Duration::from_millis(200))).unwrap();
+        assert_eq!((status, said.as_str()), (None, "started\n"));
+    }
 }

@@ -1,12 +1,15 @@
 //! `cargo xtask test`: everything that this machine can check, and at the end what ran and what could not.
 
+use std::ffi::OsStr;
+
 use anyhow::{Result, bail};
 
 use crate::{
-    cargo_test::{self, Ending, Results},
+    cargo_test::{self, Selection},
     clock::Stopwatch,
     conformance::{self, Evidence},
     images, mutants, proto, python, shell, supply_chain,
+    test_results::{Ending, Results},
     tools::{self, Tool},
     workspace::Workspace,
 };
@@ -112,7 +115,7 @@ pub(crate) fn run() -> Result<()> {
     });
     report.stage("protos", |_| proto::run(false).map(|()| Outcome::Passed));
     report.stage("Python set-up", |_| set_up_python());
-    let all_tests_ran = report.tests("tests", |results| run_tests(&["--workspace"], &[], "", results));
+    let all_tests_ran = report.tests("tests", run_everywhere);
     let postgres_ran = report.tests("PostgreSQL", run_on_postgres);
     report.stage("mutants", |_| run_mutants());
     let python_ran = report.tests("foreign client (Python)", run_python);
@@ -312,43 +315,52 @@ fn run_on_postgres(results: &mut Results) -> Result<Outcome> {
             .chain(named)
             .collect::<Vec<_>>()
     };
-    let own = run_tests(&targets(&POSTGRES), &[], "", results);
-    let suite = [("KOSEKI_STORE", "postgres")];
-    let outcome = run_tests(&targets(&STORE_SUITE), &suite, ON_POSTGRES, results);
+    let own = run_tests(
+        &Selection {
+            targets: &targets(&POSTGRES),
+            ..Selection::default()
+        },
+        results,
+    );
+    let suite = run_tests(
+        &Selection {
+            targets: &targets(&STORE_SUITE),
+            variables: &[("KOSEKI_STORE", OsStr::new("postgres"))],
+            label: ON_POSTGRES,
+            ..Selection::default()
+        },
+        results,
+    );
     for (database, label) in [("SQLite", ""), ("PostgreSQL", ON_POSTGRES)] {
         let counts = STORE_SUITE.iter().map(|target| results.of_binary(label, target));
         let (passed, failed) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         println!("store conformance suite on {database}: {passed} tests passed, {failed} failed");
     }
-    own.and(outcome)
+    own.and(suite)
 }
 
-fn run_tests(
-    arguments: &[&str],
-    variables: &[(&str, &str)],
-    label: &str,
-    results: &mut Results,
-) -> Result<Outcome> {
-    let mut command = shell::cargo(&["test", "--no-fail-fast"]);
-    command
-        .args(arguments)
-        .env_remove("KOSEKI_COMPOSE")
-        .env_remove("KOSEKI_STORE")
-        .env_remove("KOSEKI_SOAK");
-    if python::is_ready() {
-        command.env("KOSEKI_PYTHON", python::interpreter());
-    } else {
-        command.env_remove("KOSEKI_PYTHON");
+/// The tests of all packages, and of their documentation.
+fn run_everywhere(results: &mut Results) -> Result<Outcome> {
+    let tests = run_tests(
+        &Selection {
+            targets: &["--workspace"],
+            ..Selection::default()
+        },
+        results,
+    );
+    if !cargo_test::run_documentation(results)? {
+        bail!("the documentation's tests failed");
     }
-    command.envs(variables.iter().copied());
+    tests
+}
+
+fn run_tests(selection: &Selection<'_>, results: &mut Results) -> Result<Outcome> {
     let before = results.failed();
-    if cargo_test::run(&mut command, label, results)? {
+    if cargo_test::run(selection, results)? {
         return Ok(Outcome::Passed);
     }
     match results.failed() - before {
-        0 => {
-            bail!("cargo test failed: something does not compile, or a test binary did not end as it should")
-        }
+        0 => bail!("something does not compile, or a test binary did not end as it should"),
         failed => bail!("{failed} tests failed"),
     }
 }
@@ -391,9 +403,12 @@ fn run_python(results: &mut Results) -> Result<Outcome> {
         return Ok(Outcome::Skipped(python_missing()));
     }
     run_tests(
-        &["-p", INTEGRATION, "--test", PYTHON, "--", "--include-ignored"],
-        &[],
-        "",
+        &Selection {
+            targets: &["-p", INTEGRATION, "--test", PYTHON],
+            harness: &["--include-ignored"],
+            variables: &[("KOSEKI_PYTHON", python::interpreter().as_os_str())],
+            ..Selection::default()
+        },
         results,
     )
 }
@@ -405,7 +420,13 @@ fn run_openssl(results: &mut Results) -> Result<Outcome> {
             Tool::Openssl.installed_by()
         )));
     }
-    run_tests(&["-p", INTEGRATION, "--test", OPENSSL], &[], "", results)
+    run_tests(
+        &Selection {
+            targets: &["-p", INTEGRATION, "--test", OPENSSL],
+            ..Selection::default()
+        },
+        results,
+    )
 }
 
 fn run_compose(results: &mut Results) -> Result<Outcome> {
@@ -428,8 +449,15 @@ fn run_compose(results: &mut Results) -> Result<Outcome> {
         return Ok(Outcome::Skipped(missing.join(", ")));
     }
     images::build()?;
-    let arguments = ["-p", INTEGRATION, "--test", COMPOSE, "--", "--include-ignored"];
-    run_tests(&arguments, &[("KOSEKI_COMPOSE", "1")], "", results)
+    run_tests(
+        &Selection {
+            targets: &["-p", INTEGRATION, "--test", COMPOSE],
+            harness: &["--include-ignored"],
+            variables: &[("KOSEKI_COMPOSE", OsStr::new("1"))],
+            ..Selection::default()
+        },
+        results,
+    )
 }
 
 #[cfg(test)]
@@ -457,7 +485,7 @@ mod tests {
         let mut report = report();
         let output = "     Running tests/x.rs (deps/x-0)\ntest a ... ok\ntest b ... FAILED\n";
         let ran = report.tests("tests", |results| {
-            *results = cargo_test::results_of(output);
+            results.read("", output);
             bail!("1 tests failed")
         });
         assert!(ran);

@@ -39,7 +39,7 @@ impl CardKeyType {
         }
     }
 
-    pub(super) fn new_key(self) -> Result<KeyPair, rcgen::Error> {
+    pub(crate) fn new_key(self) -> Result<KeyPair, rcgen::Error> {
         match self {
             Self::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
             Self::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),

@@ -98,7 +98,11 @@ impl CardRoot {
     /// # Errors
     /// When the subject's number is not printable ASCII, or the key or certificate cannot be made.
     pub fn issue(&self, profile: &CardProfile) -> Result<VirtualCard, CardError> {
-        let key = profile.key_type.new_key()?;
+        self.issue_for(profile, profile.key_type.new_key()?)
+    }
+
+    /// A card with this key, which the profile's kind of key does not matter to.
+    pub(crate) fn issue_for(&self, profile: &CardProfile, key: KeyPair) -> Result<VirtualCard, CardError> {
         let serial = pki::random_serial()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = card_name(&profile.subject_number)?;

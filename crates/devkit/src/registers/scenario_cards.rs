@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use rcgen::KeyPair;
+
 use super::{DataError, Scenario};
-use crate::card::{CardProfile, CardRoot, VirtualCard};
+use crate::card::{CardError, CardKeyType, CardProfile, CardRoot, VirtualCard};
 
 /// Where the cards' files are, from the data set's directory.
 pub(super) const CARD_DIRECTORY: &str = "cards";
@@ -81,6 +84,24 @@ impl ScenarioCards {
     }
 }
 
+/// The keys, one for each scenario, kept for all casts of a process: a key takes a tenth of a second of a processor, which
+/// was most of what starting both services for a test cost. No two cards of a cast share one.
+static KEYS: [Mutex<Option<String>>; Scenario::ALL.len()] = [const { Mutex::new(None) }; Scenario::ALL.len()];
+
+fn key_of_card(number: usize, key_type: CardKeyType) -> Result<KeyPair, CardError> {
+    let Some(kept) = KEYS.get(number) else {
+        return Ok(key_type.new_key()?);
+    };
+    // What is kept is whole, or is not there.
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pem) = &*kept {
+        return Ok(KeyPair::from_pem(pem)?);
+    }
+    let key = key_type.new_key()?;
+    *kept = Some(key.serialize_pem());
+    Ok(key)
+}
+
 fn issue(root: &CardRoot, scenario: Scenario) -> Result<VirtualCard, DataError> {
     let number = Scenario::ALL
         .iter()
@@ -92,5 +113,6 @@ fn issue(root: &CardRoot, scenario: Scenario) -> Result<VirtualCard, DataError> 
     } else {
         profile
     };
-    Ok(root.issue(&profile)?)
+    let key = key_of_card(number, profile.key_type)?;
+    Ok(root.issue_for(&profile, key)?)
 }
