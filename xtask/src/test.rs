@@ -281,23 +281,12 @@ fn lint() -> Result<()> {
     ]))?;
     // Targets with `test = false` are not among all targets.
     let workspace = Workspace::load()?;
-    for target in [COMPOSE, PYTHON, OPENSSL]
-        .into_iter()
-        .chain(POSTGRES)
-        .filter(|target| workspace.has_target(INTEGRATION, "test", target))
-    {
-        shell::run(&mut shell::cargo(&[
-            "clippy",
-            "-p",
-            INTEGRATION,
-            "--test",
-            target,
-            "--",
-            "-D",
-            "warnings",
-        ]))?;
+    let targets = [COMPOSE, PYTHON, OPENSSL].into_iter().chain(POSTGRES);
+    let mut command = shell::cargo(&["clippy", "--package", INTEGRATION]);
+    for target in targets.filter(|target| workspace.has_target(INTEGRATION, "test", target)) {
+        command.args(["--test", target]);
     }
-    Ok(())
+    shell::run(command.args(["--", "-D", "warnings"]))
 }
 
 /// Runs what needs PostgreSQL, then the stores' conformance suite on it, and prints what came of that on both databases.
