@@ -62,7 +62,7 @@ fn ask(project: &Project, side: &Side, sql: &str) -> String {
 
 #[test]
 fn only_its_own_service_has_a_way_to_a_database() {
-    let project = Project::up(&["gateway"]);
+    let project = Project::standing();
     let places = SIDES.each_ref().map(|side| {
         let addresses = project.addresses(side.postgres);
         assert_eq!(addresses.len(), 1, "its own network only: {addresses:?}");
@@ -104,7 +104,7 @@ fn assert_unreachable(network: &str, servers: usize, probe: &Ran) {
 
 #[test]
 fn a_service_is_neither_superuser_nor_owner_and_no_password_is_where_it_is_not_used() {
-    let project = Project::up(&["gateway"]);
+    let project = Project::standing();
     for side in &SIDES {
         let Side {
             service,

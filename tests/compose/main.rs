@@ -54,7 +54,7 @@ fn the_story_and_the_refusals_are_played_from_the_portal_network() {
 
 #[test]
 fn the_portal_network_does_not_lead_to_the_provider() {
-    let project = Project::up(&["gateway"]);
+    let project = Project::standing();
     let from_portal = |address: &str| project.run("frontend", &["probe", "--address", address]);
 
     // The probe itself works: the gateway answers there, and the provider on the networks that it is on.
@@ -90,7 +90,7 @@ fn the_portal_network_does_not_lead_to_the_provider() {
 
 #[test]
 fn containers_can_do_nothing_but_their_work() {
-    let project = Project::up(&["gateway"]);
+    let project = Project::standing();
     for service in ["provider", "gateway", "provider-postgres", "gateway-postgres"] {
         let made = project.inspect(service);
         let made = &made[0];

@@ -4,12 +4,16 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+static STANDING: Mutex<Weak<Project>> = Mutex::new(Weak::new());
 
 /// A compose project.
 pub(crate) struct Project {
@@ -25,6 +29,18 @@ pub(crate) struct Ran {
 }
 
 impl Project {
+    /// Both services with all that they depend on, for tests that change nothing: those that run at the same time share it, and
+    /// the last one takes it down.
+    pub(crate) fn standing() -> Arc<Self> {
+        let mut standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(project) = standing.upgrade() {
+            return project;
+        }
+        let project = Arc::new(Self::up(&["gateway"]));
+        *standing = Arc::downgrade(&project);
+        project
+    }
+
     /// Brings these services up, and what they depend on; each is started when that is ready. Those that have a health check
     /// are healthy when this returns.
     pub(crate) fn up(services: &[&str]) -> Self {
