@@ -1,6 +1,6 @@
 //! The names of tests as the sources have them, for checking a name without running anything.
 //!
-//! A name is `binary::…::function`, as `cargo_test` has it; of the path only the binary and the function are compared.
+//! A name is `binary::…::function`, as `test_results` has it; of the path only the binary and the function are compared.
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 

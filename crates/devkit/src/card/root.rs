@@ -101,7 +101,7 @@ impl CardRoot {
         self.issue_for(profile, profile.key_type.new_key()?)
     }
 
-    /// A card with this key, which the profile's kind of key does not matter to.
+    /// A card with this key, whatever kind of key the profile names.
     pub(crate) fn issue_for(&self, profile: &CardProfile, key: KeyPair) -> Result<VirtualCard, CardError> {
         let serial = pki::random_serial()?;
         let mut params = CertificateParams::default();

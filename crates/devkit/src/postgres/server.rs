@@ -20,7 +20,7 @@ const SUPERVISOR: &str = "\
     server=$!; \
     read -r answer; \
     kill -QUIT $server 2>/dev/null; wait $server; \
-    [ \"$answer\" = keep ] || rm -rf \"$1\" \"$2\"";
+    [ \"$answer\" = keep ] || rm -rf \"$3\"";
 
 /// Settings of a test's server: as durable as in production, and small.
 const SETTINGS: &str = "\
@@ -228,9 +228,12 @@ impl Cluster {
             .arg(self.programs.join("postgres"))
             .arg(self.data())
             .arg(self.log())
+            .arg(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Not of the group of who started it: when all of that is killed, it has the server's data to remove.
+            .process_group(0)
             .spawn()
             .map_err(io("starting the server"))?;
         let pipe = child.stdin.take();
