@@ -201,7 +201,7 @@ fn run_one(binary: &Binary, selection: &Selection<'_>, results: &Mutex<&mut Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_results::Ending;
+    use crate::{test_results::Ending, workspace::Workspace};
 
     fn script(name: &str, text: &str) -> (tempfile::TempDir, Binary) {
         let folder = tempfile::tempdir().unwrap();
@@ -216,6 +216,16 @@ mod tests {
             folder: folder.path().to_owned(),
         };
         (folder, binary)
+    }
+
+    #[test]
+    fn what_is_named_here_is_a_test_binary() {
+        let workspace = Workspace::load().unwrap();
+        for name in ALONE.iter().chain(&FIRST) {
+            let known =
+                ["integration-tests", "bench"].map(|package| workspace.has_target(package, "test", name));
+            assert!(known.contains(&true), "{name}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@ mod crowd;
 mod format;
 mod outcomes;
 
-use std::sync::OnceLock;
+use std::{collections::BTreeSet, sync::OnceLock};
 
-use super::{DataSet, ScenarioCards};
+use super::{DataSet, Scenario, ScenarioCards};
 use crate::card::CardRoot;
 
 const SEED: u64 = 20_261_001;
@@ -27,4 +27,14 @@ fn large() -> &'static DataSet {
 fn document(name: &str) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/").to_owned() + name;
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name} cannot be read: {error}"))
+}
+
+/// The keys are kept for all casts of a process: still each card of a cast has its own.
+#[test]
+fn no_two_cards_of_a_cast_share_a_key() {
+    let keys: BTreeSet<_> = Scenario::ALL
+        .iter()
+        .map(|scenario| cards().card(*scenario).unwrap().public_key_sha256)
+        .collect();
+    assert_eq!(keys.len(), Scenario::ALL.len());
 }
