@@ -8,15 +8,12 @@ use std::{
 };
 
 use common::{
-    card::ListNumbers,
     cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     lines::{LoadStart, Outcome},
-    policy::Policy,
-    store::{ActError, SideStore, StoreError},
-    suspension::Suspensions,
+    store::{ActError, GateFacts, SideStore, StoreError},
     terms::{ActId, RequestId},
 };
 use koseki_proto::koseki::admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage};
@@ -56,7 +53,8 @@ struct Deeds {
 }
 
 impl Places {
-    /// Does something right before the next release takes the gate.
+    /// Does something right before the next release takes the gate: before it reads, or after that where it takes the gate only for
+    /// its commit.
     pub fn before_gate(&self, deed: impl Future<Output = ()> + Send + 'static) {
         self.0.lock().unwrap().before_gate = Some(Box::pin(deed));
     }
@@ -87,6 +85,11 @@ impl Places {
         deeds.before_gate.is_none() && deeds.behind_gate.is_none()
     }
 
+    /// Whether something is to be done behind the gate: a release that takes the gate only for its commit has no such place.
+    fn has_behind_gate(&self) -> bool {
+        self.0.lock().unwrap().behind_gate.is_some()
+    }
+
     async fn arrive(&self, place: impl FnOnce(&mut Deeds) -> Option<Deed>) {
         let deed = place(&mut self.0.lock().unwrap());
         if let Some(deed) = deed {
@@ -110,31 +113,28 @@ pub struct HookedGateway {
     pub places: Places,
 }
 
-struct HookedPortalRelease {
-    tx: Box<dyn portal::ReleaseTx>,
+struct HookedPortalRelease<'a> {
+    tx: Box<dyn portal::ReleaseTx + 'a>,
     places: Places,
+    at_once: bool,
 }
 
 #[async_trait]
-impl portal::ReleaseTx for HookedPortalRelease {
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
-        self.tx.policy_holds(policy, now)
-    }
-
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
-        self.tx.list_numbers()
+impl portal::ReleaseTx for HookedPortalRelease<'_> {
+    fn facts(&self) -> Result<&GateFacts, StoreError> {
+        self.tx.facts()
     }
 
     async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
         self.tx.use_request_ids(asked).await
     }
 
-    fn epoch(&self) -> Result<Epoch, StoreError> {
-        self.tx.epoch()
-    }
-
-    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
-        self.tx.read(asked).await
+    async fn read_again(
+        &mut self,
+        asked: &[Asked],
+        admitted: &GuardsRead,
+    ) -> Result<Option<GuardsRead>, StoreError> {
+        self.tx.read_again(asked, admitted).await
     }
 
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {
@@ -158,6 +158,9 @@ impl portal::ReleaseTx for HookedPortalRelease {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
+        if self.at_once {
+            self.places.arrive(|deeds| deeds.before_gate.take()).await;
+        }
         self.places.check_commit()?;
         self.tx.commit(entries, salts, now).await
     }
@@ -173,12 +176,25 @@ impl GatewayStore for HookedGateway {
         self.store.read(asked, unproven).await
     }
 
-    async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx>, StoreError> {
+    async fn enter(&self) -> Result<Box<dyn portal::ReleaseTx + '_>, StoreError> {
         self.places.arrive(|deeds| deeds.before_gate.take()).await;
         let tx = self.store.enter().await?;
         Ok(Box::new(HookedPortalRelease {
             tx,
             places: self.places.clone(),
+            at_once: false,
+        }))
+    }
+
+    fn enter_at_once(&self, asked: &[Asked], read: &GuardsRead) -> Option<Box<dyn portal::ReleaseTx + '_>> {
+        if self.places.has_behind_gate() {
+            return None;
+        }
+        let tx = self.store.enter_at_once(asked, read)?;
+        Some(Box::new(HookedPortalRelease {
+            tx,
+            places: self.places.clone(),
+            at_once: true,
         }))
     }
 
@@ -297,19 +313,16 @@ pub struct HookedProvider {
     pub places: Places,
 }
 
-struct HookedRegistryRelease {
-    tx: Box<dyn registry::ReleaseTx>,
+struct HookedRegistryRelease<'a> {
+    tx: Box<dyn registry::ReleaseTx + 'a>,
     places: Places,
+    at_once: bool,
 }
 
 #[async_trait]
-impl registry::ReleaseTx for HookedRegistryRelease {
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
-        self.tx.policy_holds(policy, now)
-    }
-
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
-        self.tx.list_numbers()
+impl registry::ReleaseTx for HookedRegistryRelease<'_> {
+    fn facts(&self) -> Result<&GateFacts, StoreError> {
+        self.tx.facts()
     }
 
     async fn use_sequences(&mut self, sequences: &[registry::Sequence]) -> Result<Vec<bool>, StoreError> {
@@ -318,10 +331,6 @@ impl registry::ReleaseTx for HookedRegistryRelease {
 
     async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
         self.tx.use_request_ids(ids).await
-    }
-
-    fn suspensions(&self) -> Result<&Suspensions, StoreError> {
-        self.tx.suspensions()
     }
 
     async fn read(
@@ -344,6 +353,9 @@ impl registry::ReleaseTx for HookedRegistryRelease {
         salts: Vec<Salt>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
+        if self.at_once {
+            self.places.arrive(|deeds| deeds.before_gate.take()).await;
+        }
         self.places.check_commit()?;
         self.tx.commit(entries, salts, now).await
     }
@@ -355,12 +367,25 @@ impl ProviderStore for HookedProvider {
         self.store.side()
     }
 
-    async fn enter(&self) -> Result<Box<dyn registry::ReleaseTx>, StoreError> {
+    async fn enter(&self) -> Result<Box<dyn registry::ReleaseTx + '_>, StoreError> {
         self.places.arrive(|deeds| deeds.before_gate.take()).await;
         let tx = self.store.enter().await?;
         Ok(Box::new(HookedRegistryRelease {
             tx,
             places: self.places.clone(),
+            at_once: false,
+        }))
+    }
+
+    fn enter_at_once(&self) -> Option<Box<dyn registry::ReleaseTx + '_>> {
+        if self.places.has_behind_gate() {
+            return None;
+        }
+        let tx = self.store.enter_at_once()?;
+        Some(Box::new(HookedRegistryRelease {
+            tx,
+            places: self.places.clone(),
+            at_once: true,
         }))
     }
 

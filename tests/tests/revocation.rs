@@ -466,7 +466,14 @@ async fn a_release_that_waited_behind_a_newer_list_sees_it() {
     let putting: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
         lists.put(PORTAL, &der);
         let database = store.side().database();
-        while database.list_numbers().await.unwrap().of(&wanted.issuer) != Some(wanted.number) {
+        while database
+            .gate_facts()
+            .await
+            .unwrap()
+            .list_numbers()
+            .of(&wanted.issuer)
+            != Some(wanted.number)
+        {
             sleep(Duration::from_millis(5)).await;
         }
     });

@@ -218,15 +218,16 @@ impl Cards {
             Ok(held) => held.coming.clone(),
             Err(_) => return Ok(()),
         };
-        let mut numbers = database.list_numbers().await?;
+        let mut facts = database.gate_facts().await?;
         for list in coming.iter() {
-            if numbers.of(&list.issuer).is_none_or(|number| number < list.number) {
+            let recorded = facts.list_numbers().of(&list.issuer);
+            if recorded.is_none_or(|number| number < list.number) {
                 database.take_list(list, own, self.clock.now()).await?;
-                numbers = database.list_numbers().await?;
+                facts = database.gate_facts().await?;
             }
         }
-        self.settle(&numbers);
-        self.tell(&numbers, unreadable);
+        self.settle(facts.list_numbers());
+        self.tell(facts.list_numbers(), unreadable);
         Ok(())
     }
 

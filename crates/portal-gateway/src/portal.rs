@@ -152,7 +152,7 @@ impl PortalService {
 
     async fn states(&self) -> Result<Vec<KindStatus>, StoreError> {
         let database = self.store.side().database();
-        let here = database.suspensions().await?;
+        let here = database.gate_facts().await?;
         // Whoever cannot tell which cards are revoked, or who is suppressed, has no witness or a closed log, provides to nobody.
         let provider = self.providers.providing().filter(|_| {
             self.login.cards.can_tell()
@@ -161,7 +161,7 @@ impl PortalService {
                 && !database.is_closed()
         });
         let state = |kind| match &provider {
-            _ if here.covers(kind) => ProvisionState::Suspended,
+            _ if here.suspensions().covers(kind) => ProvisionState::Suspended,
             Some(there) if there.suspensions.covers(kind) => ProvisionState::Suspended,
             Some(_) => ProvisionState::Providing,
             None => ProvisionState::Unavailable,

@@ -85,6 +85,13 @@ CREATE TABLE revocation_list (
     accepted_at BIGINT  NOT NULL
 );
 
+-- All that could forbid every release, in one text that any statement can bring as a column: the epoch, the moment of the newest
+-- policy, the numbers of the revocation lists, the kinds that are suspended. Every change of it makes a new epoch.
+CREATE VIEW gate_facts AS SELECT epoch || ' ' || policy_effective_at
+    || ' ' || coalesce((SELECT string_agg(encode(issuer, 'hex') || encode(number, 'hex'), ',') FROM revocation_list), '')
+    || ' ' || coalesce((SELECT string_agg(CAST(kind AS TEXT), ',') FROM suspension), '') AS facts
+FROM gate;
+
 -- Acts that were done, so that one sent again changes nothing.
 CREATE TABLE act (
     id      BYTEA   PRIMARY KEY,
@@ -138,3 +145,32 @@ CREATE TABLE replaced_card (
     card_key    BYTEA PRIMARY KEY,
     replaced_by BYTEA NOT NULL
 );
+
+-- A release in one statement, by what was read before under this epoch: true when it is done, false when nothing was changed since
+-- the epoch or the log's end is another one. Its statements come after each other, so that each sees what was committed while the
+-- gate was waited for; READ COMMITTED and VOLATILE are what lets it. KR001: an id was used before, nothing is changed.
+CREATE FUNCTION append_at(
+    in_epoch BIGINT, in_log TEXT, in_generation BIGINT, in_before BIGINT, in_size BIGINT, in_frontier BYTEA,
+    in_number BIGINT, in_body BYTEA, in_hashes BYTEA, in_sealed BYTEA, in_ids BYTEA[]
+) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    used BIGINT;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7236837466);
+    UPDATE log_head SET size = in_size, bundles = in_number + 1, frontier = in_frontier
+        WHERE log = in_log AND generation = in_generation AND size = in_before AND bundles = in_number AND NOT closed
+          AND (SELECT epoch FROM gate WHERE one = 1) = in_epoch;
+    IF NOT FOUND THEN
+        RETURN FALSE;
+    END IF;
+    INSERT INTO used_request_id (id) SELECT id FROM unnest(in_ids) AS id ORDER BY id ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS used = ROW_COUNT;
+    IF used <> cardinality(in_ids) THEN
+        RAISE EXCEPTION 'a request id was used before' USING ERRCODE = 'KR001';
+    END IF;
+    INSERT INTO bundle (log, number, first_index, epoch, body, hashes, sealed)
+        VALUES (in_log, in_number, in_before, in_epoch, in_body, in_hashes, in_sealed);
+    RETURN TRUE;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION append_at FROM PUBLIC;

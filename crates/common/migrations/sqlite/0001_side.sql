@@ -81,6 +81,13 @@ CREATE TABLE revocation_list (
     accepted_at INTEGER NOT NULL
 ) STRICT;
 
+-- All that could forbid every release, in one text that any statement can bring as a column: the epoch, the moment of the newest
+-- policy, the numbers of the revocation lists, the kinds that are suspended. Every change of it makes a new epoch.
+CREATE VIEW gate_facts AS SELECT epoch || ' ' || policy_effective_at
+    || ' ' || coalesce((SELECT string_agg(hex(issuer) || hex(number), ',') FROM revocation_list), '')
+    || ' ' || coalesce((SELECT string_agg(CAST(kind AS TEXT), ',') FROM suspension), '') AS facts
+FROM gate;
+
 -- Acts that were done, so that one sent again changes nothing.
 CREATE TABLE act (
     id      BLOB    PRIMARY KEY,

@@ -5,20 +5,23 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Postgres, Sqlite, pool::PoolConnection};
-use tokio::sync::OwnedSemaphorePermit;
+use sqlx::{Postgres, Sqlite};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
 
 use super::{
     OpenError, StoreError,
+    connections::{Connections, Held, State},
+    gate_facts::GateFacts,
     health::LogHealth,
-    pooled_tx::{PooledTx, give_back},
+    log_end::KnownEnd,
+    pooled_tx::PooledTx,
     postgres::{self, PostgresPools},
     query::{Connection, Params, Row},
     schema::SchemaStep,
     sqlite::{self, SqlitePools},
-    write_tx::{WriteTx, suspensions_of},
+    write_tx::WriteTx,
 };
-use crate::{clock::Timestamp, keyring::Keyring, suspended, suspension::Suspensions, terms::RequestId};
+use crate::{clock::Timestamp, keyring::Keyring, terms::RequestId};
 
 /// Which database a service stands on: the section `[database]` of its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +81,8 @@ pub struct Database {
     log: String,
     generation: i64,
     health: Arc<LogHealth>,
+    known_end: KnownEnd,
+    turn_to_append: Mutex<()>,
     /// The side's keys.
     pub keys: Arc<Keyring>,
     moved: bool,
@@ -100,26 +105,28 @@ impl Tx {
 /// A connection for reads that decide nothing.
 pub enum Reader {
     /// SQLite.
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(ReaderOf<Sqlite>),
     /// PostgreSQL.
-    Postgres(PoolConnection<Postgres>),
+    Postgres(ReaderOf<Postgres>),
 }
+
+/// A connection of a reader.
+pub struct ReaderOf<DB: sqlx::Database>(Held<DB>);
 
 impl Reader {
     /// The connection.
     pub fn connection(&mut self) -> Connection<'_> {
         match self {
-            Self::Sqlite(connection) => Connection::Sqlite(connection),
-            Self::Postgres(connection) => Connection::Postgres(connection),
+            Self::Sqlite(held) => Connection::Sqlite(&mut held.0),
+            Self::Postgres(held) => Connection::Postgres(&mut held.0),
         }
     }
-}
 
-impl Drop for Reader {
-    fn drop(&mut self) {
+    /// Gives it back after everything that was asked has been answered: it need not be asked whether it is well.
+    pub fn finish(self) {
         match self {
-            Self::Sqlite(connection) => give_back(connection),
-            Self::Postgres(connection) => give_back(connection),
+            Self::Sqlite(mut held) => held.0.is(State::Settled),
+            Self::Postgres(mut held) => held.0.is(State::Settled),
         }
     }
 }
@@ -143,6 +150,8 @@ impl Database {
             log: log.to_owned(),
             generation: 0,
             health: Arc::default(),
+            known_end: KnownEnd::default(),
+            turn_to_append: Mutex::default(),
             keys,
             moved: false,
         };
@@ -238,12 +247,12 @@ impl Database {
     async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Row, StoreError> {
         match &self.pools {
             Pools::Sqlite(pools) => {
-                let mut connection = pools.writer.acquire().await?;
-                Connection::Sqlite(&mut connection).one(sql, params).await
+                let mut held = pools.writer.acquire().await?;
+                Connection::Sqlite(&mut held).one(sql, params).await
             }
             Pools::Postgres(pools) => {
-                let mut connection = pools.ordinary.acquire().await?;
-                Connection::Postgres(&mut connection).one(sql, params).await
+                let mut held = pools.ordinary.acquire().await?;
+                Connection::Postgres(&mut held).one(sql, params).await
             }
         }
     }
@@ -271,30 +280,53 @@ impl Database {
         &self.health
     }
 
+    /// What is known of its end.
+    pub(super) fn known_end(&self) -> &KnownEnd {
+        &self.known_end
+    }
+
+    /// Whether a release can be recorded by one statement: the database is PostgreSQL, and the end of the log is known.
+    pub fn appends_at_once(&self) -> bool {
+        matches!(self.pools, Pools::Postgres(_)) && self.known_end.get().is_some()
+    }
+
+    /// Waits for those who append at once.
+    pub(super) async fn turn_to_append(&self) -> MutexGuard<'_, ()> {
+        self.turn_to_append.lock().await
+    }
+
+    /// The connections of releases, on PostgreSQL.
+    pub(super) fn releases(&self) -> Option<&Connections<Postgres>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => Some(&pools.releases),
+        }
+    }
+
     /// A connection for reads that decide nothing.
     pub async fn reader(&self) -> Result<Reader, StoreError> {
         Ok(match &self.pools {
-            Pools::Sqlite(pools) => Reader::Sqlite(pools.reader.acquire().await?),
-            Pools::Postgres(pools) => Reader::Postgres(pools.ordinary.acquire().await?),
+            Pools::Sqlite(pools) => Reader::Sqlite(ReaderOf(pools.reader.acquire().await?)),
+            Pools::Postgres(pools) => Reader::Postgres(ReaderOf(pools.ordinary.acquire().await?)),
         })
     }
 
     /// A connection for reading what could forbid a batch: with the plans of a release.
     pub async fn admission(&self) -> Result<Reader, StoreError> {
         Ok(match &self.pools {
-            Pools::Sqlite(pools) => Reader::Sqlite(pools.reader.acquire().await?),
-            Pools::Postgres(pools) => Reader::Postgres(pools.admissions.acquire().await?),
+            Pools::Sqlite(pools) => Reader::Sqlite(ReaderOf(pools.reader.acquire().await?)),
+            Pools::Postgres(pools) => Reader::Postgres(ReaderOf(pools.admissions.acquire().await?)),
         })
     }
 
-    /// The kinds that are suspended, for telling; a release reads them in its own transaction.
-    pub async fn suspensions(&self) -> Result<Suspensions, StoreError> {
+    /// What could forbid every release, for telling and for what is not released; a release reads it in its own transaction.
+    pub async fn gate_facts(&self) -> Result<GateFacts, StoreError> {
         let mut reader = self.reader().await?;
         let row = reader
             .connection()
-            .one(concat!("SELECT ", suspended!()), &[])
+            .one("SELECT facts FROM gate_facts", &[])
             .await?;
-        Ok(suspensions_of(row.optional_text(0)?))
+        GateFacts::parse(row.text(0)?)
     }
 
     /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the
@@ -310,6 +342,7 @@ impl Database {
             log: self.log.clone(),
             generation: self.generation,
             health: self.health.clone(),
+            known_end: self.known_end.clone(),
         };
         // Whoever takes the gate late, or never, reads the log's head so, too.
         match (&self.pools, access) {

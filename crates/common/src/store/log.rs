@@ -11,7 +11,7 @@ use tlog_tiles::tlog::{
 
 use super::{
     Access, Database, StoreError,
-    query::{Connection, Value},
+    query::{Connection, Row, Value},
 };
 use crate::{
     clock::Timestamp,
@@ -335,15 +335,12 @@ pub(super) async fn hashes(
     ]);
     let rows = connection
         .all(
-            "SELECT at, substr(hashes, CAST(place AS INTEGER), 32) FROM {places} \
-             JOIN bundle ON log = {log} AND first_index = first",
+            // One by one, by their key: joined, all bundles might be gone through.
+            "SELECT (SELECT substr(hashes, CAST(place AS INTEGER), 32) FROM bundle WHERE log = {log} AND first_index = first) \
+             FROM {places} ORDER BY at",
             &[("log", Value::from(log)), ("places", places)],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let index = usize::try_from(row.int(0)?).ok().and_then(|at| wanted.get(at));
-            Ok((*index.ok_or(TREE)?, Hash(row.array(1)?)))
-        })
-        .collect()
+    let hash = |(row, index): (&Row, &u64)| Ok((*index, Hash(row.optional_array(0)?.ok_or(TREE)?)));
+    rows.iter().zip(wanted).map(hash).collect()
 }

@@ -2,13 +2,17 @@
 //! acts, used request ids (DESIGN §4, §5, §7). Everything is written once and runs on SQLite and on PostgreSQL.
 
 mod archive;
+mod at_once;
 mod closing;
 mod commit_warning;
+mod connections;
 mod database;
+mod gate_facts;
 mod health;
 mod housekeeping;
 mod load;
 mod log;
+mod log_end;
 mod log_export;
 mod open_error;
 mod pooled_tx;
@@ -22,7 +26,9 @@ mod sqlite;
 mod write_tx;
 
 pub use archive::ArchiveError;
+pub use at_once::AtOnce;
 pub use database::{Access, Database, DatabaseConfig, Reader};
+pub use gate_facts::GateFacts;
 pub use housekeeping::{Housekeeping, worked};
 pub use load::{Change, Forbids, Load, LoadEnd, check_changes, check_rotates};
 pub use log::{StoredCheckpoint, Witnessed};
@@ -33,7 +39,7 @@ pub use replaced_cards::ReplacedCards;
 pub use schema::SchemaStep;
 pub use side::{ActError, SideStore};
 pub(crate) use side::{kind_number, suspension_epoch};
-pub use write_tx::{WriteTx, suspensions_of, table};
+pub use write_tx::{WriteTx, table};
 
 use std::ops::Range;
 
@@ -60,6 +66,9 @@ pub enum StoreError {
     /// Another instance has gone over to a newer policy, and this one has not.
     #[error("another instance holds a newer policy: give this one the next policy's file")]
     BehindPolicy,
+    /// What a release was decided by has changed since it was read: nothing was changed, and it is decided again behind the gate.
+    #[error("something was changed meanwhile")]
+    Moved,
     /// What is stored cannot be read.
     #[error("what is stored cannot be read: {0}")]
     Unreadable(&'static str),
@@ -101,7 +110,8 @@ impl StoreError {
             | Self::CommitWarning
             | Self::Fenced
             | Self::Closed
-            | Self::BehindPolicy => false,
+            | Self::BehindPolicy
+            | Self::Moved => false,
         }
     }
 }

@@ -1,63 +1,41 @@
-//! A transaction on a pooled connection, which is closed when BEGIN or COMMIT does not succeed, and a bound on every wait for
-//! the database.
+//! A transaction on a connection that goes back when it has ended, or is closed when BEGIN or COMMIT does not succeed.
 //!
 //! sqlx counts a transaction when its BEGIN has succeeded, and rolls back what it has counted. A BEGIN that takes the gate and
 //! fails there leaves the connection inside an aborted transaction; one that is given up while it waits leaves a connection
 //! that has the gate later, for nobody. After a COMMIT that fails on a full disk SQLite has rolled back by itself, and sqlx
-//! goes on counting. None of these may come back into the pool.
+//! goes on counting. None of these may come back.
 
-use std::{
-    future::Future,
-    io,
-    ops::{Deref, DerefMut},
-    time::Duration,
-};
+use std::ops::{Deref, DerefMut};
 
-use sqlx::{Database, Pool, SqlSafeStr as _, pool::PoolConnection};
+use sqlx::{Database, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
-use tokio::time::timeout;
 
-/// How long an answer of the database is waited for: longer than it may take by its own settings. A server that is stopped, or
-/// behind a line that has gone dead, gives none.
-const ANSWER_AT_MOST: Duration = Duration::from_secs(4);
-
-/// Waits for an answer of the database. Who gives up may not know what came of it: the connection must not be used again.
-pub(super) async fn answer<T>(
-    coming: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    timeout(ANSWER_AT_MOST, coming)
-        .await
-        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
-}
-
-/// Gives a connection back to its pool, which asks it whether it is well. One that does not answer is closed: it must not keep
-/// its place.
-pub(super) fn give_back<DB: Database>(connection: &mut PoolConnection<DB>) {
-    tokio::spawn(timeout(ANSWER_AT_MOST, connection.return_to_pool()));
-}
+use super::connections::{Connections, Held, State, answer};
 
 /// Dropped before [`PooledTx::commit`] has succeeded, it changes nothing.
 pub(super) struct PooledTx<DB: Database> {
-    connection: PoolConnection<DB>,
-    sound: bool,
+    connection: Held<DB>,
 }
 
 impl<DB: Database> PooledTx<DB> {
-    pub(super) async fn begin(pool: &Pool<DB>, begin: &'static str) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(
+        connections: &Connections<DB>,
+        begin: &'static str,
+    ) -> Result<Self, sqlx::Error> {
         let mut tx = Self {
-            connection: pool.acquire().await?,
-            sound: false,
+            connection: connections.acquire().await?,
         };
+        tx.connection.is(State::Broken);
         let begin = Some(begin.into_sql_str());
         answer(DB::TransactionManager::begin(&mut tx.connection, begin)).await?;
-        tx.sound = true;
+        tx.connection.is(State::Unsettled);
         Ok(tx)
     }
 
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.sound = false;
+        self.connection.is(State::Broken);
         answer(DB::TransactionManager::commit(&mut self.connection)).await?;
-        self.sound = true;
+        self.connection.is(State::Settled);
         Ok(())
     }
 }
@@ -78,12 +56,9 @@ impl<DB: Database> DerefMut for PooledTx<DB> {
 
 impl<DB: Database> Drop for PooledTx<DB> {
     fn drop(&mut self) {
-        if self.sound {
-            // Nothing to do after a commit, as sqlx has counted.
+        // After a commit there is nothing to take back, as sqlx has counted.
+        if DB::TransactionManager::get_transaction_depth(&self.connection) > 0 {
             DB::TransactionManager::start_rollback(&mut self.connection);
-            give_back(&mut self.connection);
-        } else {
-            self.connection.close_on_drop();
         }
     }
 }

@@ -4,12 +4,13 @@
 use std::{net::IpAddr, path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    Executor as _, PgConnection, PgPool, Row as _,
+    Executor as _, PgConnection, Postgres, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
 use super::{
     OpenError,
+    connections::Connections,
     schema::{SchemaStep, migrator},
 };
 use crate::files;
@@ -75,12 +76,12 @@ const BY_KEY: [(&str, &str); 6] = [
 
 /// The pools of a database.
 pub(super) struct PostgresPools {
-    pub(super) guards: PgPool,
-    pub(super) requesters: PgPool,
-    pub(super) releases: PgPool,
-    pub(super) admissions: PgPool,
-    pub(super) loads: PgPool,
-    pub(super) ordinary: PgPool,
+    pub(super) guards: Connections<Postgres>,
+    pub(super) requesters: Connections<Postgres>,
+    pub(super) releases: Connections<Postgres>,
+    pub(super) admissions: Connections<Postgres>,
+    pub(super) loads: Connections<Postgres>,
+    pub(super) ordinary: Connections<Postgres>,
     /// Which database they lead to.
     pub(super) identity: Identity,
 }
@@ -224,23 +225,23 @@ pub(super) async fn open(
             })
     };
     // All are there from the start and are kept: a server that is full meanwhile would give no other.
-    let reserved = |number, options: &PgConnectOptions| {
-        pool(number, number)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
+    let reserved = async |number, options: &PgConnectOptions| {
+        let pool = pool(number, number).idle_timeout(None).max_lifetime(None);
+        let connected = pool.connect_with(options.clone()).await;
+        connected.map(Connections::kept).map_err(failed)
     };
-    let shared = |most| pool(most, 1).connect_with(options.clone());
+    let shared = async |most| {
+        let connected = pool(most, 1).connect_with(options.clone()).await;
+        connected.map(Connections::pooled).map_err(failed)
+    };
     let by_key = options.clone().options(BY_KEY);
-    // Made when they are needed, which on the registry side is never.
-    let admissions = pool(ADMISSIONS, 0).idle_timeout(None).max_lifetime(None);
     Ok(PostgresPools {
-        guards: reserved(GUARDS, &options).await.map_err(failed)?,
-        requesters: reserved(REQUESTERS, &by_key).await.map_err(failed)?,
-        releases: reserved(RELEASES, &by_key).await.map_err(failed)?,
-        admissions: admissions.connect_lazy_with(by_key),
-        loads: shared(LOADS).await.map_err(failed)?,
-        ordinary: shared(ORDINARY).await.map_err(failed)?,
+        guards: reserved(GUARDS, &options).await?,
+        requesters: reserved(REQUESTERS, &by_key).await?,
+        releases: reserved(RELEASES, &by_key).await?,
+        admissions: reserved(ADMISSIONS, &by_key).await?,
+        loads: shared(LOADS).await?,
+        ordinary: shared(ORDINARY).await?,
         identity,
     })
 }

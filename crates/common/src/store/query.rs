@@ -11,7 +11,7 @@ use sqlx::{
     TypeInfo as _, ValueRef as _, postgres::PgRow, query::Query, sqlite::SqliteRow,
 };
 
-use super::{StoreError, pooled_tx::answer};
+use super::{StoreError, connections::answer};
 
 /// A value that a statement takes.
 #[derive(Clone)]

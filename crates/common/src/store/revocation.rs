@@ -1,47 +1,10 @@
 //! The numbers of the revocation lists that a side has taken. They are read with the gate's own row, so that every
 //! transaction knows them behind the gate.
 
-use super::{Access, Database, StoreError, query::Connection};
-use crate::{
-    card::{ListNumbers, RevocationList},
-    clock::Timestamp,
-    evidence::GuardActEntry,
-    identity::PeerIdentity,
-};
-
-/// What `Head` gathers and [`Database::list_numbers`] reads: see [`ListNumbers::gathered`].
-macro_rules! gathered_on_sqlite {
-    () => {
-        "(SELECT group_concat(hex(issuer) || hex(number)) FROM revocation_list)"
-    };
-}
-macro_rules! gathered_on_postgres {
-    () => {
-        "(SELECT string_agg(encode(issuer, 'hex') || encode(number, 'hex'), ',') FROM revocation_list)"
-    };
-}
-pub(super) use {gathered_on_postgres, gathered_on_sqlite};
-
-/// Reads what was gathered.
-pub(super) fn gathered(text: Option<&str>) -> Result<ListNumbers, StoreError> {
-    ListNumbers::gathered(text.unwrap_or_default())
-        .ok_or(StoreError::Unreadable("the number of a revocation list"))
-}
+use super::{Access, Database, StoreError};
+use crate::{card::RevocationList, clock::Timestamp, evidence::GuardActEntry, identity::PeerIdentity};
 
 impl Database {
-    /// The numbers that are recorded, for telling and for what is not released; a release has them from its own
-    /// transaction.
-    pub async fn list_numbers(&self) -> Result<ListNumbers, StoreError> {
-        let mut reader = self.reader().await?;
-        let mut connection = reader.connection();
-        let sql = match connection {
-            Connection::Sqlite(_) => concat!("SELECT ", gathered_on_sqlite!()),
-            Connection::Postgres(_) => concat!("SELECT ", gathered_on_postgres!()),
-        };
-        let row = connection.one(sql, &[]).await?;
-        gathered(row.optional_text(0)?)
-    }
-
     /// Records that a newer list counts: from this commit on no instance releases by an older one. A guard act, with an epoch
     /// of its own; nothing is changed where a list as new was taken meanwhile.
     pub async fn take_list(
@@ -51,7 +14,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin(Access::Guard).await?;
-        let recorded = tx.list_numbers()?.of(&list.issuer);
+        let recorded = tx.facts()?.list_numbers().of(&list.issuer);
         if recorded.is_some_and(|number| number >= list.number) {
             return Ok(());
         }

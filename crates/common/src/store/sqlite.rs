@@ -8,13 +8,14 @@ use std::{
 };
 
 use sqlx::{
-    SqlitePool,
+    Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Semaphore;
 
 use super::{
     OpenError,
+    connections::Connections,
     schema::{SchemaStep, migrator},
 };
 
@@ -31,9 +32,9 @@ const CHECKPOINT_PAGES: u32 = 16 * 1024;
 
 /// The pools of a file, and the lock that makes it this process's.
 pub(super) struct SqlitePools {
-    pub(super) writer: SqlitePool,
+    pub(super) writer: Connections<Sqlite>,
     pub(super) ordinary: std::sync::Arc<Semaphore>,
-    pub(super) reader: SqlitePool,
+    pub(super) reader: Connections<Sqlite>,
     _owner: File,
 }
 
@@ -54,6 +55,8 @@ pub(super) async fn open(path: &Path, steps: &[SchemaStep]) -> Result<SqlitePool
         .busy_timeout(GATE_TIMEOUT);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .acquire_timeout(GATE_TIMEOUT)
         .connect_with(
             options
@@ -74,14 +77,16 @@ pub(super) async fn open(path: &Path, steps: &[SchemaStep]) -> Result<SqlitePool
         })?;
     let reader = SqlitePoolOptions::new()
         .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .acquire_timeout(GATE_TIMEOUT)
         .connect_with(options.read_only(true))
         .await
         .map_err(failed)?;
     Ok(SqlitePools {
-        writer,
+        writer: Connections::kept(writer),
         ordinary: std::sync::Arc::new(Semaphore::new(ORDINARY_WRITERS)),
-        reader,
+        reader: Connections::kept(reader),
         _owner: owner,
     })
 }

@@ -1,25 +1,20 @@
 use std::{collections::HashSet, sync::Arc};
 
-use koseki_proto::koseki::evidence::v1::Bundle;
-use prost::Message as _;
-
 use super::{
     StoreError, commit_warning,
     database::{Access, Tx},
+    gate_facts::GateFacts,
     health::LogHealth,
+    log_end::{Appended, KnownEnd, LogEnd, NewBundle},
     postgres,
     query::{Column, Connection, Params, Row, Value},
-    revocation::{self, gathered_on_postgres, gathered_on_sqlite},
 };
 use crate::{
-    card::ListNumbers,
     clock::Timestamp,
-    evidence::{Committed, Epoch, Frontier, HASH_BYTES, NewEntry, Salt},
+    evidence::{Committed, Epoch, Frontier, NewEntry, Salt},
     policy::Policy,
-    sealing::{Place, Sealer},
-    suspended,
-    suspension::Suspensions,
-    terms::{RequestId, RequestKind},
+    sealing::Sealer,
+    terms::RequestId,
 };
 
 macro_rules! move_head {
@@ -47,55 +42,38 @@ const MOVE_HEAD_AND_INSERT_BUNDLE: &str = concat!(
 
 /// What the gate and the log's head say, read behind the gate.
 pub(super) struct Head {
-    epoch: i64,
-    policy_effective_at: i64,
-    lists: ListNumbers,
-    suspensions: Suspensions,
-    frontier: Frontier,
-    bundles: i64,
+    facts: GateFacts,
+    end: LogEnd,
 }
 
 impl Head {
     /// Reads it. On PostgreSQL the head's row is locked, which waits for a transaction of this log whose outcome is not known
     /// yet: nothing is appended before it is.
     async fn read(connection: &mut Connection<'_>, log: &str, generation: i64) -> Result<Self, StoreError> {
+        macro_rules! read {
+            () => {
+                "SELECT (SELECT facts FROM gate_facts), generation, size, bundles, frontier, closed \
+                 FROM log_head WHERE log = {log}"
+            };
+        }
         let sql = match connection {
-            Connection::Sqlite(_) => {
-                concat!(
-                    "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, log_head.closed, ",
-                    gathered_on_sqlite!(),
-                    ", ",
-                    suspended!(),
-                    " FROM gate CROSS JOIN log_head WHERE log_head.log = {log}"
-                )
-            }
-            Connection::Postgres(_) => {
-                concat!(
-                    "SELECT gate.epoch, gate.policy_effective_at, log_head.generation, log_head.size, \
-                            log_head.bundles, log_head.frontier, log_head.closed, ",
-                    gathered_on_postgres!(),
-                    ", ",
-                    suspended!(),
-                    " FROM gate CROSS JOIN log_head WHERE log_head.log = {log} FOR UPDATE OF log_head"
-                )
-            }
+            Connection::Sqlite(_) => read!(),
+            Connection::Postgres(_) => concat!(read!(), " FOR UPDATE"),
         };
         let row = connection.one(sql, &[("log", log.into())]).await?;
-        if row.int(2)? != generation {
+        if row.int(1)? != generation {
             return Err(StoreError::Fenced);
         }
-        if row.bool(6)? {
+        if row.bool(5)? {
             return Err(StoreError::Closed);
         }
         Ok(Self {
-            epoch: row.int(0)?,
-            policy_effective_at: row.int(1)?,
-            lists: revocation::gathered(row.optional_text(7)?)?,
-            suspensions: suspensions_of(row.optional_text(8)?),
-            frontier: Frontier::read(row.int(3)?.unsigned_abs(), row.bytes(5)?)
-                .ok_or(StoreError::Unreadable("the frontier of the log"))?,
-            bundles: row.int(4)?,
+            facts: GateFacts::parse(row.text(0)?)?,
+            end: LogEnd {
+                frontier: Frontier::read(row.int(2)?.unsigned_abs(), row.bytes(4)?)
+                    .ok_or(StoreError::Unreadable("the frontier of the log"))?,
+                bundles: row.int(3)?,
+            },
         })
     }
 }
@@ -108,6 +86,7 @@ pub struct WriteTx {
     pub(super) log: String,
     pub(super) generation: i64,
     pub(super) health: Arc<LogHealth>,
+    pub(super) known_end: KnownEnd,
 }
 
 impl WriteTx {
@@ -168,19 +147,12 @@ impl WriteTx {
 
     /// The epoch under which this commits.
     pub fn epoch(&self) -> Result<Epoch, StoreError> {
-        Ok(Epoch(self.head()?.epoch.unsigned_abs()))
+        Ok(self.facts()?.epoch())
     }
 
-    /// Whether a policy may still be released under. The gate has the moment of the newest one that any instance has gone over
-    /// to: an instance that has not may release under the one before for as long as clocks may differ, and not longer.
-    pub fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
-        let newest = Timestamp::from_unix_ms(self.head()?.policy_effective_at);
-        Ok(policy.effective_at >= newest || now <= newest.after(policy.exchange.max_clock_skew()))
-    }
-
-    /// The numbers of the revocation lists that this side has taken, read behind the gate.
-    pub fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
-        Ok(&self.head()?.lists)
+    /// What could forbid every release, read behind the gate.
+    pub fn facts(&self) -> Result<&GateFacts, StoreError> {
+        Ok(&self.head()?.facts)
     }
 
     /// Tells every instance that this policy is in force; false when that is known, or a newer one is.
@@ -204,14 +176,9 @@ impl WriteTx {
             .await?;
         let epoch = row.int(0)?;
         if let Some(head) = &mut self.head {
-            head.epoch = epoch;
+            head.facts.epoch = epoch;
         }
         self.epoch()
-    }
-
-    /// The kinds that are suspended at this side, read behind the gate.
-    pub fn suspensions(&self) -> Result<&Suspensions, StoreError> {
-        Ok(&self.head()?.suspensions)
     }
 
     /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
@@ -242,7 +209,7 @@ impl WriteTx {
 
     /// Remembers an act that is done by this transaction.
     pub async fn remember_act(&mut self, id: &[u8; 16], content: &[u8; 32]) -> Result<(), StoreError> {
-        let epoch = self.head()?.epoch;
+        let epoch = self.facts()?.epoch;
         self.execute(
             "INSERT INTO act (id, content, epoch) VALUES ({id}, {content}, {epoch})",
             &[
@@ -258,7 +225,8 @@ impl WriteTx {
     /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
     /// it: two writers cannot fork a log.
     pub async fn commit(self, entries: Vec<NewEntry>, at: Timestamp) -> Result<Committed, StoreError> {
-        self.recorded(entries, None, at).await
+        let kept = None;
+        self.recorded(Appended { entries, kept, at }).await
     }
 
     /// Commits a release. The salts of its answers, one an entry, are kept beside the bundle, sealed.
@@ -269,86 +237,42 @@ impl WriteTx {
         sealer: &Sealer,
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
-        self.recorded(entries, Some((sealer, salts.as_flattened())), at)
-            .await
+        let kept = Some((sealer, salts));
+        self.recorded(Appended { entries, kept, at }).await
     }
 
-    async fn recorded(
-        self,
-        entries: Vec<NewEntry>,
-        kept: Option<(&Sealer, &[u8])>,
-        at: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        let health = self.health.clone();
-        let appended = self.append(entries, kept, at).await;
+    async fn recorded(self, appended: Appended<'_>) -> Result<Committed, StoreError> {
+        let (health, known_end) = (self.health.clone(), self.known_end.clone());
+        let appended = self.append(appended).await;
         health.appended(&appended);
+        if appended.is_err() {
+            known_end.forget();
+        }
         appended
     }
 
-    async fn append(
-        mut self,
-        entries: Vec<NewEntry>,
-        kept: Option<(&Sealer, &[u8])>,
-        at: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        if entries.is_empty() {
-            return Err(StoreError::Unreadable("a bundle without entries"));
-        }
+    async fn append(mut self, appended: Appended<'_>) -> Result<Committed, StoreError> {
         self.take_gate().await?;
         let head = self
             .head
             .take()
             .ok_or(StoreError::Unreadable("the gate before it is taken"))?;
-        let first_index = head.frontier.size();
-        let mut frontier = head.frontier;
-        let mut hashes = Vec::with_capacity(entries.len() * 2 * HASH_BYTES);
-        let mut bundle = Bundle {
-            log: self.log.clone(),
-            first_index,
-            epoch: head.epoch.unsigned_abs(),
-            at: Some(at.to_proto()),
-            entries: Vec::with_capacity(entries.len()),
-        };
-        for entry in entries {
-            let (entry, leaf) = entry
-                .into_stored(Epoch(bundle.epoch), at)
-                .map_err(|_| StoreError::Unreadable("the system's random source"))?;
-            frontier.append(&leaf, &mut hashes);
-            bundle.entries.push(entry);
-        }
-        let number = head.bundles.to_be_bytes();
-        let sealed = kept
-            .map(|(sealer, kept)| {
-                let row = [self.log.as_bytes(), &number].concat();
-                sealer.seal(kept_place(&row), kept)
-            })
-            .transpose()?;
-        let size = |size: u64| i64::try_from(size).map_err(|_| StoreError::Unreadable("the size of the log"));
-        let params = [
-            ("log", self.log.as_str().into()),
-            ("generation", self.generation.into()),
-            ("before", size(first_index)?.into()),
-            ("size", size(frontier.size())?.into()),
-            ("frontier", frontier.to_bytes().into()),
-            ("number", head.bundles.into()),
-            ("epoch", head.epoch.into()),
-            ("body", bundle.encode_to_vec().into()),
-            ("hashes", hashes.into()),
-            ("sealed", sealed.into()),
-        ];
+        let bundle = NewBundle::new(&self.log, self.generation, head.facts.epoch, head.end, appended)?;
         // Two writers cannot fork a log: the bundle goes where the head was moved from, or nowhere.
         let inserted = match self.connection() {
-            Connection::Sqlite(_) => match self.execute(MOVE_HEAD, &params).await? {
-                1 => self.execute(INSERT_BUNDLE, &params).await?,
+            Connection::Sqlite(_) => match self.execute(MOVE_HEAD, &bundle.columns).await? {
+                1 => self.execute(INSERT_BUNDLE, &bundle.columns).await?,
                 _ => 0,
             },
-            Connection::Postgres(_) => self.execute(MOVE_HEAD_AND_INSERT_BUNDLE, &params).await?,
+            Connection::Postgres(_) => self.execute(MOVE_HEAD_AND_INSERT_BUNDLE, &bundle.columns).await?,
         };
         if inserted != 1 {
             return Err(StoreError::Fenced);
         }
+        let known_end = self.known_end.clone();
         self.end().await?;
-        Ok(Committed::new(Epoch(bundle.epoch), head.bundles.unsigned_abs()))
+        known_end.moved(bundle.end);
+        Ok(Committed::new(bundle.epoch, bundle.number))
     }
 
     /// Ends an act that was done before. Its own commit may have been cut off from its standby: a commit that writes something
@@ -383,34 +307,7 @@ impl WriteTx {
     }
 }
 
-/// What [`suspensions_of`] reads, as a column of a statement: with what else the statement reads it is of one moment.
-#[macro_export]
-macro_rules! suspended {
-    () => {
-        "(SELECT string_agg(CAST(kind AS TEXT), ',') FROM suspension)"
-    };
-}
-
-/// The kinds that are suspended. One that this program does not know stops everything (I4).
-pub fn suspensions_of(gathered: Option<&str>) -> Suspensions {
-    let mut suspensions = Suspensions::default();
-    for kind in gathered.into_iter().flat_map(|kinds| kinds.split(',')) {
-        let kind = kind.parse().ok();
-        suspensions.add(kind.and_then(|kind| RequestKind::parse(kind).ok()));
-    }
-    suspensions
-}
-
 /// A batch of rows, column by column, for a statement's table parameter.
 pub fn table<const N: usize>(columns: [(&'static str, Column); N]) -> Value {
     Value::Table(columns.into())
-}
-
-/// Where what is kept beside a bundle's entries stands; `row` is the log's name and the bundle's number, 8 bytes.
-pub(super) fn kept_place(row: &[u8]) -> Place<'_> {
-    Place {
-        column: "bundle.sealed",
-        row,
-        revision: 0,
-    }
 }

@@ -111,8 +111,48 @@ CREATE TABLE eligibility_window (
     PRIMARY KEY (log, gateway)
 );
 
+-- Uses a gateway's number up, if it was not: those below the window count as used.
+CREATE FUNCTION use_sequence(in_log TEXT, in_gateway TEXT, number BIGINT) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO eligibility_window AS used (log, gateway, highest, below) VALUES (in_log, in_gateway, number, 0)
+        ON CONFLICT (log, gateway) DO UPDATE SET
+            highest = greatest(used.highest, number),
+            -- The old highest becomes the bit as far below the new one as it is lower; what falls off the end counts as used.
+            below = CASE
+                WHEN number - used.highest > 62 THEN 0
+                WHEN number > used.highest
+                THEN ((used.below << (number - used.highest)::int) | (1::bigint << (number - used.highest - 1)::int))
+                     & 4611686018427387903
+                ELSE used.below | (1::bigint << (used.highest - number - 1)::int)
+            END
+        WHERE number > used.highest
+           OR number >= used.highest - 62 AND number < used.highest
+              AND (used.below >> (used.highest - number - 1)::int) & 1 = 0;
+    RETURN FOUND;
+END
+$$;
+
+-- A release of several gateways' batches in one statement, as `append_at` does it. KR001: a number was used before, too.
+CREATE FUNCTION release_batches(
+    epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
+    number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[], gateways TEXT[], sequences BIGINT[]
+) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT append_at(epoch, log, generation, before, size, frontier, number, body, hashes, sealed, ids) THEN
+        RETURN FALSE;
+    END IF;
+    FOR place IN 1 .. cardinality(gateways) LOOP
+        IF NOT use_sequence(log, gateways[place], sequences[place]) THEN
+            RAISE EXCEPTION 'a sequence number was used before' USING ERRCODE = 'KR001';
+        END IF;
+    END LOOP;
+    RETURN TRUE;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION use_sequence, release_batches FROM PUBLIC;
+
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
-GRANT SELECT ON _sqlx_migrations TO koseki_provider_service;
+GRANT SELECT ON _sqlx_migrations, gate_facts TO koseki_provider_service;
 GRANT SELECT, UPDATE ON gate TO koseki_provider_service;
 GRANT SELECT, INSERT ON bundle, act TO koseki_provider_service;
 GRANT SELECT, INSERT ON replaced_card TO koseki_provider_service;
@@ -124,3 +164,4 @@ GRANT SELECT, INSERT, UPDATE ON register_copy, person, linkage, non_provision, e
 GRANT SELECT, UPDATE ON suppression_head TO koseki_provider_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON member, person_member, several_current_registers TO koseki_provider_service;
 GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO koseki_provider_auditor;
+GRANT EXECUTE ON FUNCTION append_at, use_sequence, release_batches TO koseki_provider_service;

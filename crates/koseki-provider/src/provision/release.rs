@@ -21,7 +21,7 @@ use super::{
     decision::{Context, Decision, decide},
     login::{Login, Logins},
 };
-use crate::store::{LookUp, ProviderStore, Sequence};
+use crate::store::{ItemFacts, LookUp, ProviderStore, ReleaseTx, Sequence};
 
 /// An admitted batch of one gateway.
 pub struct Call {
@@ -97,50 +97,26 @@ impl Releaser {
     }
 
     async fn transaction(&self, calls: &[Call], part: Range<usize>) -> Result<Vec<CallOutcome>, StoreError> {
+        let is_whole = part.len() == calls.len();
         let calls = store::part(calls, part)?;
-        let mut gate = self.store.enter().await?;
-        // Behind the gate: a record that came into force while this waited must be in force for it.
-        let now = self.clock.now();
-        let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
-        let used_once = gate.use_sequences(&sequences).await?;
-        // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
-        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6); and nobody is while
-        // the other side does not countersign this log (I9).
-        let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let can_tell = self.cards.all_fresh(&lists) && self.witnessing.holds();
-        let mut refused = Vec::with_capacity(calls.len());
-        for (call, fresh) in calls.iter().zip(used_once) {
-            refused.push(if !fresh {
-                Some(Reason::SequenceUsed)
-            } else if !gate.policy_holds(&call.policy, now)? {
-                Some(Reason::PolicyMismatch)
-            } else if !can_tell {
-                Some(Reason::Unavailable)
-            } else {
-                None
-            });
+        if is_whole && let Some(at_once) = self.store.enter_at_once() {
+            match self.decided(calls, at_once).await {
+                Err(StoreError::Moved) => {}
+                outcome => return outcome,
+            }
         }
-        let admitted: Vec<&Call> = calls
-            .iter()
-            .zip(&refused)
-            .filter(|(_, refused)| refused.is_none())
-            .map(|(call, _)| call)
-            .collect();
-        let items: Vec<(&Call, &Item)> = admitted
-            .iter()
-            .flat_map(|call| call.items.iter().map(move |item| (*call, item)))
-            .collect();
-        if items.is_empty() {
-            // Nothing is released, so nothing is recorded; numbers that are not used up here are not fresh later, either: their
-            // batches are refused for the same cause.
-            let reasons = refused
-                .into_iter()
-                .map(|reason| reason.unwrap_or(Reason::Unavailable));
-            return Ok(reasons.map(|reason| Err(reason.into())).collect());
-        }
+        self.decided(calls, self.store.enter().await?).await
+    }
 
-        let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
-        let look_up = |(_, item): &(&Call, &Item)| LookUp {
+    async fn decided(
+        &self,
+        calls: &[Call],
+        mut tx: Box<dyn ReleaseTx + '_>,
+    ) -> Result<Vec<CallOutcome>, StoreError> {
+        // Not before the gate is taken, where it is taken first: a record that came into force while this waited must be in force
+        // for it.
+        let now = self.clock.now();
+        let look_up = |item: &Item| LookUp {
             handle: item.handle,
             closed_registers: item
                 .provision
@@ -148,15 +124,57 @@ impl Releaser {
                 .iter()
                 .any(|kind| *kind != RegisterKind::Current),
         };
-        let look_ups: Vec<LookUp> = items.iter().map(look_up).collect();
-        let mut fresh = gate.use_request_ids(&ids).await?;
-        let suspensions = gate.suspensions()?.clone();
-        let facts = gate.read(&look_ups, now).await?;
+        let look_ups: Vec<LookUp> = calls.iter().flat_map(|call| &call.items).map(look_up).collect();
+        let read = tx.read(&look_ups, now).await?;
+        let sequences: Vec<Sequence> = calls.iter().map(|call| call.sequence.clone()).collect();
+        let used_once = tx.use_sequences(&sequences).await?;
+        // By the lists that are recorded here, not by those that this instance happens to hold. When one is not fresh nobody is
+        // answered, so that cover items, whose cards this side does not know, are as all others (I4, I6); and nobody is while
+        // the other side does not countersign this log (I9).
+        let lists = self.cards.behind_gate(tx.facts()?.list_numbers());
+        let can_tell = self.cards.all_fresh(&lists) && self.witnessing.holds();
+        let mut refused = Vec::with_capacity(calls.len());
+        for (call, fresh) in calls.iter().zip(used_once) {
+            refused.push(if !fresh {
+                Some(Reason::SequenceUsed)
+            } else if !tx.facts()?.policy_holds(&call.policy, now) {
+                Some(Reason::PolicyMismatch)
+            } else if !can_tell {
+                Some(Reason::Unavailable)
+            } else {
+                None
+            });
+        }
+        let mut read = read.iter();
+        let admitted: Vec<(&Call, Vec<&ItemFacts>)> = calls
+            .iter()
+            .map(|call| (call, read.by_ref().take(call.items.len()).collect()))
+            .zip(&refused)
+            .filter(|(_, refused)| refused.is_none())
+            .map(|(admitted, _)| admitted)
+            .collect();
+        if admitted.is_empty() {
+            // Nothing is released, so nothing is recorded; numbers that are not used up here are not fresh later, either: their
+            // batches are refused for the same cause.
+            let reasons = refused
+                .into_iter()
+                .map(|reason| reason.unwrap_or(Reason::Unavailable));
+            return Ok(reasons.map(|reason| Err(reason.into())).collect());
+        }
+        let items: Vec<(&Call, &Item)> = admitted
+            .iter()
+            .flat_map(|(call, _)| call.items.iter().map(|item| (*call, item)))
+            .collect();
+        let facts = admitted.iter().flat_map(|(_, facts)| facts);
+
+        let ids: Vec<RequestId> = items.iter().map(|(_, item)| item.request_id).collect();
+        let mut fresh = tx.use_request_ids(&ids).await?;
+        let suspensions = tx.facts()?.suspensions().clone();
 
         let decided_at = self.clock.monotonic();
         let mut entries = Vec::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
-        let contexts = admitted.iter().flat_map(|call| {
+        let contexts = admitted.iter().flat_map(|(call, _)| {
             let context = Context {
                 policy: &call.policy,
                 suspensions: &suspensions,
@@ -167,7 +185,7 @@ impl Releaser {
             };
             std::iter::repeat_n(context, call.items.len())
         });
-        for (((call, item), facts), context) in items.iter().zip(&facts).zip(contexts) {
+        for (((call, item), facts), context) in items.iter().zip(facts).zip(contexts) {
             let fresh = take(&mut fresh, item.request_id);
             let (decision, person) = decide(item, fresh, facts, &context);
             let salt = new_salt().map_err(|_| StoreError::Unreadable("the system's random source"))?;
@@ -218,7 +236,7 @@ impl Releaser {
         }
 
         let salts = answers.iter().map(|answer| answer.salt).collect();
-        let committed = gate.commit(entries, salts, now).await?;
+        let committed = tx.commit(entries, salts, now).await?;
         for answer in &mut answers {
             answer.bundle = committed.bundle();
         }

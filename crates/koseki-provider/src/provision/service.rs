@@ -173,7 +173,7 @@ impl LinkageService {
             self.policies.compare(permit.peer().name(), &theirs);
         }
         let database = self.store.side().database();
-        let suspensions = database.suspensions().await.map_err(Reason::from)?;
+        let facts = database.gate_facts().await.map_err(Reason::from)?;
         let highest = self
             .store
             .highest_sequence(permit.peer().name())
@@ -195,7 +195,7 @@ impl LinkageService {
             card_lists_fresh: self.cards.all_fresh(&self.cards.lists()),
             suspended_kinds: RequestKind::ALL
                 .into_iter()
-                .filter(|kind| suspensions.covers(*kind))
+                .filter(|kind| facts.suspensions().covers(*kind))
                 .map(|kind| kind.to_proto().into())
                 .collect(),
         })

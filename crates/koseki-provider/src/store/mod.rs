@@ -7,6 +7,7 @@ mod lookups;
 mod non_provision;
 mod persons;
 mod read;
+mod release;
 mod reports;
 mod sequences;
 pub(crate) mod suppression;
@@ -17,17 +18,14 @@ use async_trait::async_trait;
 use common::{
     approval::Opening,
     audit_log::HasLogs,
-    card::ListNumbers,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     keyring::{Keyring, Lookup, Pseudonym},
     lines::{LoadStart, Outcome},
-    policy::Policy,
     store::{
-        Access, ActError, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError, WriteTx,
+        ActError, Database, DatabaseConfig, GateFacts, OpenError, SchemaStep, SideStore, StoreError, WriteTx,
     },
-    suspension::Suspensions,
     terms::{LinkageHandle, RequestId, RuleBroken},
 };
 use koseki_proto::koseki::admin::v1::{MunicipalityCopies, NonProvisionRecord as RecordMessage};
@@ -99,7 +97,11 @@ pub trait ProviderStore: Send + Sync + 'static {
     fn side(&self) -> &dyn SideStore;
 
     /// Takes the gate for a release.
-    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx + '_>, StoreError>;
+
+    /// Begins a release that takes the gate only for its commit, where that can be done; it fails with [`StoreError::Moved`] when what
+    /// it has read does not stand any more.
+    fn enter_at_once(&self) -> Option<Box<dyn ReleaseTx + '_>>;
 
     /// The highest sequence number that a gateway has used at this instance's log; 0 when none.
     async fn highest_sequence(&self, gateway: &str) -> Result<u64, StoreError>;
@@ -157,27 +159,21 @@ pub struct Loaded {
     pub epoch: Epoch,
 }
 
-/// A release transaction: it holds the gate from [`ProviderStore::enter`] to its end. Dropped, it changes nothing.
+/// A release transaction. Everything that could forbid is read first; what is read stands until the commit, or there is none.
+/// Dropped, it changes nothing.
 #[async_trait]
 pub trait ReleaseTx: Send {
-    /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
-    /// clocks may differ.
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+    /// Reads guards and registers of all items, in order.
+    async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError>;
 
-    /// The numbers of the revocation lists that are recorded.
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
+    /// What could forbid every release, of the same moment or behind the gate.
+    fn facts(&self) -> Result<&GateFacts, StoreError>;
 
     /// Uses sequence numbers up; for each whether it had not been used.
     async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError>;
 
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError>;
-
-    /// The kinds that are suspended.
-    fn suspensions(&self) -> Result<&Suspensions, StoreError>;
-
-    /// Reads guards and registers of all items, in order.
-    async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError>;
 
     /// Appends the bundle and commits: the release. The salts of the answers, one an entry, are kept beside it, sealed.
     async fn commit(
@@ -240,12 +236,16 @@ impl ProviderStore for Store {
         self
     }
 
-    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
-        Ok(Box::new(Release {
-            tx: self.database.begin(Access::Release).await?,
-            log: self.database.log().to_owned(),
-            keys: self.database.keys.clone(),
-        }))
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx + '_>, StoreError> {
+        Ok(Box::new(release::Gated::begin(&self.database).await?))
+    }
+
+    fn enter_at_once(&self) -> Option<Box<dyn ReleaseTx + '_>> {
+        let begun = self
+            .database
+            .appends_at_once()
+            .then(|| release::Single::begin(&self.database));
+        begun.map(|begun| Box::new(begun) as _)
     }
 
     async fn highest_sequence(&self, gateway: &str) -> Result<u64, StoreError> {
@@ -299,47 +299,5 @@ impl ProviderStore for Store {
 
     async fn several_current_registers(&self) -> Result<u64, StoreError> {
         current_registers::several(&self.database).await
-    }
-}
-
-struct Release {
-    tx: WriteTx,
-    log: String,
-    keys: Arc<Keyring>,
-}
-
-#[async_trait]
-impl ReleaseTx for Release {
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
-        self.tx.policy_holds(policy, now)
-    }
-
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
-        self.tx.list_numbers()
-    }
-
-    async fn use_sequences(&mut self, sequences: &[Sequence]) -> Result<Vec<bool>, StoreError> {
-        sequences::use_up(&mut self.tx, &self.log, sequences).await
-    }
-
-    async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
-        self.tx.use_request_ids(ids).await
-    }
-
-    fn suspensions(&self) -> Result<&Suspensions, StoreError> {
-        self.tx.suspensions()
-    }
-
-    async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError> {
-        read::items(&mut self.tx, &self.keys, asked, now).await
-    }
-
-    async fn commit(
-        self: Box<Self>,
-        entries: Vec<NewEntry>,
-        salts: Vec<Salt>,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.tx.release(entries, &salts, &self.keys.sealer, now).await
     }
 }

@@ -1,9 +1,9 @@
-//! What a release reads behind the gate: one statement for the whole batch, so that all of it is of one moment.
+//! What a release reads: one statement for the whole batch, so that all of it is of one moment.
 
 use common::{
     clock::Timestamp,
     keyring::{Keyring, Lookup},
-    store::{Column, Row, StoreError, WriteTx, table},
+    store::{Column, Connection, GateFacts, Row, StoreError, table},
     terms::RegisterKind,
 };
 
@@ -27,7 +27,7 @@ macro_rules! stands {
 
 /// A row is a linkage with one of the registers of its person, if there is one, and whether a record stands against the person,
 /// the register, or the person towards the register. Joined one after the other, from what is asked for on, nothing is kept and
-/// read again on the way, and no table is gone through.
+/// read again on the way, and no table is gone through. The first row has what could forbid every release.
 pub const READ: &str = concat!(
     "SELECT asked.at, linkage.person, card_key, state, confirmed_at, \
             register_copy.key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, removed, ",
@@ -36,18 +36,19 @@ pub const READ: &str = concat!(
     stands!("record.register = register_copy.key AND record.person IS NULL"),
     ", ",
     stands!("record.person = linkage.person AND record.register = register_copy.key"),
-    " FROM {asked} LEFT JOIN linkage ON linkage.handle = asked.handle \
+    ", CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
+     FROM {asked} LEFT JOIN linkage ON linkage.handle = asked.handle \
      LEFT JOIN person_member ON person_member.person_id = linkage.person_id \
      LEFT JOIN member ON member.reference = person_member.reference \
      LEFT JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR asked.closed = 1)"
 );
 
 pub(super) async fn items(
-    tx: &mut WriteTx,
+    connection: &mut Connection<'_>,
     keys: &Keyring,
     asked: &[LookUp],
     now: Timestamp,
-) -> Result<Vec<ItemFacts>, StoreError> {
+) -> Result<(Vec<ItemFacts>, GateFacts), StoreError> {
     let handles = asked
         .iter()
         .map(|asked| lookups::handle(keys, &asked.handle).to_vec());
@@ -58,14 +59,19 @@ pub(super) async fn items(
         ("closed", Column::Int(closed.collect())),
     ]);
     let params = [("asked", asked), ("now", now.unix_ms().into())];
-    for row in tx.all(READ, &params).await? {
+    let mut facts = None;
+    for row in connection.all(READ, &params).await? {
+        if let Some(text) = row.optional_text(18)? {
+            facts = Some(GateFacts::parse(text)?);
+        }
         let item = items
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
         // A row that cannot be read must not touch the neighbours of its item.
         item.unreadable |= take(item, &row, keys).is_err();
     }
-    Ok(items)
+    let facts = facts.ok_or(StoreError::Unreadable("a batch without items"))?;
+    Ok((items, facts))
 }
 
 fn take(item: &mut ItemFacts, row: &Row, keys: &Keyring) -> Result<(), StoreError> {

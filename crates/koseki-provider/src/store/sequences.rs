@@ -1,6 +1,6 @@
 //! The sequence numbers that gateways have used at this log.
 
-use common::store::{Database, StoreError, WriteTx};
+use common::store::{Connection, Database, StoreError, WriteTx};
 
 use super::Sequence;
 
@@ -16,7 +16,21 @@ pub(super) async fn highest(database: &Database, gateway: &str) -> Result<u64, S
     row.map_or(Ok(0), |row| Ok(row.int(0)?.unsigned_abs()))
 }
 
-/// Uses them up; whoever writes this log has its head, so nobody else is between reading and writing.
+/// As the function `use_sequence` of PostgreSQL's schema.
+const USE_ON_SQLITE: &str = "INSERT INTO eligibility_window AS used (log, gateway, highest, below) \
+    VALUES ({log}, {gateway}, {number}, 0) ON CONFLICT (log, gateway) DO UPDATE SET \
+        highest = max(used.highest, {number}), \
+        below = CASE \
+            WHEN {number} - used.highest > 62 THEN 0 \
+            WHEN {number} > used.highest \
+            THEN ((used.below << ({number} - used.highest)) | (1 << ({number} - used.highest - 1))) & 4611686018427387903 \
+            ELSE used.below | (1 << (used.highest - {number} - 1)) \
+        END \
+    WHERE {number} > used.highest \
+       OR {number} >= used.highest - 62 AND {number} < used.highest \
+          AND (used.below >> (used.highest - {number} - 1)) & 1 = 0";
+
+/// Uses them up; for each whether it had not been used.
 pub(super) async fn use_up(
     tx: &mut WriteTx,
     log: &str,
@@ -24,80 +38,27 @@ pub(super) async fn use_up(
 ) -> Result<Vec<bool>, StoreError> {
     let mut fresh = Vec::with_capacity(sequences.len());
     for sequence in sequences {
-        let number =
-            i64::try_from(sequence.number).map_err(|_| StoreError::Unreadable("a sequence number"))?;
-        let gateway = sequence.gateway.as_str();
-        let row = tx
-            .optional(
-                "SELECT highest, below FROM eligibility_window WHERE log = {log} AND gateway = {gateway}",
-                &[("log", log.into()), ("gateway", gateway.into())],
-            )
-            .await?;
-        let row = row
-            .map(|row| Ok::<_, StoreError>((row.int(0)?, row.int(1)?)))
-            .transpose()?;
-        let Some(window) = Window::of(row).used(number) else {
-            fresh.push(false);
-            continue;
-        };
         let params = [
             ("log", log.into()),
-            ("gateway", gateway.into()),
-            ("highest", window.highest.into()),
-            ("below", window.below.into()),
+            ("gateway", sequence.gateway.as_str().into()),
+            ("number", number(sequence)?.into()),
         ];
-        tx.execute(
-            "INSERT INTO eligibility_window (log, gateway, highest, below) VALUES ({log}, {gateway}, {highest}, {below}) \
-             ON CONFLICT (log, gateway) DO UPDATE SET highest = excluded.highest, below = excluded.below",
-            &params,
-        )
-        .await?;
-        fresh.push(true);
+        fresh.push(match tx.connection() {
+            Connection::Sqlite(_) => tx.execute(USE_ON_SQLITE, &params).await? == 1,
+            Connection::Postgres(_) => {
+                let used = tx
+                    .one("SELECT use_sequence({log}, {gateway}, {number})", &params)
+                    .await?;
+                used.bool(0)?
+            }
+        });
     }
     Ok(fresh)
 }
 
-/// The sequence numbers that a gateway has used: the highest, and a bit for each of the 62 below it. What lies lower
-/// counts as used.
-struct Window {
-    highest: i64,
-    below: i64,
-}
-
-impl Window {
-    const BITS: i64 = 62;
-
-    fn of(row: Option<(i64, i64)>) -> Self {
-        row.map_or(Self { highest: 0, below: 0 }, |(highest, below)| Self {
-            highest,
-            below,
-        })
-    }
-
-    /// The window after `number` is used; `None` when it was used before.
-    fn used(self, number: i64) -> Option<Self> {
-        let ahead = number - self.highest;
-        if ahead > 0 {
-            // The old highest becomes the bit `ahead - 1`; what falls off the end counts as used from now on.
-            let shifted = if ahead > Self::BITS {
-                0
-            } else {
-                (self.below << ahead) | (1 << (ahead - 1))
-            };
-            return Some(Self {
-                highest: number,
-                below: shifted & ((1 << Self::BITS) - 1),
-            });
-        }
-        let bit = -ahead - 1;
-        if !(0..Self::BITS).contains(&bit) || self.below & (1 << bit) != 0 {
-            return None;
-        }
-        Some(Self {
-            below: self.below | (1 << bit),
-            ..self
-        })
-    }
+/// The number, as it is stored.
+pub(super) fn number(sequence: &Sequence) -> Result<i64, StoreError> {
+    i64::try_from(sequence.number).map_err(|_| StoreError::Unreadable("a sequence number"))
 }
 
 #[cfg(test)]

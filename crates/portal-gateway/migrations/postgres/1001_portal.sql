@@ -104,8 +104,37 @@ CREATE TABLE lost_answer_place (
     PRIMARY KEY (log, provider_log)
 );
 
+-- A release of a batch of answers in one statement, as `append_at` does it: one-time consents are spent, sessions are marked as used.
+-- Several instances write: each locks its rows in one order. KR001: a consent could not be spent, too.
+CREATE FUNCTION release_answers(
+    epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
+    number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[], consents BYTEA[], sessions BYTEA[], used_at BIGINT
+) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    spent BIGINT;
+BEGIN
+    IF NOT append_at(epoch, log, generation, before, size, frontier, number, body, hashes, sealed, ids) THEN
+        RETURN FALSE;
+    END IF;
+    IF cardinality(consents) > 0 THEN
+        UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time
+            AND id IN (SELECT id FROM consent WHERE id = ANY (consents) ORDER BY id FOR NO KEY UPDATE);
+        GET DIAGNOSTICS spent = ROW_COUNT;
+        IF spent <> cardinality(consents) THEN
+            RAISE EXCEPTION 'a consent could not be spent' USING ERRCODE = 'KR001';
+        END IF;
+    END IF;
+    IF cardinality(sessions) > 0 THEN
+        UPDATE session SET last_used_at = used_at WHERE NOT ended AND last_used_at < used_at
+            AND token IN (SELECT token FROM session WHERE token = ANY (sessions) ORDER BY token FOR NO KEY UPDATE);
+    END IF;
+    RETURN TRUE;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION release_answers FROM PUBLIC;
+
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
-GRANT SELECT ON _sqlx_migrations TO portal_gateway_service;
+GRANT SELECT ON _sqlx_migrations, gate_facts TO portal_gateway_service;
 GRANT SELECT, UPDATE ON gate TO portal_gateway_service;
 GRANT SELECT, INSERT ON bundle, act TO portal_gateway_service;
 GRANT SELECT, INSERT, UPDATE ON database_identity, lookup_key, revocation_list, log_head, log_checkpoint, witnessed_log, retention_mark, closing, proposal
@@ -116,3 +145,4 @@ GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log, lost_answer_place TO porta
 GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge, provision_record TO portal_gateway_service;
 GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO portal_gateway_auditor;
+GRANT EXECUTE ON FUNCTION append_at, release_answers TO portal_gateway_service;

@@ -23,6 +23,7 @@ use super::{
     Asked, Outcome,
     forward::{Answered, Forwarded, needs_proof},
     proofs::Proofs,
+    record::Batch,
     spending::{BatchSpending, Spending},
 };
 use crate::{
@@ -80,8 +81,15 @@ impl Provision {
             Err(reason) => return asked.iter().map(|_| Err(reason)).collect(),
         };
         let proofs = Proofs::of(&asked, &admitted.guards);
-        let forwarded = self.forward(&asked, cleared, proofs, &policy, turn).await;
-        self.record(&asked, &admitted, forwarded, sent, &policy).await
+        let answered = self.forward(&asked, cleared, proofs, &policy, turn).await;
+        self.record(&Batch {
+            asked: &asked,
+            admitted: &admitted,
+            answered: &answered,
+            sent,
+            policy: &policy,
+        })
+        .await
     }
 
     /// One query for the whole batch, then the four conditions for each request. The query brings the login proofs, too,
@@ -100,7 +108,7 @@ impl Provision {
             None => Vec::new(),
         };
         let read = self.store.read(asked, &unproven).await?;
-        let conditions = self.conditions(policy, read.suspensions.clone(), self.cards.lists());
+        let conditions = self.conditions(policy, read.facts.suspensions().clone(), self.cards.lists());
         let check = |(asked, guards): (&Asked, &Guards)| {
             // A procedure that the policy has no more must not make the registry side refuse the whole batch.
             if self.age(asked.arrived) > policy.exchange.refusal_after()

@@ -17,24 +17,28 @@ use super::{
 };
 use crate::{
     conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear},
-    store::GuardsRead,
+    store::{GuardsRead, ReleaseTx},
 };
+
+/// A batch that has come back.
+pub(super) struct Batch<'a> {
+    /// The requests.
+    pub asked: &'a [Asked],
+    /// What admission has read.
+    pub admitted: &'a GuardsRead,
+    /// What the registry side has answered.
+    pub answered: &'a Answered,
+    /// When it was sent, by the monotonic clock.
+    pub sent: Duration,
+    /// The policy under which it lives.
+    pub policy: &'a Policy,
+}
 
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
-    pub(super) async fn record(
-        &self,
-        asked: &[Asked],
-        admitted: &GuardsRead,
-        answered: Answered,
-        sent: Duration,
-        policy: &Policy,
-    ) -> Vec<Outcome> {
-        let answered = &answered;
-        one_by_one_if_it_fails(asked.len(), |part| async move {
-            let released = self
-                .transaction(asked, admitted, answered, part, sent, policy)
-                .await?;
+    pub(super) async fn record(&self, batch: &Batch<'_>) -> Vec<Outcome> {
+        one_by_one_if_it_fails(batch.asked.len(), |part| async move {
+            let released = self.transaction(batch, part).await?;
             Ok(released.each().collect())
         })
         .await
@@ -43,37 +47,53 @@ impl Provision {
     /// Records and releases a part of a batch.
     async fn transaction(
         &self,
-        asked: &[Asked],
-        admitted: &GuardsRead,
-        answered: &Answered,
+        batch: &Batch<'_>,
         part: Range<usize>,
-        sent: Duration,
-        policy: &Policy,
     ) -> Result<Released<Vec<Verdict>>, StoreError> {
+        if part.len() == batch.asked.len()
+            && let Some(tx) = self.store.enter_at_once(batch.asked, batch.admitted)
+        {
+            match self.decided(tx, batch, part.clone()).await {
+                Err(StoreError::Moved) => {}
+                outcome => return outcome,
+            }
+        }
+        self.decided(self.store.enter().await?, batch, part).await
+    }
+
+    async fn decided(
+        &self,
+        mut tx: Box<dyn ReleaseTx + '_>,
+        batch: &Batch<'_>,
+        part: Range<usize>,
+    ) -> Result<Released<Vec<Verdict>>, StoreError> {
+        let &Batch {
+            admitted,
+            answered,
+            sent,
+            policy,
+            ..
+        } = batch;
         let first = part.start;
         let (asked, answers) = (
-            store::part(asked, part.clone())?,
+            store::part(batch.asked, part.clone())?,
             store::part(&answered.answers, part.clone())?,
         );
-        let mut gate = self.store.enter().await?;
-        // Behind the gate: what is judged by time is judged at the release.
+        // Not before the gate is taken, where it is taken first: what is judged by time is judged at the release.
         let now = self.clock.now();
-        if !gate.policy_holds(policy, now)? {
+        if !tx.facts()?.policy_holds(policy, now) {
             return Err(StoreError::BehindPolicy);
         }
-        let mut fresh = gate.use_request_ids(asked).await?;
-        // What admission has read still stands as long as the epoch does.
-        let again = match gate.epoch()? == admitted.epoch {
-            true => None,
-            false => Some(gate.read(asked).await?),
+        let mut fresh = tx.use_request_ids(asked).await?;
+        let again = tx.read_again(asked, admitted).await?;
+        let guards = match &again {
+            Some(again) => again.guards.as_slice(),
+            None => store::part(&admitted.guards, part)?,
         };
-        let (suspensions, guards) = match &again {
-            Some(again) => (&again.suspensions, again.guards.as_slice()),
-            None => (&admitted.suspensions, store::part(&admitted.guards, part)?),
-        };
+        let suspensions = tx.facts()?.suspensions().clone();
         // By the lists that are recorded here, not by those that this instance happens to hold.
-        let lists = self.cards.behind_gate(gate.list_numbers()?);
-        let conditions = self.conditions(policy, suspensions.clone(), lists);
+        let lists = self.cards.behind_gate(tx.facts()?.list_numbers());
+        let conditions = self.conditions(policy, suspensions, lists);
 
         // A session that has ended is not brought back by being asked with.
         let open = |(asked, guards): &(&Asked, &Guards)| {
@@ -102,7 +122,7 @@ impl Provision {
             decided.push(decision);
         }
         let one_time = decided.iter().filter_map(Decision::spends).collect();
-        let spent = gate.spend(one_time).await?;
+        let spent = tx.spend(one_time).await?;
         spend(&mut decided, spent);
         let ended = asked
             .iter()
@@ -110,7 +130,7 @@ impl Provision {
             .filter(|(_, decision)| decision.ends_session())
             .map(|(asked, _)| asked.session)
             .collect();
-        gate.mark_and_end(used, ended, now).await?;
+        tx.mark_and_end(used, ended, now).await?;
 
         let received = |at: usize| {
             let received = answered.received.as_ref()?;
@@ -167,7 +187,7 @@ impl Provision {
             .map(entry)
             .collect();
         let salts = (0..asked.len()).map(|at| received(at).map_or([0; 32], |(_, answer)| answer.salt));
-        let committed = gate.commit(entries, salts.collect(), now).await?;
+        let committed = tx.commit(entries, salts.collect(), now).await?;
         let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
         Ok(Released::new(verdicts, committed, decided_at))
     }

@@ -12,6 +12,7 @@ use common::{
 use super::{
     Closing, RequesterClosing, RequesterError, SessionBounds,
     acts::{account_pseudonym, mark, session_pseudonym},
+    recent_closings::{ClosedBy, RecentClosings},
 };
 
 /// What is to be done about one.
@@ -26,13 +27,16 @@ enum Standing {
 
 pub(super) async fn close(
     database: &Database,
+    recent: &RecentClosings,
     asked: &[RequesterClosing],
     bounds: SessionBounds,
     now: Timestamp,
 ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
     // Without the gate first: what closes nothing must not hold releases up, however often it comes. One that was closed beside
     // the gate comes to it once: a release that has read it as open may be on its way to its commit.
-    let standings = read(&mut database.admission().await?.connection(), asked, bounds, now).await?;
+    let mut reader = database.admission().await?;
+    let standings = read(&mut reader.connection(), asked, bounds, now).await?;
+    reader.finish();
     if !standings
         .iter()
         .any(|standing| matches!(standing, Standing::Open(_)))
@@ -76,7 +80,12 @@ pub(super) async fn close(
     }
     closed.write(&mut tx, now).await?;
     tx.advance_epoch().await?;
-    let _ = tx.commit(closed.entries, now).await?;
+    let committed = tx.commit(closed.entries, now).await?;
+    recent.note(ClosedBy {
+        epoch: committed.epoch(),
+        sessions: closed.sessions,
+        consents: closed.consents,
+    });
     Ok(outcomes)
 }
 

@@ -12,7 +12,9 @@ mod lost_answers;
 mod old_data;
 mod openings;
 mod read;
+mod recent_closings;
 mod records;
+mod release;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -20,26 +22,25 @@ use async_trait::async_trait;
 use common::{
     approval::Opening,
     audit_log::HasLogs,
-    card::{Card, CardFault, ListNumbers},
+    card::{Card, CardFault},
     cards::Cards,
     clock::Timestamp,
     evidence::{Committed, Epoch, NewEntry, Salt},
     identity::PeerIdentity,
     keyring::{Keyring, Pseudonym},
     lines::{LoadStart, Outcome},
-    policy::Policy,
     refusal::Reason,
     store::{
-        Access, ActError, Connection, Database, DatabaseConfig, OpenError, SchemaStep, SideStore, StoreError,
-        Value, WriteTx,
+        ActError, Database, DatabaseConfig, GateFacts, OpenError, SchemaStep, SideStore, StoreError, WriteTx,
     },
-    suspension::Suspensions,
-    terms::{ActId, RequestId, RequestKind, RuleBroken},
+    terms::{ActId, RequestKind, RuleBroken},
 };
 use koseki_proto::koseki::linkage::v1::LoginProof;
 
 pub use lost_answers::{LostAnswerPlace, lost_answer_place, record_lost_answers};
 pub use old_data::OldData;
+
+use recent_closings::RecentClosings;
 
 use crate::{
     call::PortalCall,
@@ -128,11 +129,9 @@ pub struct UsedSession {
 
 /// Everything that could forbid some requests, as it stood at one moment.
 pub struct GuardsRead {
-    /// The epoch that was current before it was read. As long as it is, nothing of it has come to forbid more: every act that
-    /// forbids makes a new one.
-    pub epoch: Epoch,
-    /// The kinds that are suspended.
-    pub suspensions: Suspensions,
+    /// What could forbid every one, with the epoch of the moment. As long as it is the current one, nothing of all this has come to
+    /// forbid more: every act that forbids makes a new one.
+    pub facts: GateFacts,
     /// One a request, in order.
     pub guards: Vec<Guards>,
 }
@@ -231,7 +230,11 @@ pub trait GatewayStore: Send + Sync + 'static {
     async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError>;
 
     /// Takes the gate for a release.
-    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError>;
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx + '_>, StoreError>;
+
+    /// Begins a release that takes the gate only for its commit, where that can be done and nothing is known to forbid more than when
+    /// this was read; it fails with [`StoreError::Moved`] when what it was decided by does not stand any more.
+    fn enter_at_once(&self, asked: &[Asked], read: &GuardsRead) -> Option<Box<dyn ReleaseTx + '_>>;
 
     /// Keeps login challenges and uses them up; of each that is used up the text, when it was the frontend's and has not expired.
     async fn challenges(
@@ -342,24 +345,21 @@ pub struct Block {
     pub reason: String,
 }
 
-/// A release transaction: it holds the gate from [`GatewayStore::enter`] to its end. Dropped, it changes nothing.
+/// A release transaction. Dropped, it changes nothing.
 #[async_trait]
 pub trait ReleaseTx: Send {
-    /// Whether a policy may still be released under: false when an instance has gone over to a newer one longer ago than
-    /// clocks may differ.
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError>;
+    /// What could forbid every release, as it stands at the commit.
+    fn facts(&self) -> Result<&GateFacts, StoreError>;
 
-    /// The numbers of the revocation lists that are recorded.
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError>;
+    /// Everything that could forbid the requests, where what admission has read may not stand any more.
+    async fn read_again(
+        &mut self,
+        asked: &[Asked],
+        admitted: &GuardsRead,
+    ) -> Result<Option<GuardsRead>, StoreError>;
 
     /// Uses request ids up; those that had not been used.
     async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError>;
-
-    /// The epoch, behind the gate.
-    fn epoch(&self) -> Result<Epoch, StoreError>;
-
-    /// Reads everything that could forbid the requests.
-    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError>;
 
     /// Spends one-time consents; those that could be.
     async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError>;
@@ -390,6 +390,7 @@ impl HasLogs for dyn GatewayStore {
 /// The gateway's store.
 pub struct Store {
     database: Database,
+    recent: RecentClosings,
 }
 
 impl Store {
@@ -397,6 +398,7 @@ impl Store {
     pub async fn open(config: &DatabaseConfig, log: &str, keys: Arc<Keyring>) -> Result<Self, OpenError> {
         Ok(Self {
             database: Database::open(config, log, keys, SCHEMA).await?,
+            recent: RecentClosings::default(),
         })
     }
 }
@@ -436,14 +438,25 @@ impl GatewayStore for Store {
 
     async fn read(&self, asked: &[Asked], unproven: &[[u8; 32]]) -> Result<GuardsRead, StoreError> {
         let mut reader = self.database.admission().await?;
-        read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await
+        let read = read::guards(&mut reader.connection(), &self.database.keys, asked, unproven).await?;
+        reader.finish();
+        Ok(read)
     }
 
-    async fn enter(&self) -> Result<Box<dyn ReleaseTx>, StoreError> {
-        Ok(Box::new(Release {
-            tx: self.database.begin(Access::Release).await?,
-            keys: self.database.keys.clone(),
-        }))
+    async fn enter(&self) -> Result<Box<dyn ReleaseTx + '_>, StoreError> {
+        Ok(Box::new(release::Gated::begin(&self.database).await?))
+    }
+
+    fn enter_at_once(&self, asked: &[Asked], read: &GuardsRead) -> Option<Box<dyn ReleaseTx + '_>> {
+        if !self.database.appends_at_once() {
+            return None;
+        }
+        let epoch = self.recent.epoch_for(asked, read)?;
+        Some(Box::new(release::Single::begin(
+            &self.database,
+            read.facts.clone(),
+            epoch,
+        )))
     }
 
     async fn challenges(
@@ -470,7 +483,7 @@ impl GatewayStore for Store {
         bounds: SessionBounds,
         now: Timestamp,
     ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
-        closings::close(&self.database, asked, bounds, now).await
+        closings::close(&self.database, &self.recent, asked, bounds, now).await
     }
 
     async fn use_session(
@@ -549,78 +562,5 @@ impl GatewayStore for Store {
 
     async fn remove(&self, old: OldData, before: Timestamp) -> Result<u64, StoreError> {
         old_data::remove(&self.database, old, before).await
-    }
-}
-
-struct Release {
-    tx: WriteTx,
-    keys: Arc<Keyring>,
-}
-
-#[async_trait]
-impl ReleaseTx for Release {
-    fn policy_holds(&self, policy: &Policy, now: Timestamp) -> Result<bool, StoreError> {
-        self.tx.policy_holds(policy, now)
-    }
-
-    fn list_numbers(&self) -> Result<&ListNumbers, StoreError> {
-        self.tx.list_numbers()
-    }
-
-    async fn use_request_ids(&mut self, asked: &[Asked]) -> Result<HashSet<[u8; 16]>, StoreError> {
-        let ids: Vec<RequestId> = asked.iter().map(|asked| asked.request_id).collect();
-        self.tx.use_request_ids(&ids).await
-    }
-
-    fn epoch(&self) -> Result<Epoch, StoreError> {
-        self.tx.epoch()
-    }
-
-    async fn read(&mut self, asked: &[Asked]) -> Result<GuardsRead, StoreError> {
-        read::guards(&mut self.tx.connection(), &self.keys, asked, &[]).await
-    }
-
-    async fn spend(&mut self, consents: Vec<[u8; 16]>) -> Result<HashSet<[u8; 16]>, StoreError> {
-        if consents.is_empty() {
-            return Ok(HashSet::new());
-        }
-        // Several instances write: each locks its rows in one order, so that no two wait for each other.
-        let sql = match self.tx.connection() {
-            Connection::Sqlite(_) => {
-                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
-                 AND id IN (SELECT value FROM {consents}) RETURNING id"
-            }
-            Connection::Postgres(_) => {
-                "UPDATE consent SET state = 'SPENT' WHERE state = 'GIVEN' AND one_time \
-                 AND id IN (SELECT id FROM consent WHERE id IN (SELECT value FROM {consents}) \
-                            ORDER BY id FOR NO KEY UPDATE) RETURNING id"
-            }
-        };
-        let rows = self
-            .tx
-            .all(
-                sql,
-                &[("consents", Value::keys(consents.iter().map(<[u8; 16]>::as_slice)))],
-            )
-            .await?;
-        rows.iter().map(|row| row.array(0)).collect()
-    }
-
-    async fn mark_and_end(
-        &mut self,
-        marked: Vec<[u8; 32]>,
-        ended: Vec<[u8; 32]>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        acts::mark_and_end(&mut self.tx, &marked, &ended, now).await
-    }
-
-    async fn commit(
-        self: Box<Self>,
-        entries: Vec<NewEntry>,
-        salts: Vec<Salt>,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.tx.release(entries, &salts, &self.keys.sealer, now).await
     }
 }

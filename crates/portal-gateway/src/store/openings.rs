@@ -51,7 +51,7 @@ pub(super) async fn open(
     tx.take_head().await?;
     // Behind the gate, too: whoever takes a newer list and ends the sessions of what it revokes finds these, or these see
     // that list.
-    let lists = cards.behind_gate(tx.list_numbers()?);
+    let lists = cards.behind_gate(tx.facts()?.list_numbers());
     refuse_cards(&mut standings, asked, cards, &lists);
     refuse_too_many(&mut standings, asked);
     refuse_used_ids(&mut standings, asked, &mut tx).await?;

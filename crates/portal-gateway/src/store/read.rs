@@ -3,10 +3,8 @@
 
 use common::{
     clock::Timestamp,
-    evidence::Epoch,
     keyring::Keyring,
-    store::{Column, Connection, Row, StoreError, Value, suspensions_of, table},
-    suspended,
+    store::{Column, Connection, GateFacts, Row, StoreError, Value, table},
     terms::{ActId, LinkageCode},
 };
 
@@ -22,17 +20,16 @@ use crate::{
     provision::Asked,
 };
 
-/// The epoch is of the same moment: an act that comes later makes it another one when it is looked at behind the gate.
-const READ: &str = concat!(
-    "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, ended, \
+/// The first row has what could forbid every release, and the epoch, of the same moment: an act that comes later makes it another
+/// one when it is looked at behind the gate.
+const READ: &str = "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, ended, \
             proof_sha256, CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
             linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
-            block.card_key IS NOT NULL, session.card_key, (SELECT epoch FROM gate), ",
-    suspended!(),
-    " FROM {asked} LEFT JOIN session ON session.token = asked.value \
+            block.card_key IS NOT NULL, session.card_key, \
+            CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
+     FROM {asked} LEFT JOIN session ON session.token = asked.value \
      LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
-     LEFT JOIN block ON block.card_key = session.card_key"
-);
+     LEFT JOIN block ON block.card_key = session.card_key";
 
 pub(super) async fn guards(
     connection: &mut Connection<'_>,
@@ -47,13 +44,12 @@ pub(super) async fn guards(
         ("unproven", tokens(&mut unproven.iter())),
     ];
     let rows = connection.all(READ, &params).await?;
-    let first = rows
-        .first()
-        .ok_or(StoreError::Unreadable("a batch without requests"))?;
-    let epoch = Epoch(first.int(17)?.unsigned_abs());
-    let suspensions = suspensions_of(first.optional_text(18)?);
+    let mut facts = None;
     let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
+        if let Some(text) = row.optional_text(17)? {
+            facts = Some(GateFacts::parse(text)?);
+        }
         let (guard, asked) = guards
             .get_mut(row.place(0)?)
             .zip(asked.get(row.place(0)?))
@@ -95,8 +91,7 @@ pub(super) async fn guards(
         }
     }
     Ok(GuardsRead {
-        epoch,
-        suspensions,
+        facts: facts.ok_or(StoreError::Unreadable("a batch without requests"))?,
         guards,
     })
 }
