@@ -51,7 +51,8 @@ struct Arguments {
     /// Where the report goes.
     #[arg(long, default_value = "target/bench/report.json")]
     report: PathBuf,
-    /// Measure nothing, but profile the services and the database, at 256 callers or the number given; perf's files go to this
+    /// Measure nothing, but profile the services and the database, at 256 callers or the number given, or with visits when
+    /// only they are wanted; perf's files go to this
     /// folder.
     #[arg(long)]
     profile: Option<PathBuf>,
@@ -118,12 +119,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
         let world = World::start(engine, sizes.persons, &sizes, seed, &arguments.sql).await?;
         if let Some(folder) = &arguments.profile {
-            profile::run(
-                &world,
-                arguments.concurrency.first().copied().unwrap_or(BUSY),
-                folder,
-            )
-            .await?;
+            let load = match (arguments.only.as_slice(), arguments.concurrency.as_slice()) {
+                ([Part::Visits], _) => profile::Load::Visits,
+                (_, [callers, ..]) => profile::Load::Callers(*callers),
+                (_, []) => profile::Load::Callers(BUSY),
+            };
+            profile::run(&world, load, folder).await?;
         } else {
             let concurrency = match arguments.concurrency.as_slice() {
                 [] => CONCURRENCY.as_slice(),

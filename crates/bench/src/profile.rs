@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use sqlx::{Executor as _, PgConnection, Row as _};
 use tokio::process::Command;
 
-use crate::{load::closed, world::World};
+use crate::{load::closed, visits, world::World};
 
 const WARM_UP: Duration = Duration::from_secs(3);
 const TIME: Duration = Duration::from_secs(15);
@@ -16,10 +16,36 @@ const FREQUENCY: &str = "997";
 /// Statements that are shown.
 const STATEMENTS: i64 = 40;
 
-/// Profiles the product at this number of callers; the files go to this folder.
-pub(crate) async fn run(world: &World, callers: usize, folder: &Path) -> Result<()> {
+/// What the product does while it is profiled.
+#[derive(Clone, Copy)]
+pub(crate) enum Load {
+    /// It answers so many callers.
+    Callers(usize),
+    /// It is visited.
+    Visits,
+}
+
+impl Load {
+    /// Does it for so long; answers or visits a second.
+    async fn run(self, world: &World, time: Duration) -> Result<String> {
+        match self {
+            Self::Callers(callers) => {
+                let calls = closed(&world.product, &world.crowd, callers, Duration::ZERO, time).await?;
+                calls.must_be_whole("product")?;
+                Ok(format!("{:.0} answers", calls.rate()))
+            }
+            Self::Visits => {
+                let found = visits::mix(world, &visits::text(world).await?, time).await?;
+                Ok(format!("{} visits", found["visits_per_s"]))
+            }
+        }
+    }
+}
+
+/// Profiles the product under this load; the files go to this folder.
+pub(crate) async fn run(world: &World, load: Load, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    closed(&world.product, &world.crowd, callers, Duration::ZERO, WARM_UP).await?;
+    load.run(world, WARM_UP).await?;
     let mut superusers = world.superusers().await?;
     for connection in &mut superusers {
         for sql in [
@@ -58,15 +84,13 @@ pub(crate) async fn run(world: &World, callers: usize, folder: &Path) -> Result<
             .stderr(Stdio::null())
             .spawn()
             .context("perf (package linux-perf) cannot be run")?;
-        let calls = closed(&world.product, &world.crowd, callers, Duration::ZERO, TIME).await?;
-        calls.must_be_whole("product")?;
+        let done = load.run(world, TIME).await?;
         ensure!(
             recording.wait_with_output().await?.status.success(),
             "perf record failed"
         );
         println!(
-            "{name}: {:.0} answers a second while it was recorded in {}",
-            calls.rate(),
+            "{name}: {done} a second while it was recorded in {}",
             data.display()
         );
     }

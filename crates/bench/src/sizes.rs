@@ -66,7 +66,7 @@ impl Sizes {
         Self {
             persons: 50_000,
             sessions: 2_000,
-            visitors: 64,
+            visitors: 160,
             shared_buffers_mib: 512,
             slice: Duration::from_millis(1_500),
             warm_up: Duration::from_millis(300),

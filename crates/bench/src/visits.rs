@@ -137,11 +137,8 @@ fn turned_away(error: anyhow::Error) -> Result<()> {
 
 /// Measures all of it.
 pub(crate) async fn measure(world: &World, sizes: &Sizes) -> Result<Value> {
-    let text = Requester::new(world.product.client(0)?, &world.crowd.clock)
-        .consent_text()
-        .await?;
-    let text = Arc::new(text);
-    let mix = mix(world, sizes, &text).await?;
+    let text = text(world).await?;
+    let mix = mix(world, &text, sizes.slice * 2).await?;
     let mut beside = Vec::new();
     for rate in RATES {
         beside.push(beside_provisions(world, sizes, &text, rate).await?);
@@ -149,11 +146,17 @@ pub(crate) async fn measure(world: &World, sizes: &Sizes) -> Result<Value> {
     Ok(json!({"mix": mix, "beside_provisions": beside}))
 }
 
-/// Nothing but visits, each visitor's one after the other.
-async fn mix(world: &World, sizes: &Sizes, text: &Arc<ConsentText>) -> Result<Value> {
+/// The text that visitors consent to.
+pub(crate) async fn text(world: &World) -> Result<Arc<ConsentText>> {
+    let mut requester = Requester::new(world.product.client(0)?, &world.crowd.clock);
+    Ok(Arc::new(requester.consent_text().await?))
+}
+
+/// Nothing but visits for so long, each visitor's one after the other.
+pub(crate) async fn mix(world: &World, text: &Arc<ConsentText>, time: Duration) -> Result<Value> {
     let told = Shared::default();
     let visitors = world.visitors.len().min(64);
-    let end = world.crowd.clock.monotonic() + sizes.slice * 2;
+    let end = world.crowd.clock.monotonic() + time;
     let client = machine::cpu_us(std::process::id());
     let mut tasks = JoinSet::new();
     for number in 0..visitors {
@@ -172,7 +175,7 @@ async fn mix(world: &World, sizes: &Sizes, text: &Arc<ConsentText>) -> Result<Va
     let told = std::mem::take(&mut *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let mut found = json!({
         "visitors": visitors,
-        "visits_per_s": round(told.visits as f64 / (sizes.slice * 2).as_secs_f64(), 1),
+        "visits_per_s": round(told.visits as f64 / time.as_secs_f64(), 1),
         "broken": told.broken,
         "client_cpu_us_per_visit": round(client as f64 / told.visits.max(1) as f64, 0),
     });
