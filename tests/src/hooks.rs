@@ -49,6 +49,7 @@ struct Deeds {
     behind_gate: Option<Deed>,
     commit_fails: bool,
     indexing_fails: bool,
+    step_by_step: bool,
     slow_finds: std::time::Duration,
 }
 
@@ -69,6 +70,11 @@ impl Places {
         self.0.lock().unwrap().commit_fails = fail;
     }
 
+    /// Lets releases take the gate first, also where they could be recorded at once.
+    pub fn release_step_by_step(&self) {
+        self.0.lock().unwrap().step_by_step = true;
+    }
+
     /// Lets the indexing of own records fail, or work again.
     pub fn let_indexing_fail(&self, fail: bool) {
         self.0.lock().unwrap().indexing_fails = fail;
@@ -85,9 +91,10 @@ impl Places {
         deeds.before_gate.is_none() && deeds.behind_gate.is_none()
     }
 
-    /// Whether something is to be done behind the gate: a release that takes the gate only for its commit has no such place.
-    fn has_behind_gate(&self) -> bool {
-        self.0.lock().unwrap().behind_gate.is_some()
+    /// Whether the next release has to go step by step: one that takes the gate only for its commit has no place behind the gate.
+    fn must_go_step_by_step(&self) -> bool {
+        let deeds = self.0.lock().unwrap();
+        deeds.step_by_step || deeds.behind_gate.is_some()
     }
 
     async fn arrive(&self, place: impl FnOnce(&mut Deeds) -> Option<Deed>) {
@@ -187,7 +194,7 @@ impl GatewayStore for HookedGateway {
     }
 
     fn enter_at_once(&self, asked: &[Asked], read: &GuardsRead) -> Option<Box<dyn portal::ReleaseTx + '_>> {
-        if self.places.has_behind_gate() {
+        if self.places.must_go_step_by_step() {
             return None;
         }
         let tx = self.store.enter_at_once(asked, read)?;
@@ -378,7 +385,7 @@ impl ProviderStore for HookedProvider {
     }
 
     fn enter_at_once(&self) -> Option<Box<dyn registry::ReleaseTx + '_>> {
-        if self.places.has_behind_gate() {
+        if self.places.must_go_step_by_step() {
             return None;
         }
         let tx = self.store.enter_at_once()?;

@@ -255,6 +255,12 @@ async fn a_session_has_the_services_own_settings() {
     assert_eq!(off, "off");
 
     let store = bench.open().await.unwrap();
+    // Where there is no BEGIN that says it.
+    for access in [Access::Release, Access::RequestersGuard, Access::Openings] {
+        let sql = "SELECT current_setting('transaction_isolation')";
+        let rows = store.database().once(access, sql, &[]).await.unwrap();
+        assert_eq!(rows[0].text(0).unwrap(), "read committed", "{access:?}");
+    }
     for access in [
         Access::Release,
         Access::Guard,
@@ -366,6 +372,10 @@ async fn a_warning_at_a_commit_is_no_success() {
             "{time}: {suspended:?}"
         );
     }
+    // A statement that commits by itself, too.
+    let stored = store.database().store_checkpoint(1, "a note");
+    let (stored, ()) = tokio::join!(stored, cancel());
+    assert!(matches!(stored, Err(StoreError::CommitWarning)), "{stored:?}");
     // The caller repeats the act: then it is known.
     bench.set("synchronous_standby_names", "").await;
     let epoch = store.database().suspend(act(), &operator, now).await.unwrap();

@@ -120,6 +120,33 @@ impl PortalAct {
     ];
 }
 
+/// How a release is recorded.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    AtOnce,
+    StepByStep,
+}
+
+impl Way {
+    fn places(self) -> Places {
+        let places = Places::default();
+        if matches!(self, Self::StepByStep) {
+            places.release_step_by_step();
+        }
+        places
+    }
+}
+
+/// Each act in each way that the store has.
+fn in_both_ways<A: Copy>(acts: impl IntoIterator<Item = A>) -> Vec<(A, Way)> {
+    let ways = match on_postgres() {
+        true => [Way::AtOnce, Way::StepByStep].as_slice(),
+        false => &[Way::StepByStep],
+    };
+    let each = |act| ways.iter().map(move |way| (act, *way));
+    acts.into_iter().flat_map(each).collect()
+}
+
 /// Starts an act behind the gate and makes sure that it does not get done there. The task ends when it is done.
 fn hold_up(act: Act) -> (Act, oneshot::Receiver<JoinHandle<()>>) {
     let (started, task) = oneshot::channel();
@@ -134,8 +161,8 @@ fn hold_up(act: Act) -> (Act, oneshot::Receiver<JoinHandle<()>>) {
 
 #[tokio::test]
 async fn an_act_before_the_gate_is_seen_on_the_portal_side() {
-    for (act, name, reason) in PortalAct::ALL {
-        let places = Places::default();
+    for ((act, name, reason), way) in in_both_ways(PortalAct::ALL) {
+        let places = way.places();
         let pair = Pair::start_hooked(&Places::default(), &places).await.load().await;
         let requester = Requester::new(&pair, Scenario::Ordinary).await;
         places.before_gate(requester.act(act));
@@ -161,6 +188,54 @@ async fn an_act_before_the_gate_is_seen_on_the_portal_side() {
             "the release was under the act's epoch"
         );
     }
+}
+
+/// Between admission and the gate: what the release was admitted by does not stand any more, and this instance knows it.
+#[tokio::test]
+async fn an_act_while_the_registry_side_answers_is_seen_on_the_portal_side() {
+    for (act, name, reason) in PortalAct::ALL {
+        let there = Places::default();
+        let pair = Pair::start_hooked(&there, &Places::default()).await.load().await;
+        let requester = Requester::new(&pair, Scenario::Ordinary).await;
+        there.behind_gate(requester.act(act));
+        let id = requester.frontend.ids().next();
+        let refused = requester
+            .frontend
+            .copy_info_as(&id, &requester.session, KIND, "")
+            .await
+            .unwrap_err();
+        assert!(there.all_done());
+        assert_eq!(refused.reason(), Some(reason), "{act:?}");
+        let database = pair.deployment.gateway_database();
+        let (epoch, entry) = provision(&database, &id).await.unwrap();
+        assert_ne!(entry.outcome(), Outcome::Released);
+        assert_eq!(guard_act(&database, name).await.unwrap().0, epoch);
+    }
+}
+
+/// What others close meanwhile forbids nothing of it: it is released, under the epoch that they have made.
+#[tokio::test]
+async fn what_others_close_while_the_registry_side_answers_does_not_stop_a_release() {
+    let there = Places::default();
+    let pair = Pair::start_hooked(&there, &Places::default()).await.load().await;
+    let requester = Requester::new(&pair, Scenario::Ordinary).await;
+    let other = Requester::new(&pair, Scenario::VariationSequence).await;
+    let acts = [PortalAct::Withdraw, PortalAct::Logout].map(|act| other.act(act));
+    there.behind_gate(async move {
+        for act in acts {
+            act.await;
+        }
+    });
+    let id = requester.frontend.ids().next();
+    requester
+        .frontend
+        .copy_info_as(&id, &requester.session, KIND, "")
+        .await
+        .unwrap();
+    assert!(there.all_done());
+    let database = pair.deployment.gateway_database();
+    let (epoch, _) = provision(&database, &id).await.unwrap();
+    assert_eq!(guard_act(&database, "LOGOUT").await.unwrap().0, epoch);
 }
 
 #[tokio::test]
@@ -302,8 +377,8 @@ async fn suspend_linkage(store: &Arc<dyn ProviderStore>, lines: &str, person_id:
 
 #[tokio::test]
 async fn an_act_before_the_gate_is_seen_on_the_registry_side() {
-    for (act, name, reason) in RegistryAct::ALL {
-        let places = Places::default();
+    for ((act, name, reason), way) in in_both_ways(RegistryAct::ALL) {
+        let places = way.places();
         let pair = Pair::start_hooked(&places, &Places::default()).await.load().await;
         let requester = Requester::new(&pair, act.scenario()).await;
         let cast = pair.cast().await;
@@ -446,6 +521,8 @@ async fn an_answer_that_is_too_old_is_withheld() {
     let pair = Pair::start_hooked(&Places::default(), &places).await.load().await;
     let requester = Requester::new(&pair, Scenario::Ordinary).await;
     let clock = pair.clock.clone();
+    // At the gate: a release that does not wait there does not get older.
+    places.release_step_by_step();
     places.before_gate(async move { clock.advance(Duration::from_secs(3)) });
     let id = requester.frontend.ids().next();
     let refused = requester

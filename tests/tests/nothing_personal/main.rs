@@ -97,7 +97,12 @@ async fn logs_and_databases_hold_nothing_of_the_registers() {
     let offices = Offices::new(&deployment, &access, &reach).unwrap();
     let mut teller = Teller::new(|_| {});
     story::play(&cast, &offices, &mut teller).await.unwrap();
-    assert_eq!(teller.failed().count(), 0);
+    assert_eq!(
+        teller.failed().count(),
+        0,
+        "{:#?}",
+        teller.failed().collect::<Vec<_>>()
+    );
 
     let mut requester = Requester::new(&cast, &access, &reach.portal);
     let (_, card) = cast.person(Scenario::Plane2).unwrap();
