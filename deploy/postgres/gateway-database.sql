@@ -18,4 +18,5 @@ REVOKE EXECUTE ON FUNCTION pg_advisory_lock(bigint), pg_advisory_lock_shared(big
     pg_advisory_xact_lock(int, int), pg_advisory_xact_lock_shared(int, int), pg_try_advisory_xact_lock(int, int),
     pg_try_advisory_xact_lock_shared(int, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO portal_gateway_owner;
-GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(bigint), pg_advisory_xact_lock_shared(bigint) TO portal_gateway_service;
+GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(bigint), pg_advisory_xact_lock_shared(bigint),
+    pg_try_advisory_xact_lock(bigint), pg_try_advisory_xact_lock_shared(bigint) TO portal_gateway_service;

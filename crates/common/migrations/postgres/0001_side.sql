@@ -147,8 +147,8 @@ CREATE TABLE replaced_card (
 );
 
 -- A release in one statement, by what was read before under this epoch: true when it is done, false when nothing was changed since
--- the epoch or the log's end is another one. Its statements come after each other, so that each sees what was committed while the
--- gate was waited for; READ COMMITTED and VOLATILE are what lets it. KR001: an id was used before, nothing is changed.
+-- somebody has the gate, or the epoch or the log's end is another one. Its statements come after each other, so that each sees what was
+-- committed before the gate was taken; READ COMMITTED and VOLATILE are what lets it. KR001: an id was used before, nothing is changed.
 CREATE FUNCTION append_at(
     in_epoch BIGINT, in_log TEXT, in_generation BIGINT, in_before BIGINT, in_size BIGINT, in_frontier BYTEA,
     in_number BIGINT, in_body BYTEA, in_hashes BYTEA, in_sealed BYTEA, in_ids BYTEA[]
@@ -156,7 +156,13 @@ CREATE FUNCTION append_at(
 DECLARE
     used BIGINT;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(7236837466);
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a snapshot from before the gate misses what forbids: READ COMMITTED is needed' USING ERRCODE = '25001';
+    END IF;
+    -- Not waited for: what was decided some time ago must not be committed now.
+    IF NOT pg_try_advisory_xact_lock_shared(7236837466) THEN
+        RETURN FALSE;
+    END IF;
     UPDATE log_head SET size = in_size, bundles = in_number + 1, frontier = in_frontier
         WHERE log = in_log AND generation = in_generation AND size = in_before AND bundles = in_number AND NOT closed
           AND (SELECT epoch FROM gate WHERE one = 1) = in_epoch;

@@ -1,16 +1,17 @@
-//! A release whose whole transaction is one message to PostgreSQL. Everything that could forbid was read before, with the epoch of
-//! that moment; the statement takes the gate, and appends on the condition that the epoch is still the same. So what was read still
-//! stands at the commit, as if it had been read behind the gate. Where it has moved nothing is changed, and the release is done the
-//! other way, step by step behind the gate.
+//! What is recorded by one message to PostgreSQL: releases, and what requesters open and close. What it is decided by was read before,
+//! with the epoch of that moment; the statement takes the gate, and changes something on the condition that the epoch is still the same.
+//! So what was read still stands at the commit, as if it had been read behind the gate. Where it has moved nothing is changed, and it is
+//! done the other way, step by step behind the gate.
 
 use std::collections::HashSet;
 
 use super::{
-    Database, StoreError, commit_warning,
-    connections::State,
+    Access, Database, StoreError, commit_warning,
+    connections::{Held, State},
     gate_facts::GateFacts,
-    log_end::{Appended, NewBundle},
-    query::{Connection, Value},
+    log_end::NewBundle,
+    query::{Connection, Params, Row, Value},
+    recent_closings::ClosingKeys,
 };
 use crate::{
     clock::Timestamp,
@@ -25,27 +26,59 @@ const USED_UP: &str = "KR001";
 #[macro_export]
 macro_rules! appended {
     () => {
-        "{epoch}, {log}, {generation}, {before}, {size}, {frontier}, {number}, {body}, {hashes}, {sealed}, \
-         (SELECT array_agg(value) FROM {ids})"
+        "{epoch}, {log}, {generation}, {before}, {size}, {frontier}, {number}, {body}, {hashes}, {sealed}, {ids}"
     };
 }
 
-/// A release that is decided by what was read before the gate.
+/// What is decided by what was read before the gate.
 pub struct AtOnce {
     facts: GateFacts,
-    epoch: Epoch,
+    access: Access,
+    /// What requesters might close of what it stands on.
+    stands_on: ClosingKeys,
+    closes: ClosingKeys,
     ids: Vec<RequestId>,
 }
 
 impl AtOnce {
-    /// `facts` are what could forbid every release, of the moment at which everything else was read or of an earlier one. `epoch` is
-    /// theirs, or a later one when it is known that no act since then forbids what is to be released.
-    pub fn new(facts: GateFacts, epoch: Epoch) -> Self {
+    fn new(access: Access, facts: GateFacts) -> Self {
         Self {
             facts,
-            epoch,
+            access,
+            stands_on: ClosingKeys::new(),
+            closes: ClosingKeys::new(),
             ids: Vec::new(),
         }
+    }
+
+    /// A release. `facts` are what could forbid every one, of the moment at which everything else was read or of an earlier one;
+    /// `stands_on` is all that it was decided by and that requesters can close.
+    pub fn release(facts: GateFacts, stands_on: ClosingKeys) -> Self {
+        Self {
+            stands_on,
+            ..Self::new(Access::Release, facts)
+        }
+    }
+
+    /// What requesters open, likewise.
+    pub fn openings(facts: GateFacts, stands_on: ClosingKeys) -> Self {
+        Self {
+            stands_on,
+            ..Self::new(Access::Openings, facts)
+        }
+    }
+
+    /// What requesters close: under the next epoch, which it makes. `stands_on` is all of it and the sessions with which it is done.
+    pub fn closings(facts: GateFacts, stands_on: ClosingKeys) -> Self {
+        Self {
+            stands_on,
+            ..Self::new(Access::RequestersGuard, facts)
+        }
+    }
+
+    /// Says all that this closes.
+    pub fn closes(&mut self, closed: ClosingKeys) {
+        self.closes = closed;
     }
 
     /// What could forbid every release.
@@ -59,71 +92,76 @@ impl AtOnce {
         ids.iter().map(|id| *id.as_bytes()).collect()
     }
 
-    /// Appends the entries, with the salts of the answers, one an entry, sealed beside them, and commits. `function` calls a function
-    /// of the schema that takes [`appended!`] and `params`, and tells whether it has changed anything.
+    /// Appends the entries and commits; the salts of a release's answers, one an entry, are kept beside them, sealed. `function` calls a
+    /// function of the schema that takes [`appended!`] and `params`, and tells whether it has changed anything.
     pub async fn commit(
         self,
         database: &Database,
         function: &'static str,
-        params: Vec<(&'static str, Value)>,
-        (entries, salts): (Vec<NewEntry>, &[Salt]),
+        mut params: Vec<(&'static str, Value)>,
+        (entries, salts): (Vec<NewEntry>, Option<&[Salt]>),
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let appended = Appended {
-            entries,
-            kept: Some((&database.keys.sealer, salts)),
-            at,
-        };
-        let committed = self.append(database, function, params, appended).await;
-        match &committed {
-            Err(StoreError::Moved) => database.known_end().forget(),
-            committed => {
-                database.health().appended(committed);
-                if committed.is_err() {
-                    database.known_end().forget();
+        let kept = salts.map(|salts| (&database.keys.sealer, salts));
+        let ids = self.ids.iter().map(|id| id.as_bytes().as_slice());
+        params.push(("ids", Value::array(ids)));
+        let connections = database.connections(self.access).ok_or(StoreError::Moved)?;
+        let mut held = connections.acquire().await?;
+        // One after the other: the next one begins where this one ends.
+        let _turn = database.turn_to_append_soon().await?;
+        let recent = database.recent_closings();
+        let stands = recent.epoch_after(self.facts.epoch(), &self.stands_on);
+        let mut epoch = stands.ok_or(StoreError::Moved)?;
+        if self.access.is_exclusive() {
+            epoch = Epoch(epoch.0 + 1);
+        }
+        let end = database.known_end().get().ok_or(StoreError::Moved)?;
+        let mut bundle = NewBundle::new(database.log(), epoch, entries, at)?;
+        let placed = bundle.place(end.clone(), database.generation(), kept)?;
+        params.extend(placed.columns);
+        let rows = committed_at_once(&mut held, function, &params).await;
+        let changed = rows.and_then(|rows| match rows.as_slice() {
+            [row] => row.bool(0),
+            _ => Err(StoreError::Unreadable("a function's answer")),
+        });
+        if matches!(changed, Ok(false) | Err(StoreError::Moved)) {
+            return Err(StoreError::Moved);
+        }
+        database.health().appended(&changed);
+        match changed {
+            Ok(_) => {
+                database.known_end().moved(placed.end);
+                if !self.closes.is_empty() {
+                    recent.note(epoch, self.closes);
                 }
             }
+            Err(_) => database.known_end().forget(),
         }
-        committed
+        changed.map(|_| Committed::new(epoch, end.bundles.unsigned_abs()))
     }
+}
 
-    async fn append(
-        self,
-        database: &Database,
-        function: &'static str,
-        mut params: Vec<(&'static str, Value)>,
-        appended: Appended<'_>,
-    ) -> Result<Committed, StoreError> {
-        let epoch = i64::try_from(self.epoch.0).map_err(|_| StoreError::Unreadable("an epoch"))?;
-        // One after the other: the next one begins where this one ends.
-        let _turn = database.turn_to_append().await;
-        let end = database.known_end().get().ok_or(StoreError::Moved)?;
-        let bundle = NewBundle::new(database.log(), database.generation(), epoch, end, appended)?;
-        params.extend(bundle.columns);
-        params.push((
-            "ids",
-            Value::keys(self.ids.iter().map(|id| id.as_bytes().as_slice())),
-        ));
-
-        let mut held = database.releases().ok_or(StoreError::Moved)?.acquire().await?;
-        let mut connection = Connection::Postgres(&mut held);
-        let (told, warned) = commit_warning::watch(connection.one(function, &params)).await;
-        let told = match told {
-            Ok(row) => row.bool(0),
-            Err(StoreError::Failed(error)) => Err(failed(error)),
-            Err(error) => Err(error),
-        };
-        // The whole answer was read: the server has nothing to say any more.
-        let is_answer = !matches!(told, Err(StoreError::OutcomeUnknown(_)));
-        held.is(if is_answer { State::Settled } else { State::Broken });
-        match told? {
-            false => Err(StoreError::Moved),
-            true if warned => Err(StoreError::CommitWarning),
-            true => {
-                database.known_end().moved(bundle.end);
-                Ok(Committed::new(bundle.epoch, bundle.number))
-            }
-        }
+/// Runs a statement that commits by itself; its rows, after they are durable.
+pub(super) async fn committed_at_once(
+    held: &mut Held<sqlx::Postgres>,
+    sql: &'static str,
+    params: Params<'_>,
+) -> Result<Vec<Row>, StoreError> {
+    let mut connection = Connection::Postgres(held);
+    let (rows, warned) = commit_warning::watch(connection.all(sql, params)).await;
+    let rows = rows.map_err(|error| match error {
+        StoreError::Failed(error) => failed(error),
+        error => error,
+    });
+    held.is(match &rows {
+        Ok(_) => State::Settled,
+        Err(StoreError::OutcomeUnknown(_)) => State::Broken,
+        // The server has still to say that it is ready.
+        Err(_) => State::Unsettled,
+    });
+    match warned {
+        true => Err(StoreError::CommitWarning),
+        false => rows,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     io,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sqlx::{Connection as _, Database, Pool, pool::PoolConnection};
@@ -17,6 +17,8 @@ use tokio::{
     sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+
+use crate::clock::{Clock as _, SystemClock};
 
 /// How long an answer of the database is waited for: longer than it may take by its own settings. A server that is stopped, or
 /// behind a line that has gone dead, gives none.
@@ -44,9 +46,10 @@ type Slot<DB> = Arc<tokio::sync::Mutex<PoolConnection<DB>>>;
 /// Those that are not in use, each with when it came back. Whoever has a place finds one of them, or room for another one in the
 /// pool.
 struct Kept<DB: Database> {
-    idle: Mutex<Vec<(Slot<DB>, Instant)>>,
+    idle: Mutex<Vec<(Slot<DB>, Duration)>>,
     places: Arc<Semaphore>,
     wait: Duration,
+    clock: SystemClock,
 }
 
 impl<DB: Database> Connections<DB> {
@@ -63,6 +66,7 @@ impl<DB: Database> Connections<DB> {
             idle: Mutex::default(),
             places: Arc::new(Semaphore::new(most)),
             wait: options.get_acquire_timeout(),
+            clock: SystemClock::new(),
         };
         Self {
             pool,
@@ -75,16 +79,21 @@ impl<DB: Database> Connections<DB> {
         self.pool.size()
     }
 
-    /// One of them, waited for as long as the pool's options say.
+    /// One of them. Its place is waited for as long as the pool's options say.
     pub(super) async fn acquire(&self) -> Result<Held<DB>, sqlx::Error> {
-        let Some(kept) = &self.kept else {
-            return Ok(Held::new(self.pool.acquire().await?, None).await);
-        };
+        match &self.kept {
+            None => Ok(Held::new(self.pool.acquire().await?, None).await),
+            Some(kept) => answer(self.acquire_kept(kept)).await,
+        }
+    }
+
+    async fn acquire_kept(&self, kept: &Arc<Kept<DB>>) -> Result<Held<DB>, sqlx::Error> {
         let place = timeout(kept.wait, kept.places.clone().acquire_owned()).await;
         let place = place.ok().and_then(Result::ok).ok_or(sqlx::Error::PoolTimedOut)?;
         while let Some((slot, since)) = kept.take() {
             let mut connection = slot.lock_owned().await;
-            if since.elapsed() < WELL_FOR || answer(connection.ping()).await.is_ok() {
+            let idle = kept.clock.monotonic().saturating_sub(since);
+            if idle < WELL_FOR || answer(connection.ping()).await.is_ok() {
                 return Ok(Held {
                     connection,
                     place: Some((kept.clone(), place)),
@@ -98,14 +107,18 @@ impl<DB: Database> Connections<DB> {
 }
 
 impl<DB: Database> Kept<DB> {
-    fn idle(&self) -> MutexGuard<'_, Vec<(Slot<DB>, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Slot<DB>, Duration)>> {
         // Each change is one insertion or removal: a panic elsewhere leaves it whole.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one that came back last: it has met every statement lately.
-    fn take(&self) -> Option<(Slot<DB>, Instant)> {
+    fn take(&self) -> Option<(Slot<DB>, Duration)> {
         self.idle().pop()
+    }
+
+    fn put(&self, slot: Slot<DB>) {
+        self.idle().push((slot, self.clock.monotonic()));
     }
 }
 
@@ -168,12 +181,12 @@ impl<DB: Database> Drop for Held<DB> {
         let slot = OwnedMutexGuard::mutex(&self.connection).clone();
         match (self.state, self.place.take()) {
             (State::Broken, _) => self.connection.close_on_drop(),
-            (State::Settled, Some((kept, _place))) => kept.idle().push((slot, Instant::now())),
+            (State::Settled, Some((kept, _place))) => kept.put(slot),
             (State::Unsettled, Some((kept, place))) => {
                 tokio::spawn(async move {
                     let mut connection = slot.clone().lock_owned().await;
                     match answer(connection.ping()).await {
-                        Ok(()) => kept.idle().push((slot, Instant::now())),
+                        Ok(()) => kept.put(slot),
                         Err(_) => connection.close_on_drop(),
                     }
                     drop((connection, place));

@@ -2,14 +2,16 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, Sqlite};
-use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::{
     OpenError, StoreError,
+    at_once::committed_at_once,
     connections::{Connections, Held, State},
     gate_facts::GateFacts,
     health::LogHealth,
@@ -17,6 +19,7 @@ use super::{
     pooled_tx::PooledTx,
     postgres::{self, PostgresPools},
     query::{Connection, Params, Row},
+    recent_closings::{ClosingKeys, RecentClosings},
     schema::SchemaStep,
     sqlite::{self, SqlitePools},
     write_tx::WriteTx,
@@ -75,6 +78,9 @@ enum Pools {
     Postgres(PostgresPools),
 }
 
+/// What was decided longer ago than this is decided again.
+const SOON: Duration = Duration::from_millis(250);
+
 /// A side's database, and the audit log that this process writes in it.
 pub struct Database {
     pools: Pools,
@@ -82,7 +88,8 @@ pub struct Database {
     generation: i64,
     health: Arc<LogHealth>,
     known_end: KnownEnd,
-    turn_to_append: Mutex<()>,
+    recent_closings: RecentClosings,
+    turn_to_append: Arc<Mutex<()>>,
     /// The side's keys.
     pub keys: Arc<Keyring>,
     moved: bool,
@@ -151,7 +158,8 @@ impl Database {
             generation: 0,
             health: Arc::default(),
             known_end: KnownEnd::default(),
-            turn_to_append: Mutex::default(),
+            recent_closings: RecentClosings::default(),
+            turn_to_append: Arc::default(),
             keys,
             moved: false,
         };
@@ -285,21 +293,42 @@ impl Database {
         &self.known_end
     }
 
-    /// Whether a release can be recorded by one statement: the database is PostgreSQL, and the end of the log is known.
+    /// What requesters have closed through this process of late.
+    pub(super) fn recent_closings(&self) -> &RecentClosings {
+        &self.recent_closings
+    }
+
+    /// Whether it is PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pools, Pools::Postgres(_))
+    }
+
+    /// Whether something can be recorded by one statement: the database is PostgreSQL, and the end of the log is known.
     pub fn appends_at_once(&self) -> bool {
-        matches!(self.pools, Pools::Postgres(_)) && self.known_end.get().is_some()
+        self.is_postgres() && self.known_end.get().is_some()
     }
 
-    /// Waits for those who append at once.
-    pub(super) async fn turn_to_append(&self) -> MutexGuard<'_, ()> {
-        self.turn_to_append.lock().await
+    /// Whoever appends on PostgreSQL and shares the gate waits for this process's others here, before the gate: so the end of the log is
+    /// what is known of it, and what waits for the head's row does not hold the gate. As long as for the gate, so that what waits behind a server that
+    /// does not answer fails together, and not one after the other.
+    async fn turn_to_append(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+        let turn = self.turn_to_append.clone().lock_owned();
+        let turn = tokio::time::timeout(postgres::GATE_AT_MOST, turn).await;
+        turn.map_err(|_| StoreError::timed_out())
     }
 
-    /// The connections of releases, on PostgreSQL.
-    pub(super) fn releases(&self) -> Option<&Connections<Postgres>> {
+    /// The same for who has decided before, and must not wait for long.
+    pub(super) async fn turn_to_append_soon(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+        let turn = self.turn_to_append.clone().lock_owned();
+        let turn = tokio::time::timeout(SOON, turn).await;
+        turn.map_err(|_| StoreError::Moved)
+    }
+
+    /// The connections for this, on PostgreSQL.
+    pub(super) fn connections(&self, access: Access) -> Option<&Connections<Postgres>> {
         match &self.pools {
             Pools::Sqlite(_) => None,
-            Pools::Postgres(pools) => Some(&pools.releases),
+            Pools::Postgres(pools) => Some(pools.of(access).0),
         }
     }
 
@@ -329,20 +358,52 @@ impl Database {
         GateFacts::parse(row.text(0)?)
     }
 
+    /// One statement that commits by itself, on the connections for this, without the gate: what forbids nothing, is not recorded, and
+    /// needs no order with releases. Its rows, after they are durable.
+    pub async fn once(
+        &self,
+        access: Access,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        match &self.pools {
+            Pools::Sqlite(pools) => {
+                let _turn = ordinary_turn(pools).await?;
+                let mut held = pools.writer.acquire().await?;
+                let rows = Connection::Sqlite(&mut held).all(sql, params).await?;
+                held.is(State::Settled);
+                Ok(rows)
+            }
+            Pools::Postgres(pools) => {
+                let mut held = pools.of(access).0.acquire().await?;
+                committed_at_once(&mut held, sql, params).await
+            }
+        }
+    }
+
     /// Begins a write and takes the gate as `access` says: what forbids and is read from here on stays as it is until the
     /// commit.
     pub async fn begin(&self, access: Access) -> Result<WriteTx, StoreError> {
+        let turn = match (&self.pools, access) {
+            (Pools::Sqlite(_), _) | (_, Access::Ungated | Access::Copies) => None,
+            // Who forbids something waits for the gate and for nothing else.
+            (_, access) if access.is_exclusive() => None,
+            (Pools::Postgres(_), _) => Some(self.turn_to_append().await?),
+        };
         let mut tx = WriteTx {
             tx: match &self.pools {
                 Pools::Sqlite(pools) => self.begin_sqlite(pools, access).await?,
                 Pools::Postgres(pools) => Tx::Postgres(begin_postgres(pools, access).await?),
             },
+            turn,
             head: None,
             access,
             log: self.log.clone(),
             generation: self.generation,
             health: self.health.clone(),
             known_end: self.known_end.clone(),
+            recent_closings: self.recent_closings.clone(),
+            closes: ClosingKeys::new(),
         };
         // Whoever takes the gate late, or never, reads the log's head so, too.
         match (&self.pools, access) {
@@ -355,9 +416,7 @@ impl Database {
     async fn begin_sqlite(&self, pools: &SqlitePools, access: Access) -> Result<Tx, StoreError> {
         let turn = match access {
             Access::Openings | Access::Ordinary | Access::Ungated | Access::Copies => {
-                let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
-                let turn = turn.await.ok().and_then(Result::ok);
-                Some(turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))?)
+                Some(ordinary_turn(pools).await?)
             }
             Access::Release | Access::Guard | Access::RequestersGuard | Access::Load | Access::GuardLoad => {
                 None
@@ -385,19 +444,33 @@ impl Database {
     }
 }
 
+impl PostgresPools {
+    /// The connections for this, and how its transactions begin.
+    fn of(&self, access: Access) -> (&Connections<Postgres>, &'static str) {
+        match access {
+            Access::Release => (&self.releases, postgres::BEGIN_SHARED),
+            Access::Guard => (&self.guards, postgres::BEGIN_GUARD),
+            Access::RequestersGuard => (&self.requesters, postgres::BEGIN_GUARD),
+            Access::Openings => (&self.requesters, postgres::BEGIN_SHARED),
+            Access::GuardLoad => (&self.guards, postgres::BEGIN_GUARD_LOAD),
+            Access::Ordinary => (&self.ordinary, postgres::BEGIN_SHARED),
+            Access::Ungated => (&self.ordinary, postgres::BEGIN_UNGATED),
+            Access::Load => (&self.loads, postgres::BEGIN_SHARED_LOAD),
+            Access::Copies => (&self.loads, postgres::BEGIN_UNGATED),
+        }
+    }
+}
+
+/// A turn of SQLite's one writer for what is ordinary.
+async fn ordinary_turn(pools: &SqlitePools) -> Result<OwnedSemaphorePermit, StoreError> {
+    let turn = tokio::time::timeout(sqlite::GATE_TIMEOUT, pools.ordinary.clone().acquire_owned());
+    let turn = turn.await.ok().and_then(Result::ok);
+    turn.ok_or(StoreError::Failed(sqlx::Error::PoolTimedOut))
+}
+
 /// A connection that broke while it was idle shows it here, where nothing has been done yet: another one is taken.
 async fn begin_postgres(pools: &PostgresPools, access: Access) -> Result<PooledTx<Postgres>, StoreError> {
-    let (pool, begin) = match access {
-        Access::Release => (&pools.releases, postgres::BEGIN_SHARED),
-        Access::Guard => (&pools.guards, postgres::BEGIN_GUARD),
-        Access::RequestersGuard => (&pools.requesters, postgres::BEGIN_GUARD),
-        Access::Openings => (&pools.requesters, postgres::BEGIN_SHARED),
-        Access::GuardLoad => (&pools.guards, postgres::BEGIN_GUARD_LOAD),
-        Access::Ordinary => (&pools.ordinary, postgres::BEGIN_SHARED),
-        Access::Ungated => (&pools.ordinary, postgres::BEGIN_UNGATED),
-        Access::Load => (&pools.loads, postgres::BEGIN_SHARED_LOAD),
-        Access::Copies => (&pools.loads, postgres::BEGIN_UNGATED),
-    };
+    let (pool, begin) = pools.of(access);
     let mut tries = pool.size() + 1;
     loop {
         match PooledTx::begin(pool, begin).await {

@@ -198,14 +198,13 @@ impl Database {
 
     async fn upsert(&self, sql: &'static str, size: u64, note: &str) -> Result<(), StoreError> {
         let size = i64::try_from(size).map_err(|_| TREE)?;
-        let mut tx = self.begin(Access::Ungated).await?;
         let params = [
             ("log", self.log().into()),
             ("size", size.into()),
             ("note", note.into()),
         ];
-        tx.execute(sql, &params).await?;
-        tx.commit_unrecorded().await
+        self.once(Access::Ungated, sql, &params).await?;
+        Ok(())
     }
 
     /// How far this side has countersigned a log of the other side; `None` when it never has.
@@ -240,12 +239,6 @@ impl Database {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let size = |size: u64| i64::try_from(size).map_err(|_| TREE);
-        let access = if opened.is_some() {
-            Access::Ordinary
-        } else {
-            Access::Ungated
-        };
-        let mut tx = self.begin(access).await?;
         let params = [
             ("origin", origin.into()),
             ("size", size(after.size)?.into()),
@@ -258,28 +251,22 @@ impl Database {
                 (&before.map_or([0; HASH_BYTES], |before| before.root)).into(),
             ),
         ];
-        let changed = if before.is_some() {
-            tx.execute(
-                "UPDATE witnessed_log SET size = {size}, root = {root}, note = {note} \
-                 WHERE origin = {origin} AND size = {old_size} AND root = {old_root} AND NOT closed",
-                &params,
-            )
-            .await?
+        let sql = if before.is_some() {
+            "UPDATE witnessed_log SET size = {size}, root = {root}, note = {note} \
+             WHERE origin = {origin} AND size = {old_size} AND root = {old_root} AND NOT closed RETURNING 1"
         } else {
-            tx.execute(
-                "INSERT INTO witnessed_log (origin, size, root, note, closed) \
-                 VALUES ({origin}, {size}, {root}, {note}, {no}) ON CONFLICT DO NOTHING",
-                &params,
-            )
-            .await?
+            "INSERT INTO witnessed_log (origin, size, root, note, closed) \
+             VALUES ({origin}, {size}, {root}, {note}, {no}) ON CONFLICT DO NOTHING RETURNING 1"
         };
-        match opened {
-            Some(entry) if changed == 1 => {
-                let _ = tx.commit(vec![entry], now).await?;
-            }
-            _ => tx.commit_unrecorded().await?,
+        let Some(entry) = opened else {
+            return Ok(self.once(Access::Ungated, sql, &params).await?.len() == 1);
+        };
+        let mut tx = self.begin(Access::Ordinary).await?;
+        if tx.all(sql, &params).await?.is_empty() {
+            return Ok(false);
         }
-        Ok(changed == 1)
+        let _ = tx.commit(vec![entry], now).await?;
+        Ok(true)
     }
 }
 

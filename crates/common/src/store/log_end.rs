@@ -48,79 +48,83 @@ impl KnownEnd {
     }
 }
 
-/// What is appended.
-pub(super) struct Appended<'a> {
-    /// At least one entry.
-    pub(super) entries: Vec<NewEntry>,
-    /// What is kept beside the bundle, sealed: the salts of a release's answers.
-    pub(super) kept: Option<(&'a Sealer, &'a [Salt])>,
-    /// When.
-    pub(super) at: Timestamp,
+/// What is appended, under one epoch.
+pub(super) struct NewBundle {
+    bundle: Bundle,
+    leaves: Vec<Vec<u8>>,
 }
 
-/// A bundle that is to be appended at the end of a log.
-pub(super) struct NewBundle {
-    /// The columns of its row and of the head's, by name: `log`, `generation`, `before`, `size`, `frontier`, `number`, `epoch`, `body`,
-    /// `hashes`, `sealed`.
+/// A place for it: the columns of its row and of the head's, by name (`log`, `generation`, `before`, `size`, `frontier`, `number`,
+/// `epoch`, `body`, `hashes`, `sealed`), and the end after it.
+pub(super) struct Placed {
     pub(super) columns: Vec<(&'static str, Value)>,
-    pub(super) epoch: Epoch,
-    pub(super) number: u64,
-    /// The end after it.
     pub(super) end: LogEnd,
 }
 
 impl NewBundle {
+    /// At least one entry.
     pub(super) fn new(
         log: &str,
-        generation: i64,
-        epoch: i64,
-        end: LogEnd,
-        appended: Appended<'_>,
+        epoch: Epoch,
+        entries: Vec<NewEntry>,
+        at: Timestamp,
     ) -> Result<Self, StoreError> {
-        let Appended { entries, kept, at } = appended;
         if entries.is_empty() {
             return Err(StoreError::Unreadable("a bundle without entries"));
         }
+        let stored: Result<Vec<_>, _> = entries
+            .into_iter()
+            .map(|entry| entry.into_stored(epoch, at))
+            .collect();
+        let stored = stored.map_err(|_| StoreError::Unreadable("the system's random source"))?;
+        let (entries, leaves) = stored.into_iter().unzip();
+        Ok(Self {
+            bundle: Bundle {
+                log: log.to_owned(),
+                first_index: 0,
+                epoch: epoch.0,
+                at: Some(at.to_proto()),
+                entries,
+            },
+            leaves,
+        })
+    }
+
+    /// Places it at the end of the log. `kept` are the salts of a release's answers: they are kept beside it, sealed.
+    pub(super) fn place(
+        &mut self,
+        end: LogEnd,
+        generation: i64,
+        kept: Option<(&Sealer, &[Salt])>,
+    ) -> Result<Placed, StoreError> {
+        let bundle = &mut self.bundle;
         let number = end.bundles;
-        let first_index = end.frontier.size();
+        bundle.first_index = end.frontier.size();
         let mut frontier = end.frontier;
-        let mut hashes = Vec::with_capacity(entries.len() * 2 * HASH_BYTES);
-        let mut bundle = Bundle {
-            log: log.to_owned(),
-            first_index,
-            epoch: epoch.unsigned_abs(),
-            at: Some(at.to_proto()),
-            entries: Vec::with_capacity(entries.len()),
-        };
-        for entry in entries {
-            let (entry, leaf) = entry
-                .into_stored(Epoch(bundle.epoch), at)
-                .map_err(|_| StoreError::Unreadable("the system's random source"))?;
-            frontier.append(&leaf, &mut hashes);
-            bundle.entries.push(entry);
+        let mut hashes = Vec::with_capacity(self.leaves.len() * 2 * HASH_BYTES);
+        for leaf in &self.leaves {
+            frontier.append(leaf, &mut hashes);
         }
         let sealed = kept
             .map(|(sealer, salts)| {
-                let row = [log.as_bytes(), &number.to_be_bytes()].concat();
+                let row = [bundle.log.as_bytes(), &number.to_be_bytes()].concat();
                 sealer.seal(kept_place(&row), salts.as_flattened())
             })
             .transpose()?;
-        let size = |size: u64| i64::try_from(size).map_err(|_| StoreError::Unreadable("the size of the log"));
-        Ok(Self {
+        let int = |int: u64| i64::try_from(int).map_err(|_| StoreError::Unreadable("the size of the log"));
+        Ok(Placed {
             columns: vec![
-                ("log", log.into()),
+                ("log", bundle.log.as_str().into()),
                 ("generation", generation.into()),
-                ("before", size(first_index)?.into()),
-                ("size", size(frontier.size())?.into()),
+                ("before", int(bundle.first_index)?.into()),
+                ("size", int(frontier.size())?.into()),
                 ("frontier", frontier.to_bytes().into()),
                 ("number", number.into()),
-                ("epoch", epoch.into()),
+                ("epoch", int(bundle.epoch)?.into()),
                 ("body", bundle.encode_to_vec().into()),
                 ("hashes", hashes.into()),
                 ("sealed", sealed.into()),
             ],
-            epoch: Epoch(bundle.epoch),
-            number: number.unsigned_abs(),
             end: LogEnd {
                 frontier,
                 bundles: number + 1,

@@ -21,6 +21,8 @@ use crate::files;
 const IDLE_IN_TRANSACTION_MS: u32 = 1_000;
 const LOCK_MS: u32 = 2_500;
 const STATEMENT_MS: u32 = 2_800;
+/// How long the gate is waited for.
+pub(super) const GATE_AT_MOST: Duration = Duration::from_millis(LOCK_MS as u64);
 /// A server that cannot get rid of a result waits for its reader whatever the time-outs above say, and holds the gate
 /// meanwhile: then the connection is broken.
 const TCP_USER_MS: u32 = 1_500;
@@ -32,8 +34,8 @@ const REQUESTERS: u32 = 3;
 /// Connections of releases: two batches at a time, and one on its way back to the pool.
 const RELEASES: u32 = 3;
 /// Connections of admission, which reads for few batches at a time, so that each has met every statement lately: two of requests,
-/// one of what requesters close.
-const ADMISSIONS: u32 = 3;
+/// one each of what requesters close and open, one of sessions that are looked at.
+const ADMISSIONS: u32 = 5;
 /// Connections of loads and copies: so many streams there may be, everything else that is ordinary goes on.
 const LOADS: u32 = 4;
 /// Connections of everything else.
@@ -183,6 +185,8 @@ pub(super) async fn open(
         ("statement_timeout", STATEMENT_MS.to_string()),
         ("tcp_user_timeout", TCP_USER_MS.to_string()),
         ("default_transaction_read_only", "off".to_owned()),
+        // A statement that commits by itself has no BEGIN that spells it out.
+        ("default_transaction_isolation", "read committed".to_owned()),
         // At least: the warning at a commit is one.
         ("client_min_messages", "warning".to_owned()),
         // A statement is a batch that is found by indexes. Where the server has no figures of a table yet it takes one for a

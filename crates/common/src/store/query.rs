@@ -26,6 +26,8 @@ pub enum Value {
     Bytes(Option<Vec<u8>>),
     /// A batch of rows, by columns of one length.
     Table(Vec<(&'static str, Column)>),
+    /// An array, for a function of PostgreSQL's schema.
+    Array(Column),
 }
 
 /// A column of a batch.
@@ -48,6 +50,11 @@ impl Value {
             "value",
             Column::Bytes(keys.into_iter().map(<[u8]>::to_vec).collect()),
         )])
+    }
+
+    /// An array of keys.
+    pub fn array<'a>(keys: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self::Array(Column::Bytes(keys.into_iter().map(<[u8]>::to_vec).collect()))
     }
 
     /// A batch of numbers, column `value`.
@@ -337,20 +344,22 @@ fn postgres(sql: &'static str, params: Params<'_>) -> Result<Bound<Postgres>, St
             Value::Bool(value) => query.bind(*value),
             Value::Text(value) => query.bind(value.clone()),
             Value::Bytes(value) => query.bind(value.clone()),
-            Value::Table(columns) => {
-                for (_, column) in columns {
-                    query = match column {
-                        Column::Int(values) => query.bind(values.clone()),
-                        Column::Bool(values) => query.bind(values.clone()),
-                        Column::Text(values) => query.bind(values.clone()),
-                        Column::Bytes(values) => query.bind(values.clone()),
-                    };
-                }
-                query
-            }
+            Value::Table(columns) => columns
+                .iter()
+                .fold(query, |query, (_, column)| bind(query, column)),
+            Value::Array(column) => bind(query, column),
         };
     }
     Ok(query)
+}
+
+fn bind(query: Bound<Postgres>, column: &Column) -> Bound<Postgres> {
+    match column {
+        Column::Int(values) => query.bind(values.clone()),
+        Column::Bool(values) => query.bind(values.clone()),
+        Column::Text(values) => query.bind(values.clone()),
+        Column::Bytes(values) => query.bind(values.clone()),
+    }
 }
 
 fn sqlite(sql: &'static str, params: Params<'_>) -> Result<Bound<Sqlite>, StoreError> {
@@ -388,6 +397,7 @@ fn sqlite(sql: &'static str, params: Params<'_>) -> Result<Bound<Sqlite>, StoreE
             Value::Text(value) => query.bind(value.clone()),
             Value::Bytes(value) => query.bind(value.clone()),
             Value::Table(columns) => query.bind(json(columns)),
+            Value::Array(_) => return Err(StoreError::Unreadable("an array, which SQLite does not have")),
         };
     }
     Ok(query)

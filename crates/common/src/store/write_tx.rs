@@ -1,13 +1,16 @@
 use std::{collections::HashSet, sync::Arc};
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::{
     StoreError, commit_warning,
     database::{Access, Tx},
     gate_facts::GateFacts,
     health::LogHealth,
-    log_end::{Appended, KnownEnd, LogEnd, NewBundle},
+    log_end::{KnownEnd, LogEnd, NewBundle},
     postgres,
     query::{Column, Connection, Params, Row, Value},
+    recent_closings::{ClosingKeys, RecentClosings},
 };
 use crate::{
     clock::Timestamp,
@@ -81,12 +84,16 @@ impl Head {
 /// A transaction that writes. While it is open only the database is awaited. Dropped, it changes nothing.
 pub struct WriteTx {
     pub(super) tx: Tx,
+    /// Held until the end of the log is known again.
+    pub(super) turn: Option<OwnedMutexGuard<()>>,
     pub(super) head: Option<Head>,
     pub(super) access: Access,
     pub(super) log: String,
     pub(super) generation: i64,
     pub(super) health: Arc<LogHealth>,
     pub(super) known_end: KnownEnd,
+    pub(super) recent_closings: RecentClosings,
+    pub(super) closes: ClosingKeys,
 }
 
 impl WriteTx {
@@ -181,6 +188,11 @@ impl WriteTx {
         self.epoch()
     }
 
+    /// Says all that this closes, for a requester: so that what does not stand on it need not be read again.
+    pub fn closes(&mut self, closed: ClosingKeys) {
+        self.closes = closed;
+    }
+
     /// Uses request ids up; returns those that had not been used. In one order everywhere: two instances that get the same
     /// ids do not wait for each other.
     pub async fn use_request_ids(&mut self, ids: &[RequestId]) -> Result<HashSet<[u8; 16]>, StoreError> {
@@ -225,8 +237,7 @@ impl WriteTx {
     /// Appends a bundle with the entries and commits. The head row is moved on the condition that nobody else has moved
     /// it: two writers cannot fork a log.
     pub async fn commit(self, entries: Vec<NewEntry>, at: Timestamp) -> Result<Committed, StoreError> {
-        let kept = None;
-        self.recorded(Appended { entries, kept, at }).await
+        self.recorded(entries, None, at).await
     }
 
     /// Commits a release. The salts of its answers, one an entry, are kept beside the bundle, sealed.
@@ -237,13 +248,17 @@ impl WriteTx {
         sealer: &Sealer,
         at: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let kept = Some((sealer, salts));
-        self.recorded(Appended { entries, kept, at }).await
+        self.recorded(entries, Some((sealer, salts)), at).await
     }
 
-    async fn recorded(self, appended: Appended<'_>) -> Result<Committed, StoreError> {
+    async fn recorded(
+        self,
+        entries: Vec<NewEntry>,
+        kept: Option<(&Sealer, &[Salt])>,
+        at: Timestamp,
+    ) -> Result<Committed, StoreError> {
         let (health, known_end) = (self.health.clone(), self.known_end.clone());
-        let appended = self.append(appended).await;
+        let appended = self.append(entries, kept, at).await;
         health.appended(&appended);
         if appended.is_err() {
             known_end.forget();
@@ -251,28 +266,39 @@ impl WriteTx {
         appended
     }
 
-    async fn append(mut self, appended: Appended<'_>) -> Result<Committed, StoreError> {
+    async fn append(
+        mut self,
+        entries: Vec<NewEntry>,
+        kept: Option<(&Sealer, &[Salt])>,
+        at: Timestamp,
+    ) -> Result<Committed, StoreError> {
         self.take_gate().await?;
         let head = self
             .head
             .take()
             .ok_or(StoreError::Unreadable("the gate before it is taken"))?;
-        let bundle = NewBundle::new(&self.log, self.generation, head.facts.epoch, head.end, appended)?;
+        let (epoch, number) = (head.facts.epoch(), head.end.bundles.unsigned_abs());
+        let mut bundle = NewBundle::new(&self.log, epoch, entries, at)?;
+        let placed = bundle.place(head.end, self.generation, kept)?;
         // Two writers cannot fork a log: the bundle goes where the head was moved from, or nowhere.
         let inserted = match self.connection() {
-            Connection::Sqlite(_) => match self.execute(MOVE_HEAD, &bundle.columns).await? {
-                1 => self.execute(INSERT_BUNDLE, &bundle.columns).await?,
+            Connection::Sqlite(_) => match self.execute(MOVE_HEAD, &placed.columns).await? {
+                1 => self.execute(INSERT_BUNDLE, &placed.columns).await?,
                 _ => 0,
             },
-            Connection::Postgres(_) => self.execute(MOVE_HEAD_AND_INSERT_BUNDLE, &bundle.columns).await?,
+            Connection::Postgres(_) => self.execute(MOVE_HEAD_AND_INSERT_BUNDLE, &placed.columns).await?,
         };
         if inserted != 1 {
             return Err(StoreError::Fenced);
         }
-        let known_end = self.known_end.clone();
+        let (known_end, _turn) = (self.known_end.clone(), self.turn.take());
+        let (recent_closings, closes) = (self.recent_closings.clone(), std::mem::take(&mut self.closes));
         self.end().await?;
-        known_end.moved(bundle.end);
-        Ok(Committed::new(bundle.epoch, bundle.number))
+        known_end.moved(placed.end);
+        if !closes.is_empty() {
+            recent_closings.note(epoch, closes);
+        }
+        Ok(Committed::new(epoch, number))
     }
 
     /// Ends an act that was done before. Its own commit may have been cut off from its standby: a commit that writes something

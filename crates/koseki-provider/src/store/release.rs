@@ -8,7 +8,7 @@ use common::{
     appended,
     clock::Timestamp,
     evidence::{Committed, NewEntry, Salt},
-    store::{Access, AtOnce, Column, Database, GateFacts, StoreError, WriteTx, table},
+    store::{Access, AtOnce, ClosingKeys, Column, Database, GateFacts, StoreError, Value, WriteTx},
     terms::RequestId,
 };
 
@@ -82,11 +82,14 @@ const NOT_READ: StoreError = StoreError::Unreadable("a release before what could
 #[async_trait]
 impl ReleaseTx for Single<'_> {
     async fn read(&mut self, asked: &[LookUp], now: Timestamp) -> Result<Vec<ItemFacts>, StoreError> {
-        let mut reader = self.database.admission().await?;
-        let (items, facts) = read::items(&mut reader.connection(), &self.database.keys, asked, now).await?;
+        // Whatever is in the way of this read, nothing has been done: the other way tells it, on another connection.
+        let moved = |_| StoreError::Moved;
+        let mut reader = self.database.admission().await.map_err(moved)?;
+        let read = read::items(&mut reader.connection(), &self.database.keys, asked, now).await;
+        let (items, facts) = read.map_err(moved)?;
         reader.finish();
-        let epoch = facts.epoch();
-        self.at_once = Some(AtOnce::new(facts, epoch));
+        // Requesters close nothing at this side.
+        self.at_once = Some(AtOnce::release(facts, ClosingKeys::new()));
         Ok(items)
     }
 
@@ -116,18 +119,20 @@ impl ReleaseTx for Single<'_> {
             .sequences
             .iter()
             .map(|sequence| sequences::number(sequence).map(Some));
-        let batches = table([
-            ("gateway", Column::Text(gateways.collect())),
-            ("sequence", Column::Int(numbers.collect::<Result<_, _>>()?)),
-        ]);
+        let params = vec![
+            ("gateways", Value::Array(Column::Text(gateways.collect()))),
+            (
+                "sequences",
+                Value::Array(Column::Int(numbers.collect::<Result<_, _>>()?)),
+            ),
+        ];
         const RELEASE: &str = concat!(
             "SELECT release_batches(",
             appended!(),
-            ", (SELECT array_agg(gateway ORDER BY at) FROM {batches}), (SELECT array_agg(sequence ORDER BY at) FROM {batches}))"
+            ", {gateways}, {sequences})"
         );
-        let params = vec![("batches", batches)];
         at_once
-            .commit(self.database, RELEASE, params, (entries, &salts), now)
+            .commit(self.database, RELEASE, params, (entries, Some(&salts)), now)
             .await
     }
 }

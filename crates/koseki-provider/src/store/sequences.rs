@@ -60,37 +60,3 @@ pub(super) async fn use_up(
 pub(super) fn number(sequence: &Sequence) -> Result<i64, StoreError> {
     i64::try_from(sequence.number).map_err(|_| StoreError::Unreadable("a sequence number"))
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn each_sequence_number_is_used_once() {
-        let mut window = Window::of(None);
-        let mut used = HashSet::new();
-        // A fixed walk with steps ahead, back and far ahead.
-        let mut state = 7_u64;
-        for _ in 0..20_000 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let step = i64::try_from((state >> 33) % 90).unwrap() - 70;
-            let number = (window.highest + step).max(1);
-            let fresh = Window { ..window }.used(number);
-            if let Some(next) = fresh {
-                assert!(used.insert(number), "{number} twice");
-                window = next;
-            } else {
-                assert!(
-                    used.contains(&number) || number < window.highest - Window::BITS,
-                    "{number} refused"
-                );
-            }
-        }
-        assert!(used.len() > 1_000);
-        assert!(Window { ..window }.used(window.highest).is_none());
-    }
-}

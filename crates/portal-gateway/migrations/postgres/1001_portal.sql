@@ -104,8 +104,18 @@ CREATE TABLE lost_answer_place (
     PRIMARY KEY (log, provider_log)
 );
 
+-- Sessions count as used then. Only forward, and several instances write: each locks its rows in one order.
+CREATE FUNCTION mark_used(tokens BYTEA[], used_at BIGINT) RETURNS VOID LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF cardinality(tokens) > 0 THEN
+        UPDATE session SET last_used_at = used_at WHERE NOT ended AND last_used_at < used_at
+            AND token IN (SELECT token FROM session WHERE token = ANY (tokens) ORDER BY token FOR NO KEY UPDATE);
+    END IF;
+END
+$$;
+
 -- A release of a batch of answers in one statement, as `append_at` does it: one-time consents are spent, sessions are marked as used.
--- Several instances write: each locks its rows in one order. KR001: a consent could not be spent, too.
+-- KR001: a consent could not be spent, too.
 CREATE FUNCTION release_answers(
     epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
     number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[], consents BYTEA[], sessions BYTEA[], used_at BIGINT
@@ -124,14 +134,81 @@ BEGIN
             RAISE EXCEPTION 'a consent could not be spent' USING ERRCODE = 'KR001';
         END IF;
     END IF;
-    IF cardinality(sessions) > 0 THEN
-        UPDATE session SET last_used_at = used_at WHERE NOT ended AND last_used_at < used_at
-            AND token IN (SELECT token FROM session WHERE token = ANY (sessions) ORDER BY token FOR NO KEY UPDATE);
-    END IF;
+    PERFORM mark_used(sessions, used_at);
     RETURN TRUE;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION release_answers FROM PUBLIC;
+
+-- What requesters open in one statement: sessions of cards that have accounts, and consents.
+CREATE FUNCTION open_at(
+    epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
+    number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[],
+    tokens BYTEA[], accounts BIGINT[], frontends TEXT[], card_keys BYTEA[], issuers BYTEA[], cards BYTEA[],
+    proofs_sha256 BYTEA[], proofs BYTEA[],
+    consents BYTEA[], consent_accounts BIGINT[], kinds BIGINT[], texts BYTEA[], languages TEXT[], given BIGINT[],
+    expire BIGINT[], one_time BOOLEAN[], used BYTEA[], now BIGINT
+) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT append_at(epoch, log, generation, before, size, frontier, number, body, hashes, sealed, ids) THEN
+        RETURN FALSE;
+    END IF;
+    IF cardinality(tokens) > 0 THEN
+        INSERT INTO session (token, account_id, frontend, card_key, card_issuer, sealed_card, proof_sha256, sealed_proof,
+                             logged_in_at, last_used_at, ended, closed)
+            SELECT opened.*, now, now, FALSE, FALSE
+            FROM unnest(tokens, accounts, frontends, card_keys, issuers, cards, proofs_sha256, proofs) AS opened;
+    END IF;
+    IF cardinality(consents) > 0 THEN
+        INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state)
+            SELECT opened.*, 'GIVEN'
+            FROM unnest(consents, consent_accounts, kinds, texts, languages, given, expire, one_time) AS opened;
+    END IF;
+    PERFORM mark_used(used, now);
+    RETURN TRUE;
+END
+$$;
+
+-- What requesters close in one statement, which has the gate alone and makes the epoch. What was open when it was read is closed, or
+-- nothing is (KR001).
+CREATE FUNCTION close_at(
+    in_epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
+    number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[],
+    sessions BYTEA[], consents BYTEA[], used BYTEA[], now BIGINT
+) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    changed BIGINT;
+BEGIN
+    -- Not waited for: others of this process wait meanwhile, who need not.
+    IF NOT pg_try_advisory_xact_lock(7236837466) THEN
+        RETURN FALSE;
+    END IF;
+    UPDATE gate SET epoch = in_epoch WHERE one = 1 AND epoch = in_epoch - 1;
+    IF NOT FOUND THEN
+        RETURN FALSE;
+    END IF;
+    IF NOT append_at(in_epoch, log, generation, before, size, frontier, number, body, hashes, sealed, ids) THEN
+        RAISE EXCEPTION 'the log has another end' USING ERRCODE = 'KR001';
+    END IF;
+    IF cardinality(sessions) > 0 THEN
+        UPDATE session SET ended = TRUE, closed = TRUE WHERE NOT closed
+            AND token IN (SELECT token FROM session WHERE token = ANY (sessions) ORDER BY token FOR NO KEY UPDATE);
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        IF changed <> cardinality(sessions) THEN
+            RAISE EXCEPTION 'a session was closed before' USING ERRCODE = 'KR001';
+        END IF;
+    END IF;
+    IF cardinality(consents) > 0 THEN
+        UPDATE consent SET state = 'WITHDRAWN', withdrawn_at = now WHERE state = 'GIVEN' AND id = ANY (consents);
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        IF changed <> cardinality(consents) THEN
+            RAISE EXCEPTION 'a consent is not given any more' USING ERRCODE = 'KR001';
+        END IF;
+    END IF;
+    PERFORM mark_used(used, now);
+    RETURN TRUE;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION mark_used, release_answers, open_at, close_at FROM PUBLIC;
 
 -- What the running service may do, and what an auditor may. Neither changes or removes a bundle, an act or a closing.
 GRANT SELECT ON _sqlx_migrations, gate_facts TO portal_gateway_service;
@@ -145,4 +222,4 @@ GRANT SELECT, INSERT, UPDATE ON linkage, indexed_log, lost_answer_place TO porta
 GRANT SELECT, INSERT, UPDATE, DELETE ON card, session, consent, challenge, provision_record TO portal_gateway_service;
 GRANT SELECT, INSERT, DELETE ON block TO portal_gateway_service;
 GRANT SELECT ON gate, log_head, log_checkpoint, witnessed_log, bundle TO portal_gateway_auditor;
-GRANT EXECUTE ON FUNCTION append_at, release_answers TO portal_gateway_service;
+GRANT EXECUTE ON FUNCTION append_at, mark_used, release_answers, open_at, close_at TO portal_gateway_service;

@@ -9,6 +9,18 @@ use common::{
 
 use super::ChallengeStep;
 
+macro_rules! keep {
+    () => {
+        "INSERT INTO challenge (id, frontend, text, expires_at) SELECT id, frontend, text, expires_at FROM {kept}"
+    };
+}
+macro_rules! take {
+    () => {
+        "DELETE FROM challenge WHERE (id, frontend) IN (SELECT id, frontend FROM {wanted}) \
+         RETURNING id, frontend, text, expires_at"
+    };
+}
+
 /// Does the steps; the text of each challenge that was used up and has not expired.
 pub(super) async fn step(
     database: &Database,
@@ -31,43 +43,36 @@ pub(super) async fn step(
             }
         }
     }
-    let mut tx = database.begin(Access::Ungated).await?;
-    if !ids.is_empty() {
-        let kept = table([
-            ("id", Column::Bytes(ids)),
-            ("frontend", Column::Text(frontends)),
-            ("text", Column::Bytes(texts)),
-            ("expires_at", Column::Int(expire)),
-        ]);
-        tx.execute(
-            "INSERT INTO challenge (id, frontend, text, expires_at) SELECT id, frontend, text, expires_at FROM {kept}",
-            &[("kept", kept)],
-        )
-        .await?;
-    }
+    let kept = table([
+        ("id", Column::Bytes(ids)),
+        ("frontend", Column::Text(frontends)),
+        ("text", Column::Bytes(texts)),
+        ("expires_at", Column::Int(expire)),
+    ]);
+    let wanted = table([
+        ("id", Column::Bytes(taken_ids)),
+        ("frontend", Column::Text(takers)),
+    ]);
+    let params = [("kept", kept), ("wanted", wanted)];
+    let rows = if database.is_postgres() {
+        let both = concat!("WITH kept AS (", keep!(), ") ", take!());
+        database.once(Access::Openings, both, &params).await?
+    } else {
+        let mut tx = database.begin(Access::Ungated).await?;
+        tx.execute(keep!(), &params).await?;
+        let rows = tx.all(take!(), &params).await?;
+        tx.commit_unrecorded().await?;
+        rows
+    };
     let mut taken = HashMap::new();
-    if !taken_ids.is_empty() {
-        let wanted = table([
-            ("id", Column::Bytes(taken_ids)),
-            ("frontend", Column::Text(takers)),
-        ]);
-        let rows = tx
-            .all(
-                "DELETE FROM challenge WHERE (id, frontend) IN (SELECT id, frontend FROM {wanted}) \
-                 RETURNING id, frontend, text, expires_at",
-                &[("wanted", wanted)],
-            )
-            .await?;
-        for row in &rows {
-            let of = (row.bytes(0)?.to_vec(), row.text(1)?.to_owned());
-            let text = match now.unix_ms() <= row.int(3)? {
-                true => Some(row.bytes(2)?.to_vec()),
-                false => None,
-            };
-            taken.insert(of, text);
-        }
+    for row in &rows {
+        let of = (row.bytes(0)?.to_vec(), row.text(1)?.to_owned());
+        let text = match now.unix_ms() <= row.int(3)? {
+            true => Some(row.bytes(2)?.to_vec()),
+            false => None,
+        };
+        taken.insert(of, text);
     }
-    tx.commit_unrecorded().await?;
     // Of two that ask for the same one, the first has it; somebody else's is nobody's.
     let text = |step: &ChallengeStep| match step {
         ChallengeStep::Keep(_) => None,

@@ -4,15 +4,19 @@
 use std::collections::HashSet;
 
 use common::{
+    appended,
     clock::Timestamp,
     evidence::{GuardActEntry, NewEntry, of_call},
-    store::{Access, Column, Connection, Database, StoreError, Value, WriteTx, table},
+    store::{
+        Access, AtOnce, ClosingKeys, Column, Connection, Database, GateFacts, StoreError, Value, WriteTx,
+        table,
+    },
+    terms::RequestId,
 };
 
 use super::{
     Closing, RequesterClosing, RequesterError, SessionBounds,
     acts::{account_pseudonym, mark, session_pseudonym},
-    recent_closings::{ClosedBy, RecentClosings},
 };
 
 /// What is to be done about one.
@@ -27,7 +31,6 @@ enum Standing {
 
 pub(super) async fn close(
     database: &Database,
-    recent: &RecentClosings,
     asked: &[RequesterClosing],
     bounds: SessionBounds,
     now: Timestamp,
@@ -35,26 +38,90 @@ pub(super) async fn close(
     // Without the gate first: what closes nothing must not hold releases up, however often it comes. One that was closed beside
     // the gate comes to it once: a release that has read it as open may be on its way to its commit.
     let mut reader = database.admission().await?;
-    let standings = read(&mut reader.connection(), asked, bounds, now).await?;
+    let (standings, facts) = read(&mut reader.connection(), asked, bounds, now).await?;
     reader.finish();
-    if !standings
-        .iter()
-        .any(|standing| matches!(standing, Standing::Open(_)))
-    {
+    if !standings.iter().any(Standing::is_open) {
         return Ok(standings.into_iter().map(Standing::outcome).collect());
     }
+    if database.appends_at_once()
+        && let Some(outcomes) = close_at_once(database, asked, standings, facts, now).await?
+    {
+        return Ok(outcomes);
+    }
     let mut tx = database.begin(Access::RequestersGuard).await?;
-    let standings = read(&mut tx.connection(), asked, bounds, now).await?;
-    let ids: Vec<_> = asked
-        .iter()
-        .zip(&standings)
-        .filter(|(_, standing)| matches!(standing, Standing::Open(_)))
-        .map(|(asked, _)| asked.call.request_id)
-        .collect();
+    let (standings, _) = read(&mut tx.connection(), asked, bounds, now).await?;
+    let ids = open_ids(asked, &standings);
     if ids.is_empty() {
         return Ok(standings.into_iter().map(Standing::outcome).collect());
     }
-    let mut fresh = tx.use_request_ids(&ids).await?;
+    let fresh = tx.use_request_ids(&ids).await?;
+    let (closed, outcomes) = decided(database, asked, standings, fresh);
+    if closed.entries.is_empty() {
+        return Ok(outcomes);
+    }
+    closed.write(&mut tx, now).await?;
+    tx.advance_epoch().await?;
+    tx.closes(closed.keys());
+    let _ = tx.commit(closed.entries, now).await?;
+    Ok(outcomes)
+}
+
+/// Closes them by one statement, as they were read; none when something has moved since.
+async fn close_at_once(
+    database: &Database,
+    asked: &[RequesterClosing],
+    standings: Vec<Standing>,
+    facts: GateFacts,
+    now: Timestamp,
+) -> Result<Option<Vec<Result<(), RequesterError>>>, StoreError> {
+    const CLOSE: &str = concat!(
+        "SELECT close_at(",
+        appended!(),
+        ", {sessions}, {consents}, {used}, {now})"
+    );
+    let sessions = asked.iter().map(|asked| asked.token_sha256.to_vec());
+    let consents = asked.iter().filter_map(RequesterClosing::consent);
+    let stands_on = sessions.chain(consents.map(|id| id.as_bytes().to_vec()));
+    let mut at_once = AtOnce::closings(facts, stands_on.collect());
+    let fresh = at_once.use_request_ids(&open_ids(asked, &standings));
+    let (closed, outcomes) = decided(database, asked, standings, fresh);
+    at_once.closes(closed.keys());
+    let params = vec![
+        (
+            "sessions",
+            Value::array(closed.sessions.iter().map(<[u8; 32]>::as_slice)),
+        ),
+        (
+            "consents",
+            Value::array(closed.consents.iter().map(<[u8; 16]>::as_slice)),
+        ),
+        ("used", Value::array(closed.used.iter().map(<[u8; 32]>::as_slice))),
+        ("now", now.unix_ms().into()),
+    ];
+    let entries = (closed.entries, None);
+    match at_once.commit(database, CLOSE, params, entries, now).await {
+        Ok(_) => Ok(Some(outcomes)),
+        Err(StoreError::Moved) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The request ids of what is to be closed.
+fn open_ids(asked: &[RequesterClosing], standings: &[Standing]) -> Vec<RequestId> {
+    let open = asked
+        .iter()
+        .zip(standings)
+        .filter(|(_, standing)| standing.is_open());
+    open.map(|(asked, _)| asked.call.request_id).collect()
+}
+
+/// What is closed, and what each is told.
+fn decided(
+    database: &Database,
+    asked: &[RequesterClosing],
+    standings: Vec<Standing>,
+    mut fresh: HashSet<[u8; 16]>,
+) -> (Closed, Vec<Result<(), RequesterError>>) {
     let mut closed = Closed::default();
     let mut outcomes = Vec::with_capacity(asked.len());
     for (asked, standing) in asked.iter().zip(standings) {
@@ -75,21 +142,14 @@ pub(super) async fn close(
             standing => standing.outcome(),
         });
     }
-    if closed.entries.is_empty() {
-        return Ok(outcomes);
-    }
-    closed.write(&mut tx, now).await?;
-    tx.advance_epoch().await?;
-    let committed = tx.commit(closed.entries, now).await?;
-    recent.note(ClosedBy {
-        epoch: committed.epoch(),
-        sessions: closed.sessions,
-        consents: closed.consents,
-    });
-    Ok(outcomes)
+    (closed, outcomes)
 }
 
 impl Standing {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
     fn outcome(self) -> Result<(), RequesterError> {
         match self {
             Self::Open(_) | Self::Closed => Ok(()),
@@ -132,6 +192,14 @@ impl Closed {
             .push(of_call(entry.to_entry(), asked.call.request_id));
     }
 
+    /// All that is closed.
+    fn keys(&self) -> ClosingKeys {
+        let sessions = self.sessions.iter().map(|token| token.to_vec());
+        sessions
+            .chain(self.consents.iter().map(|id| id.to_vec()))
+            .collect()
+    }
+
     async fn write(&self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
         let sessions = || Value::keys(self.sessions.iter().map(<[u8; 32]>::as_slice));
         if !self.sessions.is_empty() {
@@ -169,13 +237,13 @@ impl Closed {
     }
 }
 
-/// How each of them stands.
+/// How each of them stands, with the epoch of the moment.
 async fn read(
     connection: &mut Connection<'_>,
     asked: &[RequesterClosing],
     bounds: SessionBounds,
     now: Timestamp,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<(Vec<Standing>, GateFacts), StoreError> {
     let mut standings: Vec<Standing> = asked
         .iter()
         .map(|_| Standing::Refused(RequesterError::Session))
@@ -194,13 +262,17 @@ async fn read(
     let rows = connection
         .all(
             "SELECT asked.at, session.account_id, frontend, ended, closed, logged_in_at, last_used_at, \
-                    consent.account_id, state \
+                    consent.account_id, state, CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
              FROM {asked} LEFT JOIN session ON session.token = asked.session \
              LEFT JOIN consent ON consent.id = asked.consent",
             &[("asked", wanted)],
         )
         .await?;
+    let mut facts = None;
     for row in &rows {
+        if let Some(text) = row.optional_text(9)? {
+            facts = Some(GateFacts::parse(text)?);
+        }
         let at = row.place(0)?;
         let (standing, asked) = standings
             .get_mut(at)
@@ -225,5 +297,6 @@ async fn read(
             Closing::Consent(_) => Standing::Closed,
         };
     }
-    Ok(standings)
+    let facts = facts.ok_or(StoreError::Unreadable("a batch without requests"))?;
+    Ok((standings, facts))
 }

@@ -12,7 +12,6 @@ mod lost_answers;
 mod old_data;
 mod openings;
 mod read;
-mod recent_closings;
 mod records;
 mod release;
 
@@ -39,8 +38,6 @@ use koseki_proto::koseki::linkage::v1::LoginProof;
 
 pub use lost_answers::{LostAnswerPlace, lost_answer_place, record_lost_answers};
 pub use old_data::OldData;
-
-use recent_closings::RecentClosings;
 
 use crate::{
     call::PortalCall,
@@ -390,7 +387,6 @@ impl HasLogs for dyn GatewayStore {
 /// The gateway's store.
 pub struct Store {
     database: Database,
-    recent: RecentClosings,
 }
 
 impl Store {
@@ -398,7 +394,6 @@ impl Store {
     pub async fn open(config: &DatabaseConfig, log: &str, keys: Arc<Keyring>) -> Result<Self, OpenError> {
         Ok(Self {
             database: Database::open(config, log, keys, SCHEMA).await?,
-            recent: RecentClosings::default(),
         })
     }
 }
@@ -451,12 +446,7 @@ impl GatewayStore for Store {
         if !self.database.appends_at_once() {
             return None;
         }
-        let epoch = self.recent.epoch_for(asked, read)?;
-        Some(Box::new(release::Single::begin(
-            &self.database,
-            read.facts.clone(),
-            epoch,
-        )))
+        Some(Box::new(release::Single::begin(&self.database, asked, read)))
     }
 
     async fn challenges(
@@ -483,7 +473,7 @@ impl GatewayStore for Store {
         bounds: SessionBounds,
         now: Timestamp,
     ) -> Result<Vec<Result<(), RequesterError>>, StoreError> {
-        closings::close(&self.database, &self.recent, asked, bounds, now).await
+        closings::close(&self.database, asked, bounds, now).await
     }
 
     async fn use_session(
@@ -542,8 +532,10 @@ impl GatewayStore for Store {
     }
 
     async fn session(&self, token_sha256: [u8; 32]) -> Result<Option<SessionFacts>, StoreError> {
-        let mut reader = self.database.reader().await?;
-        read::session(&mut reader.connection(), &self.database.keys, token_sha256).await
+        let mut reader = self.database.admission().await?;
+        let session = read::session(&mut reader.connection(), &self.database.keys, token_sha256).await?;
+        reader.finish();
+        Ok(session)
     }
 
     async fn open_sessions(&self, since: Timestamp, after: [u8; 32]) -> Result<Vec<OpenSession>, StoreError> {

@@ -4,13 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use common::{
+    appended,
     card::RevocationLists,
     cards::Cards,
     clock::Timestamp,
     evidence::{NewEntry, of_call, ordinary_act},
     keyring::{Keyring, Lookup},
     login_proof,
-    store::{Access, Column, Database, StoreError, Value, WriteTx, table},
+    store::{Access, AtOnce, Column, Connection, Database, GateFacts, StoreError, Value, WriteTx, table},
+    terms::RequestId,
 };
 use prost::Message as _;
 
@@ -38,6 +40,12 @@ enum Standing {
     Refused(NotOpened),
 }
 
+impl Standing {
+    fn is_open(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}
+
 pub(super) async fn open(
     database: &Database,
     cards: &Cards,
@@ -45,22 +53,111 @@ pub(super) async fn open(
     bounds: SessionBounds,
     now: Timestamp,
 ) -> Result<Vec<Result<i64, NotOpened>>, StoreError> {
+    if database.appends_at_once()
+        && let Some(outcomes) = open_at_once(database, cards, asked, bounds, now).await?
+    {
+        return Ok(outcomes);
+    }
     let mut tx = database.begin(Access::Openings).await?;
     // Behind the gate: no session of these is closed, and no card goes over to another account, until this is committed.
-    let mut standings = read(&mut tx, &database.keys, asked, bounds, now).await?;
+    let keys = &database.keys;
+    let (mut standings, _) = read(&mut tx.connection(), keys, asked, bounds, now).await?;
     tx.take_head().await?;
     // Behind the gate, too: whoever takes a newer list and ends the sessions of what it revokes finds these, or these see
     // that list.
     let lists = cards.behind_gate(tx.facts()?.list_numbers());
     refuse_cards(&mut standings, asked, cards, &lists);
     refuse_too_many(&mut standings, asked);
-    refuse_used_ids(&mut standings, asked, &mut tx).await?;
+    let ids = open_ids(&standings, asked);
+    if !ids.is_empty() {
+        let fresh = tx.use_request_ids(&ids).await?;
+        refuse_used_ids(&mut standings, asked, fresh);
+    }
     let unknown = standings.iter().filter_map(|standing| match standing {
         Standing::Session(card_key, None) => Some(*card_key),
         _ => None,
     });
     let accounts = bound_cards::give_accounts(&mut tx, unknown.collect(), now).await?;
+    let (opened, outcomes) = decided(keys, asked, standings, &accounts)?;
+    if !opened.entries.is_empty() {
+        let entries = opened.write(&mut tx, now).await?;
+        let _ = tx.commit(entries, now).await?;
+    }
+    Ok(outcomes)
+}
 
+/// Opens them by one statement, as they were read; none when that cannot be done, or something has moved since. The epoch stands for
+/// all that is looked at behind the gate otherwise.
+async fn open_at_once(
+    database: &Database,
+    cards: &Cards,
+    asked: &[RequesterOpening],
+    bounds: SessionBounds,
+    now: Timestamp,
+) -> Result<Option<Vec<Result<i64, NotOpened>>>, StoreError> {
+    const OPEN: &str = concat!(
+        "SELECT open_at(",
+        appended!(),
+        ", {token}, {account}, {frontend}, {card_key}, {issuer}, {card}, {proof_sha256}, {proof}, \
+         {consent}, {consent_account}, {kind}, {text}, {language}, {given}, {expires}, {one_time}, {used}, {now})"
+    );
+    // Whatever is in the way of this read, nothing has been done: the other way tells it, on another connection.
+    let Ok(mut reader) = database.admission().await else {
+        return Ok(None);
+    };
+    let read = read(&mut reader.connection(), &database.keys, asked, bounds, now).await;
+    let Ok((mut standings, facts)) = read else {
+        return Ok(None);
+    };
+    reader.finish();
+    let sessions = asked.iter().map(|asked| asked.token_sha256.to_vec());
+    let mut at_once = AtOnce::openings(facts, sessions.collect());
+    let lists = cards.behind_gate(at_once.facts().list_numbers());
+    refuse_cards(&mut standings, asked, cards, &lists);
+    refuse_too_many(&mut standings, asked);
+    if standings
+        .iter()
+        .any(|standing| matches!(standing, Standing::Session(_, None)))
+    {
+        // A card that has no account yet: its entry names the account that it gets.
+        return Ok(None);
+    }
+    let fresh = at_once.use_request_ids(&open_ids(&standings, asked));
+    refuse_used_ids(&mut standings, asked, fresh);
+    let (opened, outcomes) = decided(&database.keys, asked, standings, &HashMap::new())?;
+    if opened.entries.is_empty() {
+        return Ok(Some(outcomes));
+    }
+    if opened.crowded().next().is_some() {
+        return Ok(None);
+    }
+    let used = Value::array(opened.used.iter().map(<[u8; 32]>::as_slice));
+    let columns = opened
+        .sessions
+        .columns()
+        .into_iter()
+        .chain(opened.consents.columns());
+    let mut params: Vec<_> = columns
+        .map(|(name, column)| (name, Value::Array(column)))
+        .collect();
+    params.extend([("used", used), ("now", now.unix_ms().into())]);
+    match at_once
+        .commit(database, OPEN, params, (opened.entries, None), now)
+        .await
+    {
+        Ok(_) => Ok(Some(outcomes)),
+        Err(StoreError::Moved) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is opened, and what each is told: its account. `accounts` are those of cards that had none.
+fn decided(
+    keys: &Keyring,
+    asked: &[RequesterOpening],
+    standings: Vec<Standing>,
+    accounts: &HashMap<Lookup, i64>,
+) -> Result<(Opened, Vec<Result<i64, NotOpened>>), StoreError> {
     let mut opened = Opened::default();
     let mut outcomes = Vec::with_capacity(asked.len());
     for (asked, standing) in asked.iter().zip(standings) {
@@ -80,24 +177,21 @@ pub(super) async fn open(
                 account
             }
         };
-        opened.take(&database.keys, asked, account)?;
+        opened.take(keys, asked, account)?;
         outcomes.push(Ok(account));
     }
-    if !opened.entries.is_empty() {
-        let entries = opened.write(&mut tx, now).await?;
-        let _ = tx.commit(entries, now).await?;
-    }
-    Ok(outcomes)
+    Ok((opened, outcomes))
 }
 
-/// How each of them stands. It locks nothing.
+/// How each of them stands, with the epoch of the moment or of an earlier one. It locks nothing.
 async fn read(
-    tx: &mut WriteTx,
+    connection: &mut Connection<'_>,
     keys: &Keyring,
     asked: &[RequesterOpening],
     bounds: SessionBounds,
     now: Timestamp,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<(Vec<Standing>, GateFacts), StoreError> {
+    let mut facts = None;
     let mut standings = Vec::with_capacity(asked.len());
     let (mut login_places, mut cards) = (Vec::new(), Vec::new());
     let (mut consent_places, mut tokens, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
@@ -122,15 +216,19 @@ async fn read(
             ("place", Column::Int(login_places)),
             ("card", Column::Bytes(cards)),
         ]);
-        let rows = tx
+        let rows = connection
             .all(
                 "SELECT place, card.account_id, \
-                        (SELECT count(*) FROM session WHERE session.account_id = card.account_id AND NOT ended) \
+                        (SELECT count(*) FROM session WHERE session.account_id = card.account_id AND NOT ended), \
+                        CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
                  FROM {asked} LEFT JOIN card ON card.card_key = asked.card",
                 &[("asked", wanted)],
             )
             .await?;
         for row in &rows {
+            if let Some(text) = row.optional_text(3)? {
+                facts = Some(GateFacts::parse(text)?);
+            }
             let open = row.int(2)?;
             if let Standing::Session(_, account) = at(&mut standings, row.place(0)?)? {
                 *account = row.optional_int(1)?.map(|account| (account, open));
@@ -143,16 +241,22 @@ async fn read(
             ("token", Column::Bytes(tokens)),
             ("kind", Column::Int(kinds)),
         ]);
-        let rows = tx
+        let rows = connection
             .all(
                 "SELECT place, session.account_id, frontend, ended, logged_in_at, last_used_at, \
                         (SELECT count(*) FROM consent WHERE consent.account_id = session.account_id \
-                         AND consent.kind = asked.kind AND state = 'GIVEN' AND expires_at >= {now}) \
+                         AND consent.kind = asked.kind AND state = 'GIVEN' AND expires_at >= {now}), \
+                        CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
                  FROM {asked} LEFT JOIN session ON session.token = asked.token",
                 &[("asked", wanted), ("now", now.unix_ms().into())],
             )
             .await?;
         for row in &rows {
+            if facts.is_none()
+                && let Some(text) = row.optional_text(7)?
+            {
+                facts = Some(GateFacts::parse(text)?);
+            }
             let (place, Some(account)) = (row.place(0)?, row.optional_int(1)?) else {
                 continue;
             };
@@ -164,7 +268,8 @@ async fn read(
             }
         }
     }
-    Ok(standings)
+    let facts = facts.ok_or(StoreError::Unreadable("a batch without requests"))?;
+    Ok((standings, facts))
 }
 
 fn at(standings: &mut [Standing], place: usize) -> Result<&mut Standing, StoreError> {
@@ -209,29 +314,22 @@ fn refuse_too_many(standings: &mut [Standing], asked: &[RequesterOpening]) {
     }
 }
 
-/// Uses up the request ids of what has not been refused, and refuses what comes under one that was used.
-async fn refuse_used_ids(
-    standings: &mut [Standing],
-    asked: &[RequesterOpening],
-    tx: &mut WriteTx,
-) -> Result<(), StoreError> {
-    let open = |standing: &Standing| !matches!(standing, Standing::Refused(_));
-    let ids: Vec<_> = asked
+/// The request ids of what has not been refused.
+fn open_ids(standings: &[Standing], asked: &[RequesterOpening]) -> Vec<RequestId> {
+    let open = asked
         .iter()
-        .zip(&*standings)
-        .filter(|(_, standing)| open(standing))
-        .map(|(asked, _)| asked.call.request_id)
-        .collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let mut fresh = tx.use_request_ids(&ids).await?;
+        .zip(standings)
+        .filter(|(_, standing)| standing.is_open());
+    open.map(|(asked, _)| asked.call.request_id).collect()
+}
+
+/// Refuses what comes under a request id that is not fresh.
+fn refuse_used_ids(standings: &mut [Standing], asked: &[RequesterOpening], mut fresh: HashSet<[u8; 16]>) {
     for (standing, asked) in standings.iter_mut().zip(asked) {
-        if open(standing) && !fresh.remove(asked.call.request_id.as_bytes()) {
+        if standing.is_open() && !fresh.remove(asked.call.request_id.as_bytes()) {
             *standing = Standing::Refused(NotOpened::RequestIdUsed);
         }
     }
-    Ok(())
 }
 
 /// What a batch opens, as rows.
@@ -289,16 +387,21 @@ impl Opened {
         Ok(())
     }
 
+    /// Accounts that have too many sessions open with the new ones.
+    fn crowded(&self) -> impl Iterator<Item = i64> {
+        let crowded = self.open.iter().filter(|(_, open)| **open > MAX_SESSIONS);
+        crowded.map(|(account, _)| *account)
+    }
+
     /// Writes all but the entries, which are to be committed.
     async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<Vec<NewEntry>, StoreError> {
+        let crowded: Vec<i64> = self.crowded().collect();
         if !self.sessions.token.is_empty() {
             self.sessions.write(tx, now).await?;
         }
         if !self.consents.id.is_empty() {
             self.consents.write(tx).await?;
         }
-        let crowded = self.open.iter().filter(|(_, open)| **open > MAX_SESSIONS);
-        let crowded: Vec<i64> = crowded.map(|(account, _)| *account).collect();
         let ended = match crowded.is_empty() {
             true => Vec::new(),
             false => oldest_sessions(tx, crowded).await?,
@@ -333,21 +436,22 @@ impl Sessions {
         Ok(())
     }
 
+    fn columns(self) -> [(&'static str, Column); 8] {
+        [
+            ("token", Column::Bytes(self.token)),
+            ("account", Column::Int(self.account)),
+            ("frontend", Column::Text(self.frontend)),
+            ("card_key", Column::Bytes(self.card_key)),
+            ("issuer", Column::Bytes(self.issuer)),
+            ("card", Column::Bytes(self.card)),
+            ("proof_sha256", Column::Bytes(self.proof_sha256)),
+            ("proof", Column::Bytes(self.proof)),
+        ]
+    }
+
     async fn write(self, tx: &mut WriteTx, now: Timestamp) -> Result<(), StoreError> {
         let params = [
-            (
-                "opened",
-                table([
-                    ("token", Column::Bytes(self.token)),
-                    ("account", Column::Int(self.account)),
-                    ("frontend", Column::Text(self.frontend)),
-                    ("card_key", Column::Bytes(self.card_key)),
-                    ("issuer", Column::Bytes(self.issuer)),
-                    ("card", Column::Bytes(self.card)),
-                    ("proof_sha256", Column::Bytes(self.proof_sha256)),
-                    ("proof", Column::Bytes(self.proof)),
-                ]),
-            ),
+            ("opened", table(self.columns())),
             ("now", now.unix_ms().into()),
             ("ended", false.into()),
         ];
@@ -394,21 +498,24 @@ impl Consents {
         self.one_time.push(consent.one_time);
     }
 
-    async fn write(self, tx: &mut WriteTx) -> Result<(), StoreError> {
-        let given = table([
-            ("id", Column::Bytes(self.id)),
-            ("account", Column::Int(self.account)),
+    fn columns(self) -> [(&'static str, Column); 8] {
+        [
+            ("consent", Column::Bytes(self.id)),
+            ("consent_account", Column::Int(self.account)),
             ("kind", Column::Int(self.kind)),
             ("text", Column::Bytes(self.text)),
             ("language", Column::Text(self.language)),
             ("given", Column::Int(self.given)),
             ("expires", Column::Int(self.expires)),
             ("one_time", Column::Bool(self.one_time)),
-        ]);
+        ]
+    }
+
+    async fn write(self, tx: &mut WriteTx) -> Result<(), StoreError> {
         tx.execute(
             "INSERT INTO consent (id, account_id, kind, text_sha256, language, given_at, expires_at, one_time, state) \
-             SELECT id, account, kind, text, language, given, expires, one_time, 'GIVEN' FROM {consents}",
-            &[("consents", given)],
+             SELECT consent, consent_account, kind, text, language, given, expires, one_time, 'GIVEN' FROM {consents}",
+            &[("consents", table(self.columns()))],
         )
         .await?;
         Ok(())

@@ -1,5 +1,5 @@
-//! Everything that could forbid the requests of a batch: before the gate and behind it, the same two statements. Before
-//! it they bring the login proofs, too, that the registry side has not had.
+//! Everything that could forbid the requests of a batch: before the gate and behind it, the same statement. Before it, it brings the
+//! login proofs, too, that the registry side has not had.
 
 use common::{
     clock::Timestamp,
@@ -21,15 +21,28 @@ use crate::{
 };
 
 /// The first row has what could forbid every release, and the epoch, of the same moment: an act that comes later makes it another
-/// one when it is looked at behind the gate.
-const READ: &str = "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, ended, \
-            proof_sha256, CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
-            linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
-            block.card_key IS NOT NULL, session.card_key, \
-            CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
-     FROM {asked} LEFT JOIN session ON session.token = asked.value \
-     LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
-     LEFT JOIN block ON block.card_key = session.card_key";
+/// one when it is looked at behind the gate. The consents are in one text, since an account may have many, and beside each the whole
+/// session would come again.
+macro_rules! read {
+    ($hex_id:literal, $hex_text:literal) => {
+        concat!(
+            "SELECT asked.at, session.token, account_id, frontend, card_issuer, sealed_card, logged_in_at, last_used_at, ended, \
+                    proof_sha256, CASE WHEN session.token IN (SELECT value FROM {unproven}) THEN sealed_proof END, \
+                    linkage.code, linkage.sealed_code, linkage.state, linkage.confirmed_at, \
+                    block.card_key IS NOT NULL, session.card_key, \
+                    CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END, \
+                    (SELECT string_agg(",
+            $hex_id,
+            " || ' ' || ",
+            $hex_text,
+            " || ' ' || given_at || ' ' || expires_at || ' ' || CASE WHEN one_time THEN 1 ELSE 0 END, ',') \
+                     FROM consent WHERE consent.account_id = session.account_id AND consent.kind = asked.kind AND state = 'GIVEN') \
+             FROM {asked} LEFT JOIN session ON session.token = asked.session \
+             LEFT JOIN linkage ON linkage.card_key = session.card_key AND linkage.state <> 'REVOKED' \
+             LEFT JOIN block ON block.card_key = session.card_key"
+        )
+    };
+}
 
 pub(super) async fn guards(
     connection: &mut Connection<'_>,
@@ -38,57 +51,32 @@ pub(super) async fn guards(
     unproven: &[[u8; 32]],
 ) -> Result<GuardsRead, StoreError> {
     let mut guards: Vec<Guards> = asked.iter().map(|_| Guards::default()).collect();
-    let tokens = |tokens: &mut dyn Iterator<Item = &[u8; 32]>| Value::keys(tokens.map(<[u8; 32]>::as_slice));
+    let kind = |asked: &Asked| Some(i64::from(i32::from(asked.kind.to_proto())));
+    let wanted = table([
+        (
+            "session",
+            Column::Bytes(asked.iter().map(|asked| asked.session.to_vec()).collect()),
+        ),
+        ("kind", Column::Int(asked.iter().map(kind).collect())),
+    ]);
     let params = [
-        ("asked", tokens(&mut asked.iter().map(|asked| &asked.session))),
-        ("unproven", tokens(&mut unproven.iter())),
+        ("asked", wanted),
+        ("unproven", Value::keys(unproven.iter().map(<[u8; 32]>::as_slice))),
     ];
-    let rows = connection.all(READ, &params).await?;
+    let sql = match connection {
+        Connection::Sqlite(_) => read!("hex(id)", "hex(text_sha256)"),
+        Connection::Postgres(_) => read!("encode(id, 'hex')", "encode(text_sha256, 'hex')"),
+    };
     let mut facts = None;
-    let (mut accounts, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    for row in &rows {
+    for row in &connection.all(sql, &params).await? {
         if let Some(text) = row.optional_text(17)? {
             facts = Some(GateFacts::parse(text)?);
         }
-        let (guard, asked) = guards
-            .get_mut(row.place(0)?)
-            .zip(asked.get(row.place(0)?))
-            .ok_or(StoreError::Unreadable("a batch's order"))?;
-        match take(guard, row, keys) {
-            Ok(None) => {}
-            Ok(Some(account)) => {
-                places.push(Some(row.int(0)?));
-                accounts.push(Some(account));
-                kinds.push(Some(i64::from(i32::from(asked.kind.to_proto()))));
-            }
-            // A row that cannot be read must not touch the neighbours of its request.
-            Err(_) => guard.unreadable = true,
-        }
-    }
-    // By themselves: an account may have many, and beside each the whole session would come again. By an outer join, so that the
-    // database begins with what is asked for, and does not go through all consents.
-    let wanted = table([
-        ("place", Column::Int(places)),
-        ("account_id", Column::Int(accounts)),
-        ("kind", Column::Int(kinds)),
-    ]);
-    let rows = connection
-        .all(
-            "SELECT wanted.place, consent.id, text_sha256, given_at, expires_at, one_time FROM {wanted} \
-             LEFT JOIN consent ON consent.account_id = wanted.account_id AND consent.kind = wanted.kind \
-                              AND consent.state = 'GIVEN' \
-             ORDER BY given_at, consent.id",
-            &[("wanted", wanted)],
-        )
-        .await?;
-    for row in &rows {
         let guard = guards
             .get_mut(row.place(0)?)
             .ok_or(StoreError::Unreadable("a batch's order"))?;
-        match consent(row) {
-            Ok(consent) => guard.consents.extend(consent),
-            Err(_) => guard.unreadable = true,
-        }
+        // A row that cannot be read must not touch the neighbours of its request.
+        guard.unreadable |= take(guard, row, keys).is_err();
     }
     Ok(GuardsRead {
         facts: facts.ok_or(StoreError::Unreadable("a batch without requests"))?,
@@ -96,31 +84,42 @@ pub(super) async fn guards(
     })
 }
 
-/// What a row says of a request's session, if it has one, of its linkage and its card; the account.
-fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<Option<i64>, StoreError> {
+/// What a row says of a request's session, if it has one, of its linkage, its card and its consents.
+fn take(guard: &mut Guards, row: &Row, keys: &Keyring) -> Result<(), StoreError> {
     if row.optional_bytes(1)?.is_none() {
-        return Ok(None);
+        return Ok(());
     }
-    let session = facts(row, keys)?;
-    let account = session.account;
-    guard.session = Some(session);
+    guard.session = Some(facts(row, keys)?);
     guard.linkage = linkage(row, keys)?;
     guard.blocked = row.bool(15)?;
     guard.card_key = Some(row.array(16)?);
-    Ok(Some(account))
+    let consents = row.optional_text(18)?.into_iter().flat_map(|all| all.split(','));
+    guard.consents = consents
+        .map(|text| consent(text).ok_or(StoreError::Unreadable("a consent")))
+        .collect::<Result<_, _>>()?;
+    // The oldest first: sorting them one by one is no work, and sorting in an aggregate is.
+    let order = |consent: &ConsentFacts| (consent.given_at, *consent.id.as_bytes());
+    guard.consents.sort_by_key(order);
+    Ok(())
 }
 
-fn consent(row: &Row) -> Result<Option<ConsentFacts>, StoreError> {
-    let Some(id) = row.optional_array(1)? else {
-        return Ok(None);
+/// Reads a consent as the statement gives it.
+fn consent(text: &str) -> Option<ConsentFacts> {
+    let mut parts = text.split(' ');
+    let bytes = |digits: &str| data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
+    let moment = |ms: &str| ms.parse().ok().map(Timestamp::from_unix_ms);
+    let consent = ConsentFacts {
+        id: ActId::from_bytes(bytes(parts.next()?)?.try_into().ok()?),
+        text_sha256: bytes(parts.next()?)?.try_into().ok()?,
+        given_at: moment(parts.next()?)?,
+        expires_at: moment(parts.next()?)?,
+        one_time: match parts.next()? {
+            "0" => false,
+            "1" => true,
+            _ => return None,
+        },
     };
-    Ok(Some(ConsentFacts {
-        id: ActId::from_bytes(id),
-        text_sha256: row.array(2)?,
-        given_at: moment(row, 3)?,
-        expires_at: moment(row, 4)?,
-        one_time: row.bool(5)?,
-    }))
+    parts.next().is_none().then_some(consent)
 }
 
 /// One session.

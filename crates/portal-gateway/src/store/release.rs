@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use common::{
     appended,
     clock::Timestamp,
-    evidence::{Committed, Epoch, NewEntry, Salt},
+    evidence::{Committed, NewEntry, Salt},
     store::{Access, AtOnce, Connection, Database, GateFacts, StoreError, Value, WriteTx},
     terms::RequestId,
 };
@@ -114,10 +114,13 @@ pub(super) struct Single<'a> {
 }
 
 impl<'a> Single<'a> {
-    pub(super) fn begin(database: &'a Database, facts: GateFacts, epoch: Epoch) -> Self {
+    pub(super) fn begin(database: &'a Database, asked: &[Asked], read: &GuardsRead) -> Self {
+        let sessions = asked.iter().map(|asked| asked.session.to_vec());
+        let consents = read.guards.iter().flat_map(|guards| &guards.consents);
+        let stands_on = sessions.chain(consents.map(|consent| consent.id.as_bytes().to_vec()));
         Self {
             database,
-            at_once: AtOnce::new(facts, epoch),
+            at_once: AtOnce::release(read.facts.clone(), stands_on.collect()),
             spent: Vec::new(),
             marked: Vec::new(),
         }
@@ -167,18 +170,18 @@ impl ReleaseTx for Single<'_> {
         const RELEASE: &str = concat!(
             "SELECT release_answers(",
             appended!(),
-            ", (SELECT array_agg(value) FROM {spent}), (SELECT array_agg(value) FROM {marked}), {now})"
+            ", {spent}, {marked}, {now})"
         );
         let params = vec![
-            ("spent", Value::keys(self.spent.iter().map(<[u8; 16]>::as_slice))),
+            ("spent", Value::array(self.spent.iter().map(<[u8; 16]>::as_slice))),
             (
                 "marked",
-                Value::keys(self.marked.iter().map(<[u8; 32]>::as_slice)),
+                Value::array(self.marked.iter().map(<[u8; 32]>::as_slice)),
             ),
             ("now", now.unix_ms().into()),
         ];
         self.at_once
-            .commit(self.database, RELEASE, params, (entries, &salts), now)
+            .commit(self.database, RELEASE, params, (entries, Some(&salts)), now)
             .await
     }
 }
