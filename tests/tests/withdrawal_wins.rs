@@ -159,6 +159,26 @@ fn hold_up(act: Act) -> (Act, oneshot::Receiver<JoinHandle<()>>) {
     (deed, task)
 }
 
+/// Asks, and is refused for an act that the registry side did not know of: the portal side's gate is what stopped it, and the entry is
+/// under the act's epoch.
+async fn stopped_at_the_portals_gate(pair: &Pair, requester: &Requester, act: &str, reason: &str) {
+    let id = requester.frontend.ids().next();
+    let asked = requester.frontend.copy_info_as(&id, &requester.session, KIND, "");
+    assert_eq!(asked.await.unwrap_err().reason(), Some(reason), "{act}");
+    let (_, there) = provision(&pair.deployment.provider_database(), &id)
+        .await
+        .unwrap();
+    assert_eq!(there.outcome(), Outcome::Released, "{act}");
+    let database = pair.deployment.gateway_database();
+    let (epoch, here) = provision(&database, &id).await.unwrap();
+    assert_ne!(here.outcome(), Outcome::Released, "{act}");
+    assert_eq!(
+        guard_act(&database, act).await.unwrap().0,
+        epoch,
+        "{act}: its epoch"
+    );
+}
+
 #[tokio::test]
 async fn an_act_before_the_gate_is_seen_on_the_portal_side() {
     for ((act, name, reason), way) in in_both_ways(PortalAct::ALL) {
@@ -166,27 +186,8 @@ async fn an_act_before_the_gate_is_seen_on_the_portal_side() {
         let pair = Pair::start_hooked(&Places::default(), &places).await.load().await;
         let requester = Requester::new(&pair, Scenario::Ordinary).await;
         places.before_gate(requester.act(act));
-        let id = requester.frontend.ids().next();
-        let refused = requester
-            .frontend
-            .copy_info_as(&id, &requester.session, KIND, "")
-            .await
-            .unwrap_err();
-        assert!(places.all_done());
-        assert_eq!(refused.reason(), Some(reason), "{act:?}");
-        let database = pair.deployment.gateway_database();
-        let (epoch, entry) = provision(&database, &id).await.unwrap();
-        assert_ne!(entry.outcome(), Outcome::Released);
-        // The registry side had released it: the portal side's gate is what stopped it.
-        let (_, there) = provision(&pair.deployment.provider_database(), &id)
-            .await
-            .unwrap();
-        assert_eq!(there.outcome(), Outcome::Released);
-        assert_eq!(
-            guard_act(&database, name).await.unwrap().0,
-            epoch,
-            "the release was under the act's epoch"
-        );
+        stopped_at_the_portals_gate(&pair, &requester, name, reason).await;
+        assert!(places.all_done(), "{act:?}");
     }
 }
 
@@ -198,18 +199,8 @@ async fn an_act_while_the_registry_side_answers_is_seen_on_the_portal_side() {
         let pair = Pair::start_hooked(&there, &Places::default()).await.load().await;
         let requester = Requester::new(&pair, Scenario::Ordinary).await;
         there.behind_gate(requester.act(act));
-        let id = requester.frontend.ids().next();
-        let refused = requester
-            .frontend
-            .copy_info_as(&id, &requester.session, KIND, "")
-            .await
-            .unwrap_err();
-        assert!(there.all_done());
-        assert_eq!(refused.reason(), Some(reason), "{act:?}");
-        let database = pair.deployment.gateway_database();
-        let (epoch, entry) = provision(&database, &id).await.unwrap();
-        assert_ne!(entry.outcome(), Outcome::Released);
-        assert_eq!(guard_act(&database, name).await.unwrap().0, epoch);
+        stopped_at_the_portals_gate(&pair, &requester, name, reason).await;
+        assert!(there.all_done(), "{act:?}");
     }
 }
 

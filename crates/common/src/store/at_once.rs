@@ -3,7 +3,7 @@
 //! So what was read still stands at the commit, as if it had been read behind the gate. Where it has moved nothing is changed, and it is
 //! done the other way, step by step behind the gate.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     Access, Database, StoreError, commit_warning,
@@ -19,6 +19,8 @@ use crate::{
     terms::RequestId,
 };
 
+/// What was decided longer ago than this is decided again, and does not wait for its turn.
+const SOON: Duration = Duration::from_millis(250);
 /// How a function of the schema says that something that it was to use up is used up already: nothing is changed then.
 const USED_UP: &str = "KR001";
 
@@ -34,45 +36,22 @@ macro_rules! appended {
 pub struct AtOnce {
     facts: GateFacts,
     access: Access,
-    /// What requesters might close of what it stands on.
     stands_on: ClosingKeys,
     closes: ClosingKeys,
     ids: Vec<RequestId>,
 }
 
 impl AtOnce {
-    fn new(access: Access, facts: GateFacts) -> Self {
+    /// A release, what requesters open, or what they close, as `access` says; the last makes the next epoch. `facts` are what could forbid
+    /// every release, of the moment at which everything else was read or of an earlier one; `stands_on` is all that it was decided by and
+    /// that requesters can close.
+    pub fn new(access: Access, facts: GateFacts, stands_on: ClosingKeys) -> Self {
         Self {
             facts,
             access,
-            stands_on: ClosingKeys::new(),
+            stands_on,
             closes: ClosingKeys::new(),
             ids: Vec::new(),
-        }
-    }
-
-    /// A release. `facts` are what could forbid every one, of the moment at which everything else was read or of an earlier one;
-    /// `stands_on` is all that it was decided by and that requesters can close.
-    pub fn release(facts: GateFacts, stands_on: ClosingKeys) -> Self {
-        Self {
-            stands_on,
-            ..Self::new(Access::Release, facts)
-        }
-    }
-
-    /// What requesters open, likewise.
-    pub fn openings(facts: GateFacts, stands_on: ClosingKeys) -> Self {
-        Self {
-            stands_on,
-            ..Self::new(Access::Openings, facts)
-        }
-    }
-
-    /// What requesters close: under the next epoch, which it makes. `stands_on` is all of it and the sessions with which it is done.
-    pub fn closings(facts: GateFacts, stands_on: ClosingKeys) -> Self {
-        Self {
-            stands_on,
-            ..Self::new(Access::RequestersGuard, facts)
         }
     }
 
@@ -108,7 +87,8 @@ impl AtOnce {
         let connections = database.connections(self.access).ok_or(StoreError::Moved)?;
         let mut held = connections.acquire().await?;
         // One after the other: the next one begins where this one ends.
-        let _turn = database.turn_to_append_soon().await?;
+        let turn = database.turn_to_append(SOON).await;
+        let _turn = turn.ok_or(StoreError::Moved)?;
         let recent = database.recent_closings();
         let stands = recent.epoch_after(self.facts.epoch(), &self.stands_on);
         let mut epoch = stands.ok_or(StoreError::Moved)?;
@@ -116,7 +96,7 @@ impl AtOnce {
             epoch = Epoch(epoch.0 + 1);
         }
         let end = database.known_end().get().ok_or(StoreError::Moved)?;
-        let mut bundle = NewBundle::new(database.log(), epoch, entries, at)?;
+        let bundle = NewBundle::new(database.log(), epoch, entries, at)?;
         let placed = bundle.place(end.clone(), database.generation(), kept)?;
         params.extend(placed.columns);
         let rows = committed_at_once(&mut held, function, &params).await;

@@ -152,6 +152,11 @@ impl<DB: Database> Held<DB> {
         }
     }
 
+    /// In what state it is.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
     /// Says in what state it is.
     pub(super) fn is(&mut self, state: State) {
         self.state = state;

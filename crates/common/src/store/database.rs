@@ -78,9 +78,6 @@ enum Pools {
     Postgres(PostgresPools),
 }
 
-/// What was decided longer ago than this is decided again.
-const SOON: Duration = Duration::from_millis(250);
-
 /// A side's database, and the audit log that this process writes in it.
 pub struct Database {
     pools: Pools,
@@ -309,19 +306,11 @@ impl Database {
     }
 
     /// Whoever appends on PostgreSQL and shares the gate waits for this process's others here, before the gate: so the end of the log is
-    /// what is known of it, and what waits for the head's row does not hold the gate. As long as for the gate, so that what waits behind a server that
-    /// does not answer fails together, and not one after the other.
-    async fn turn_to_append(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+    /// what is known of it, and what waits for the head's row does not hold the gate. Nobody waits for longer than this, so that what
+    /// waits behind a server that does not answer fails together, and not one after the other.
+    pub(super) async fn turn_to_append(&self, within: Duration) -> Option<OwnedMutexGuard<()>> {
         let turn = self.turn_to_append.clone().lock_owned();
-        let turn = tokio::time::timeout(postgres::GATE_AT_MOST, turn).await;
-        turn.map_err(|_| StoreError::timed_out())
-    }
-
-    /// The same for who has decided before, and must not wait for long.
-    pub(super) async fn turn_to_append_soon(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
-        let turn = self.turn_to_append.clone().lock_owned();
-        let turn = tokio::time::timeout(SOON, turn).await;
-        turn.map_err(|_| StoreError::Moved)
+        tokio::time::timeout(within, turn).await.ok()
     }
 
     /// The connections for this, on PostgreSQL.
@@ -388,7 +377,10 @@ impl Database {
             (Pools::Sqlite(_), _) | (_, Access::Ungated | Access::Copies) => None,
             // Who forbids something waits for the gate and for nothing else.
             (_, access) if access.is_exclusive() => None,
-            (Pools::Postgres(_), _) => Some(self.turn_to_append().await?),
+            (Pools::Postgres(_), _) => {
+                let turn = self.turn_to_append(postgres::GATE_AT_MOST).await;
+                Some(turn.ok_or_else(StoreError::timed_out)?)
+            }
         };
         let mut tx = WriteTx {
             tx: match &self.pools {

@@ -92,7 +92,7 @@ impl NewBundle {
 
     /// Places it at the end of the log. `kept` are the salts of a release's answers: they are kept beside it, sealed.
     pub(super) fn place(
-        &mut self,
+        mut self,
         end: LogEnd,
         generation: i64,
         kept: Option<(&Sealer, &[Salt])>,

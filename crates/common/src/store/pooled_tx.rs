@@ -56,8 +56,8 @@ impl<DB: Database> DerefMut for PooledTx<DB> {
 
 impl<DB: Database> Drop for PooledTx<DB> {
     fn drop(&mut self) {
-        // After a commit there is nothing to take back, as sqlx has counted.
-        if DB::TransactionManager::get_transaction_depth(&self.connection) > 0 {
+        // After a commit there is nothing to take back, and what is broken is closed.
+        if self.connection.state() == State::Unsettled {
             DB::TransactionManager::start_rollback(&mut self.connection);
         }
     }

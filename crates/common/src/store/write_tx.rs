@@ -278,7 +278,7 @@ impl WriteTx {
             .take()
             .ok_or(StoreError::Unreadable("the gate before it is taken"))?;
         let (epoch, number) = (head.facts.epoch(), head.end.bundles.unsigned_abs());
-        let mut bundle = NewBundle::new(&self.log, epoch, entries, at)?;
+        let bundle = NewBundle::new(&self.log, epoch, entries, at)?;
         let placed = bundle.place(head.end, self.generation, kept)?;
         // Two writers cannot fork a log: the bundle goes where the head was moved from, or nowhere.
         let inserted = match self.connection() {

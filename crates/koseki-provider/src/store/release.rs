@@ -89,7 +89,7 @@ impl ReleaseTx for Single<'_> {
         let (items, facts) = read.map_err(moved)?;
         reader.finish();
         // Requesters close nothing at this side.
-        self.at_once = Some(AtOnce::release(facts, ClosingKeys::new()));
+        self.at_once = Some(AtOnce::new(Access::Release, facts, ClosingKeys::new()));
         Ok(items)
     }
 

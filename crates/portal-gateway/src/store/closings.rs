@@ -82,7 +82,7 @@ async fn close_at_once(
     let sessions = asked.iter().map(|asked| asked.token_sha256.to_vec());
     let consents = asked.iter().filter_map(RequesterClosing::consent);
     let stands_on = sessions.chain(consents.map(|id| id.as_bytes().to_vec()));
-    let mut at_once = AtOnce::closings(facts, stands_on.collect());
+    let mut at_once = AtOnce::new(Access::RequestersGuard, facts, stands_on.collect());
     let fresh = at_once.use_request_ids(&open_ids(asked, &standings));
     let (closed, outcomes) = decided(database, asked, standings, fresh);
     at_once.closes(closed.keys());

@@ -111,7 +111,7 @@ async fn open_at_once(
     };
     reader.finish();
     let sessions = asked.iter().map(|asked| asked.token_sha256.to_vec());
-    let mut at_once = AtOnce::openings(facts, sessions.collect());
+    let mut at_once = AtOnce::new(Access::Openings, facts, sessions.collect());
     let lists = cards.behind_gate(at_once.facts().list_numbers());
     refuse_cards(&mut standings, asked, cards, &lists);
     refuse_too_many(&mut standings, asked);

@@ -120,7 +120,7 @@ impl<'a> Single<'a> {
         let stands_on = sessions.chain(consents.map(|consent| consent.id.as_bytes().to_vec()));
         Self {
             database,
-            at_once: AtOnce::release(read.facts.clone(), stands_on.collect()),
+            at_once: AtOnce::new(Access::Release, read.facts.clone(), stands_on.collect()),
             spent: Vec::new(),
             marked: Vec::new(),
         }
