@@ -48,7 +48,7 @@ use integration_tests::{
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::{interval, timeout},
@@ -112,6 +112,18 @@ impl Server {
 
     async fn number(&mut self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.0).await.unwrap()
+    }
+
+    /// Lets nothing be recorded at once: everything goes step by step.
+    async fn release_step_by_step(&mut self) {
+        let definition: String =
+            sqlx::query_scalar("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'append_at'")
+                .fetch_one(&mut self.0)
+                .await
+                .unwrap();
+        let (head, _) = definition.split_once("AS $function$").unwrap();
+        let never = AssertSqlSafe(format!("{head} AS $$ BEGIN RETURN FALSE; END $$"));
+        self.0.execute(never).await.unwrap();
     }
 
     async fn epoch(&mut self) -> i64 {
@@ -254,12 +266,14 @@ impl Bench {
                 work.spawn(async move { asking.go_on(&frontend, &session, &clock, &stop).await });
             }
         }
+        let mut server = Server::of(&deployments.first.provider_database()).await;
+        server.release_step_by_step().await;
         // Whom acts are about: nobody who asks.
         let (person, _) = casts[0].person(Scenario::Suppressed).unwrap();
         let person = person.person_id.clone();
         Self {
             clock,
-            server: Server::of(&deployments.first.provider_database()).await,
+            server,
             deployments,
             pairs,
             offices: offices.try_into().unwrap_or_else(|_| panic!("two")),
@@ -514,6 +528,7 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
 
     let database = deployments.first.provider_database();
     let mut server = Server::of(&database).await;
+    server.release_step_by_step().await;
     sqlx::query(LARGE_COPIES).execute(&mut server.0).await.unwrap();
     // Its statements are known to the server: then a look-up asks and takes the rows in one go. Each of the connections of
     // releases learns them; they take turns.
@@ -537,7 +552,8 @@ async fn a_stopped_reader_of_many_rows_does_not_keep_the_gate() {
     holder.0.execute(lock).await.unwrap();
     let (id, asked) = ask(&mut forger, &card, ITEMS).await;
     let waits = "SELECT pid FROM pg_stat_activity WHERE application_name = 'provider-1' \
-                 AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT asked.at, linkage.person%'";
+                 AND datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT asked.at, linkage.person%' \
+                 AND EXISTS (SELECT 1 FROM pg_locks WHERE pg_locks.pid = pg_stat_activity.pid AND locktype = 'advisory' AND granted)";
     let backend: i32 = until("the look-up does not come to the table", async || {
         sqlx::query_scalar(waits)
             .fetch_optional(&mut server.0)

@@ -1,6 +1,7 @@
-//! A line to PostgreSQL that breaks at COMMIT: the service does not learn what came of it.
+//! A line to PostgreSQL that breaks at a commit: the service does not learn what came of it. A commit is COMMIT, or a call of a function
+//! that releases and commits by itself.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
@@ -8,10 +9,34 @@ use tokio::{
     sync::watch,
 };
 
-/// The message that commits: `Q`, its length, and the statement.
+/// The message that commits a transaction: `Q`, its length, and the statement.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// How a statement begins that releases by itself.
+const RELEASE: &[u8] = b"SELECT release_";
 
-/// What becomes of a COMMIT.
+/// The statements of a connection that release by themselves, by the names that they were prepared under.
+#[derive(Default)]
+struct Releases(HashSet<Vec<u8>>);
+
+impl Releases {
+    /// Whether what is asked commits. Each statement is asked by itself: `P` (name, text) prepares it, `B` (portal, name) begins its call.
+    fn commits(&mut self, asked: &[u8]) -> bool {
+        let Some((&kind, Some(body))) = asked.first().map(|kind| (kind, asked.get(5..))) else {
+            return false;
+        };
+        let mut strings = body.split(|byte| *byte == 0);
+        match (kind, strings.next(), strings.next()) {
+            (b'P', Some(name), Some(text)) if text.starts_with(RELEASE) => {
+                self.0.insert(name.to_vec());
+                false
+            }
+            (b'B', _, Some(name)) => self.0.contains(name),
+            _ => asked.ends_with(COMMIT),
+        }
+    }
+}
+
+/// What becomes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commits {
     /// It goes through.
@@ -52,18 +77,18 @@ impl Line {
         Self { port, commits, cut }
     }
 
-    /// What becomes of every COMMIT from now on.
+    /// What becomes of every commit from now on.
     pub(crate) fn set(&self, commits: Commits) {
         self.commits.send_replace(commits);
     }
 
-    /// How many connections came to nothing at their COMMIT.
+    /// How many connections came to nothing at a commit.
     pub(crate) fn cut(&self) -> usize {
         *self.cut.borrow()
     }
 }
 
-/// Carries bytes until one of them closes, or a COMMIT does not come through.
+/// Carries bytes until one of them closes, or a commit does not come through.
 async fn pass(
     here: TcpStream,
     there: TcpStream,
@@ -95,18 +120,20 @@ async fn pass(
     }
 }
 
-/// Carries what the service asks, up to a COMMIT that is not to come through.
+/// Carries what the service asks, up to a commit that is not to come through.
 async fn until_commit(
     asks: &mut OwnedReadHalf,
     to_there: &mut (impl tokio::io::AsyncWrite + Unpin),
     commits: &watch::Sender<Commits>,
 ) -> Option<(Commits, Vec<u8>)> {
     let mut buffer = vec![0; 64 * 1024];
+    let mut releases = Releases::default();
     loop {
         let count = asks.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
         let bytes = &buffer[..count];
+        let is_commit = releases.commits(bytes);
         let commits = *commits.borrow();
-        if commits != Commits::Answered && bytes.ends_with(COMMIT) {
+        if commits != Commits::Answered && is_commit {
             return Some((commits, bytes.to_vec()));
         }
         to_there.write_all(bytes).await.ok()?;
