@@ -363,6 +363,18 @@ async fn a_warning_at_a_commit_is_no_success() {
         })
         .await;
     };
+    // The checkpointer tells the others of it, some time after a new session shows it.
+    until(async || {
+        let mut superuser = PgConnection::connect(&bench.database.superuser_url())
+            .await
+            .unwrap();
+        let write = sqlx::query("SELECT pg_logical_emit_message(true, '', '')");
+        tokio::select! {
+            written = write.execute(&mut superuser) => { written.unwrap(); false }
+            () = cancel() => true,
+        }
+    })
+    .await;
     // The second time the act is there, and still no standby has it.
     for time in ["first", "second"] {
         let suspend = store.database().suspend(act(), &operator, now);

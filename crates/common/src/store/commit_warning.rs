@@ -15,13 +15,22 @@ tokio::task_local! {
     static WARNED: Cell<bool>;
 }
 
-static LISTENER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener));
+/// Two, since `tracing` keeps what a process's only dispatcher wants of an event by whether it stands in the thread where that event
+/// comes first: a notice of another connection, in a process that has no subscriber, would have silenced all that follow.
+static LISTENERS: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
+
+/// Listens from now on: before the first notice can come, so that none is met on the way.
+pub(super) fn listen() {
+    LazyLock::force(&LISTENERS);
+}
 
 /// Runs a commit; what it gave, and whether the server warned.
 pub(super) async fn watch<T>(commit: impl Future<Output = T>) -> (T, bool) {
+    let [listener, _] = &*LISTENERS;
     WARNED
         .scope(Cell::new(false), async {
-            let result = commit.with_subscriber(LISTENER.clone()).await;
+            let result = commit.with_subscriber(listener.clone()).await;
             (result, WARNED.with(Cell::get))
         })
         .await
@@ -56,4 +65,24 @@ impl Subscriber for Listener {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As sqlx hands it on.
+    fn notice() {
+        tracing::warn!(target: "sqlx::postgres::notice", "canceling wait for synchronous replication");
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_heard_after_one_that_nobody_asked_about() {
+        listen();
+        notice();
+        let ((), warned) = watch(async { notice() }).await;
+        assert!(warned);
+        let ((), warned) = watch(async {}).await;
+        assert!(!warned);
+    }
 }

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use super::{
-    OpenError,
+    OpenError, commit_warning,
     connections::Connections,
     schema::{SchemaStep, migrator},
 };
@@ -194,6 +194,7 @@ pub(super) async fn open(
         ("jit", "off".to_owned()),
         ("max_parallel_workers_per_gather", "0".to_owned()),
     ]);
+    commit_warning::listen();
     let mut first = <PgConnection as sqlx::Connection>::connect_with(&options)
         .await
         .map_err(failed)?;
