@@ -227,14 +227,19 @@ async fn a_gateway_is_given_the_receipts_of_its_own_batches_and_no_others() {
     let origin = format!("koseki.example/koseki-provider/{instance}");
     let ask = async |deployment, from_bundle| -> GetReceiptsResponse {
         let forger = Forger::at_instance(deployment, &there, &instance, pair.clock.clone());
-        loop {
+        let mut page = None;
+        until("it is its turn", async || {
             let request = GetReceiptsRequest { from_bundle };
-            match forger.client.clone().get_receipts(request).await {
-                Ok(page) => return page.into_inner(),
+            page = match forger.client.clone().get_receipts(request).await {
+                Ok(page) => Some(page.into_inner()),
                 // The gateway itself, which has this name too, is just asking.
-                Err(refused) => assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}"),
-            }
-        }
+                Err(refused) if refused.code() == Code::ResourceExhausted => None,
+                Err(refused) => panic!("{refused}"),
+            };
+            page.is_some()
+        })
+        .await;
+        page.unwrap()
     };
     let all = async |deployment| {
         let (mut from, mut receipts) = (0, Vec::new());

@@ -15,12 +15,12 @@ tokio::task_local! {
     static WARNED: Cell<bool>;
 }
 
-/// Two, since `tracing` keeps what a process's only dispatcher wants of an event by whether it stands in the thread where that event
-/// comes first: a notice of another connection, in a process that has no subscriber, would have silenced all that follow.
+/// Two. `tracing` settles once, where an event first comes, whether anybody wants it; in a process with one dispatcher it asks only the
+/// one of the current thread. A notice of a connection that is not watched would then silence all later ones.
 static LISTENERS: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
 
-/// Listens from now on: before the first notice can come, so that none is met on the way.
+/// Makes the listeners; before the first connection, so that no notice comes while they are made.
 pub(super) fn listen() {
     LazyLock::force(&LISTENERS);
 }
