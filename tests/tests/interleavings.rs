@@ -72,6 +72,8 @@ struct Requester {
     consents: Mutex<Vec<String>>,
     /// How many requests have been answered or refused.
     asked: watch::Sender<u64>,
+    /// How many of them have been answered.
+    answered: watch::Sender<u64>,
 }
 
 /// What the test knows of what was done.
@@ -183,17 +185,36 @@ impl Requester {
         let came = frontend.copy_info_as(&id, session, KIND, "").await;
         self.asked.send_modify(|asked| *asked += 1);
         came?;
+        self.answered.send_modify(|answered| *answered += 1);
         known.answers.lock().unwrap().insert(id);
         Ok(())
     }
 
     /// Waits until some more requests have come to an end.
     async fn until_asked(&self, more: u64) {
-        let mut asked = self.asked.subscribe();
-        let wanted = *asked.borrow() + more;
-        let waited = timeout(PATIENCE, asked.wait_for(|asked| *asked >= wanted)).await;
-        assert!(waited.is_ok(), "{} does not ask any more", self.name);
+        assert!(
+            grows(&self.asked, more).await,
+            "{} does not ask any more",
+            self.name
+        );
     }
+
+    /// Waits until one more request has been answered.
+    async fn until_answered(&self) {
+        assert!(
+            grows(&self.answered, 1).await,
+            "{} is not answered any more, though nothing stands against it",
+            self.name
+        );
+    }
+}
+
+/// Waits until a count has grown by that much; false if it does not.
+async fn grows(count: &watch::Sender<u64>, by: u64) -> bool {
+    let mut count = count.subscribe();
+    let wanted = *count.borrow() + by;
+    let waited = timeout(PATIENCE, count.wait_for(|count| *count >= wanted)).await;
+    waited.is_ok()
 }
 
 /// A person as operators know them.
@@ -356,6 +377,7 @@ async fn nothing_is_released_that_an_act_in_force_forbids() {
             session: tokio::sync::Mutex::new((0, None)),
             consents: Mutex::default(),
             asked: watch::Sender::new(0),
+            answered: watch::Sender::new(0),
         });
         for connection in 0..CONNECTIONS {
             let frontend = pairs[connection % pairs.len()].cast().await.frontend;
@@ -405,6 +427,10 @@ async fn nothing_is_released_that_an_act_in_force_forbids() {
         }
     };
     tokio::join!(at_the_portal, at_the_registry);
+    // Everything has been lifted by now. Somebody against whom there was something until the last moment is answered again, too.
+    for subject in of_registry.iter().chain(&of_portal) {
+        subject.requester.until_answered().await;
+    }
     known.stop.store(true, Ordering::SeqCst);
     while let Some(ended) = requesters.join_next().await {
         ended.unwrap();
