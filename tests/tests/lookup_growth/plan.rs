@@ -6,7 +6,7 @@ use common::{
     clock::{Clock as _, SystemClock},
     store::{Column, Connection, table},
 };
-use koseki_provider::store::RELEASE_READ;
+use koseki_provider::store::RELEASE_READ_ON_SQLITE;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::timed::{Place, Timed};
@@ -53,7 +53,7 @@ impl Timed {
                 let url = format!("sqlite://{}", file.display());
                 let mut connection = SqliteConnection::connect(&url).await.unwrap();
                 let sql: &'static str =
-                    Box::leak(format!("EXPLAIN QUERY PLAN {RELEASE_READ}").into_boxed_str());
+                    Box::leak(format!("EXPLAIN QUERY PLAN {RELEASE_READ_ON_SQLITE}").into_boxed_str());
                 let asked = table([
                     ("handle", Column::Bytes(Vec::new())),
                     ("closed", Column::Int(Vec::new())),
@@ -65,7 +65,10 @@ impl Timed {
                     .unwrap();
                 for row in rows {
                     let step = row.text(3).unwrap();
-                    let whole = LARGE.iter().any(|table| *step == format!("SCAN {table}"));
+                    // By an index or not: all of it is gone through.
+                    let whole = LARGE
+                        .iter()
+                        .any(|table| step.split_whitespace().take(2).eq(["SCAN", *table]));
                     assert!(!whole, "{step}");
                 }
             }

@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub use lookups::card_key;
-pub use read::READ as RELEASE_READ;
+pub use read::READ_SQLITE as RELEASE_READ_ON_SQLITE;
 
 /// The registry side's schema.
 pub const SCHEMA: &[SchemaStep] = &[SchemaStep {

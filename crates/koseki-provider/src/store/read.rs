@@ -28,19 +28,35 @@ macro_rules! stands {
 /// A row is a linkage with one of the registers of its person, if there is one, and whether a record stands against the person,
 /// the register, or the person towards the register. Joined one after the other, from what is asked for on, nothing is kept and
 /// read again on the way, and no table is gone through. The first row has what could forbid every release.
-pub const READ: &str = concat!(
-    "SELECT asked.at, linkage.person, card_key, state, confirmed_at, \
-            register_copy.key, body, kind, medium, municipality_code, revision, received_at, position, in_motion, removed, ",
-    stands!("record.person = linkage.person AND record.register IS NULL"),
-    ", ",
-    stands!("record.register = register_copy.key AND record.person IS NULL"),
-    ", ",
-    stands!("record.person = linkage.person AND record.register = register_copy.key"),
-    ", CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
-     FROM {asked} LEFT JOIN linkage ON linkage.handle = asked.handle \
-     LEFT JOIN person_member ON person_member.person_id = linkage.person_id \
+macro_rules! read {
+    ($registers:literal) => {
+        concat!(
+            "SELECT asked.at, linkage.person, card_key, state, confirmed_at, register_copy.key, body, kind, medium, \
+                    municipality_code, revision, received_at, position, in_motion, removed, ",
+            stands!("record.person = linkage.person AND record.register IS NULL"),
+            ", ",
+            stands!("record.register = register_copy.key AND record.person IS NULL"),
+            ", ",
+            stands!("record.person = linkage.person AND record.register = register_copy.key"),
+            ", CASE WHEN asked.at = 0 THEN (SELECT facts FROM gate_facts) END \
+             FROM {asked} LEFT JOIN linkage ON linkage.handle = asked.handle ",
+            $registers,
+            " AND (kind = 'current' OR asked.closed = 1)"
+        )
+    };
+}
+
+/// On PostgreSQL a register that is not asked for makes no row, and no records are looked for towards it.
+const READ_POSTGRES: &str = read!(
+    "LEFT JOIN (person_member JOIN member ON member.reference = person_member.reference \
+                JOIN register_copy ON register_copy.id = member.register_id) ON person_member.person_id = linkage.person_id"
+);
+
+/// SQLite would put all members of all registers together for that; here it is a row without a register.
+pub const READ_SQLITE: &str = read!(
+    "LEFT JOIN person_member ON person_member.person_id = linkage.person_id \
      LEFT JOIN member ON member.reference = person_member.reference \
-     LEFT JOIN register_copy ON register_copy.id = member.register_id AND (kind = 'current' OR asked.closed = 1)"
+     LEFT JOIN register_copy ON register_copy.id = member.register_id"
 );
 
 pub(super) async fn items(
@@ -59,8 +75,12 @@ pub(super) async fn items(
         ("closed", Column::Int(closed.collect())),
     ]);
     let params = [("asked", asked), ("now", now.unix_ms().into())];
+    let sql = match connection {
+        Connection::Sqlite(_) => READ_SQLITE,
+        Connection::Postgres(_) => READ_POSTGRES,
+    };
     let mut facts = None;
-    for row in connection.all(READ, &params).await? {
+    for row in connection.all(sql, &params).await? {
         if let Some(text) = row.optional_text(18)? {
             facts = Some(GateFacts::parse(text)?);
         }
