@@ -21,8 +21,9 @@ use crate::{
 
 /// What was decided longer ago than this is decided again, and does not wait for its turn.
 const SOON: Duration = Duration::from_millis(250);
-/// How a function of the schema says that something that it was to use up is used up already: nothing is changed then.
-const USED_UP: &str = "KR001";
+/// How a function of the schema says that something that it was to use up is used up already, or a request id's key says it
+/// (`unique_violation`): nothing is changed then.
+const USED_UP: [&str; 2] = ["KR001", "23505"];
 
 /// The first arguments of a function that appends: those of `append_at`, from `epoch` to `ids`.
 #[macro_export]
@@ -152,7 +153,10 @@ fn failed(error: sqlx::Error) -> StoreError {
     let Some(error_of_server) = error.as_database_error() else {
         return StoreError::OutcomeUnknown(error);
     };
-    if error_of_server.code().is_some_and(|code| code == USED_UP) {
+    if error_of_server
+        .code()
+        .is_some_and(|code| USED_UP.contains(&&*code))
+    {
         return StoreError::Moved;
     }
     match error_of_server.try_downcast_ref::<PgDatabaseError>() {

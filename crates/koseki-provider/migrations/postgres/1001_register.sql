@@ -132,7 +132,7 @@ BEGIN
 END
 $$;
 
--- A release of several gateways' batches in one statement, as `append_at` does it. KR001: a number was used before, too.
+-- A release of several gateways' batches in one statement, as `append_at` does it. KR001: a number was used before, nothing is changed.
 CREATE FUNCTION release_batches(
     epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
     number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[], gateways TEXT[], sequences BIGINT[]

@@ -115,7 +115,7 @@ END
 $$;
 
 -- A release of a batch of answers in one statement, as `append_at` does it: one-time consents are spent, sessions are marked as used.
--- KR001: a consent could not be spent, too.
+-- KR001: a consent could not be spent, nothing is changed.
 CREATE FUNCTION release_answers(
     epoch BIGINT, log TEXT, generation BIGINT, before BIGINT, size BIGINT, frontier BYTEA,
     number BIGINT, body BYTEA, hashes BYTEA, sealed BYTEA, ids BYTEA[], consents BYTEA[], sessions BYTEA[], used_at BIGINT
