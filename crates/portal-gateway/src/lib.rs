@@ -29,6 +29,7 @@ pub mod provision;
 pub mod receipt;
 pub mod record_index;
 mod record_proofs;
+pub mod recorded_answers;
 pub mod requester;
 mod service;
 pub mod sessions;

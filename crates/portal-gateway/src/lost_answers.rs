@@ -18,7 +18,10 @@ use koseki_proto::koseki::{
 use prost::Message as _;
 use tonic::{Request, Status, transport::Channel};
 
-use crate::store::{GatewayStore, LostAnswerPlace, lost_answer_place, record_lost_answers};
+use crate::{
+    recorded_answers::{RecordedAnswers, requests_sha256},
+    store::{GatewayStore, LostAnswerPlace, lost_answer_place, record_lost_answers},
+};
 
 /// Between two looks, when there is nothing more at once.
 const EVERY: Duration = Duration::from_secs(3);
@@ -41,6 +44,8 @@ pub struct LostAnswers {
     pub instance: String,
     /// Public keys.
     pub keys: Arc<EvidenceKeys>,
+    /// What this process has recorded of late.
+    pub recorded: Arc<RecordedAnswers>,
     /// The store.
     pub store: Arc<dyn GatewayStore>,
     /// What an operator has to look at.
@@ -64,6 +69,16 @@ enum LostAnswersError {
 
 /// What the registry side has recorded, by the bundle there and the request's id.
 type Answers = BTreeMap<(u64, String), ([u8; 32], ReceiptItem)>;
+
+/// A page of receipts.
+struct Page {
+    /// What this process is not known to have recorded.
+    answers: Answers,
+    /// A bundle there from which on all batches are of this process: the first in which it has recorded one.
+    known_from: Option<u64>,
+    /// The next bundle there.
+    next: u64,
+}
 
 impl LostAnswers {
     /// The line over this channel.
@@ -92,16 +107,21 @@ impl LostAnswers {
     async fn round(&self) -> Result<bool, LostAnswersError> {
         let database = self.store.side().database();
         let place = lost_answer_place(database, &self.provider).await?;
-        let (mut answers, next) = self.ask(place.provider_bundle).await?;
+        let Page {
+            mut answers,
+            known_from,
+            next,
+        } = self.ask(place.provider_bundle).await?;
         if next == place.provider_bundle {
             return Ok(false);
         }
         let own_bundle = self
             .leave_out_recorded(database, &mut answers, place.own_bundle, next)
             .await?;
+        let known = known_from.and_then(|bundle| self.recorded.own_bundle(&self.provider, bundle));
         let after = LostAnswerPlace {
             provider_bundle: next,
-            own_bundle,
+            own_bundle: own_bundle.max(known.unwrap_or_default()),
         };
         let entries: Vec<_> = answers
             .values()
@@ -138,15 +158,15 @@ impl LostAnswers {
         Ok(lost == 0)
     }
 
-    /// What the registry side has recorded from a bundle on, and where to go on.
-    async fn ask(&self, from: u64) -> Result<(Answers, u64), LostAnswersError> {
+    /// What the registry side has recorded from a bundle on.
+    async fn ask(&self, from: u64) -> Result<Page, LostAnswersError> {
         let mut request = Request::new(GetReceiptsRequest { from_bundle: from });
         request.set_timeout(DEADLINE);
         let mut client = self.client.clone();
         let page = tokio::time::timeout(DEADLINE, client.get_receipts(request)).await?;
         let page = page.map_err(Box::new)?.into_inner();
         let origin = self.keys.origin_of(Role::KosekiProvider, &self.provider);
-        let mut answers = Answers::new();
+        let (mut answers, mut known_from) = (Answers::new(), None);
         let mut taken = page.provider_log == self.provider
             && page.next_bundle >= from
             && i64::try_from(page.next_bundle).is_ok();
@@ -156,6 +176,10 @@ impl LostAnswers {
                 let asked_for = receipt.log == self.provider
                     && receipt.gateway_instance == self.instance
                     && (from..page.next_bundle).contains(&receipt.bundle);
+                if asked_for && self.has_recorded(&receipt) {
+                    known_from.get_or_insert(receipt.bundle);
+                    return Some(());
+                }
                 asked_for.then(|| add(&mut answers, receipt))?
             });
             taken &= added.is_some();
@@ -164,10 +188,20 @@ impl LostAnswers {
             self.alarms.raise(Alarm::ReceiptRefused, &self.provider);
             return Err(LostAnswersError::Refused);
         }
-        Ok((answers, page.next_bundle))
+        Ok(Page {
+            answers,
+            known_from,
+            next: page.next_bundle,
+        })
     }
 
-    /// Leaves out what this log has an entry for, reading it from a bundle on. The first bundle here that can have an entry for the
+    fn has_recorded(&self, receipt: &Receipt) -> bool {
+        let ids = receipt.items.iter().map(|item| item.request_id.as_str());
+        let requests = requests_sha256(ids);
+        self.recorded.has(&self.provider, receipt.bundle, &requests)
+    }
+
+    /// Leaves out what this log has an entry for, reading it from a bundle on. A bundle here before which there is no entry for the
     /// `next` bundle there or a later one: an answer is recorded here after it was there.
     async fn leave_out_recorded(
         &self,

@@ -52,6 +52,7 @@ use crate::{
     provision::{Provision, Spending},
     receipt::Receipts,
     record_index::RecordIndex,
+    recorded_answers::RecordedAnswers,
     requester::Requesters,
     sessions::Sessions,
     store::{GatewayStore, SCHEMA, Store},
@@ -225,6 +226,7 @@ impl Gateway {
             ProviderLink::new(channel, instance, policies.clone(), interval, clock.clone())
         };
         let links = connectors.iter().map(link).collect();
+        let recorded = Arc::new(RecordedAnswers::default());
         let providers = Arc::new(Providers::new(links, clock.clone()));
         let suppressions = Arc::new(Replica::new(policies.clone(), clock.clone()));
         let lines = connectors.iter();
@@ -256,6 +258,7 @@ impl Gateway {
             };
             server.background(checkpoints.keep_up());
             let lost_answers = LostAnswers {
+                recorded: recorded.clone(),
                 client: LostAnswers::client(connector.channel()),
                 provider: instance,
                 instance: config.instance.clone(),
@@ -281,6 +284,7 @@ impl Gateway {
             pseudonym: keys.pseudonym.clone(),
             clock: clock.clone(),
             spending: Spending::default(),
+            recorded,
             in_flight: in_flight.clone(),
         });
         let meter = batches.of(Queue::Requests, clock.clone());

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     conditions::{Cleared, Conditions, Guards, clear},
     providers::{Providers, Turn},
+    recorded_answers::RecordedAnswers,
     store::{GatewayStore, GuardsRead},
     suppression::Replica,
 };
@@ -61,6 +62,8 @@ pub struct Provision {
     pub clock: Arc<dyn Clock>,
     /// One-time consents that requests on their way are to spend.
     pub spending: Spending,
+    /// What was recorded of the registry side's answers of late.
+    pub recorded: Arc<RecordedAnswers>,
     /// Held by each batch until it is recorded: whoever closes the log waits for them.
     pub in_flight: Arc<RwLock<()>>,
 }

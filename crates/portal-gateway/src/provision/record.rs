@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear},
+    recorded_answers::requests_sha256,
     store::{GuardsRead, ReleaseTx},
 };
 
@@ -188,6 +189,18 @@ impl Provision {
             .collect();
         let salts = (0..asked.len()).map(|at| received(at).map_or([0; 32], |(_, answer)| answer.salt));
         let committed = tx.commit(entries, salts.collect(), now).await?;
+        if let Some(received) = &answered.received
+            && asked.len() == batch.asked.len()
+        {
+            let answers = batch.asked.iter().zip(&received.answers);
+            let sent: Vec<String> = answers
+                .filter(|(_, answer)| answer.is_some())
+                .map(|(asked, _)| asked.request_id.to_string())
+                .collect();
+            let requests = requests_sha256(sent.iter().map(String::as_str));
+            self.recorded
+                .note(&received.log, received.bundle, requests, committed.bundle());
+        }
         let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
         Ok(Released::new(verdicts, committed, decided_at))
     }
