@@ -176,6 +176,7 @@ impl LostAnswers {
                 let asked_for = receipt.log == self.provider
                     && receipt.gateway_instance == self.instance
                     && (from..page.next_bundle).contains(&receipt.bundle);
+                // What more it says than what was recorded is not looked at.
                 if asked_for && self.has_recorded(&receipt) {
                     known_from.get_or_insert(receipt.bundle);
                     return Some(());

@@ -8,8 +8,8 @@ use std::{
 
 use common::digest;
 
-/// Batches of each log of the registry side that are remembered: of more than the 15 seconds that receipts take to come again, however
-/// busy it is. About 1 MB.
+/// Batches of each log of the registry side that are remembered: with up to 500 a second those of the 15 seconds that receipts take to
+/// come again. About 1 MB.
 const BATCHES: usize = 8_192;
 
 /// For each log of the registry side the newest batches.
@@ -20,8 +20,14 @@ pub struct RecordedAnswers(Mutex<HashMap<String, OfLog>>);
 struct OfLog {
     /// By the bundle there and the digest of the requests: the bundle here.
     batches: BTreeMap<(u64, [u8; 32]), u64>,
-    /// What was forgotten was in bundles before this one.
-    forgotten_before: u64,
+    /// In bundles before this one may be answers that are recorded here and not known.
+    unknown_before: u64,
+}
+
+impl OfLog {
+    fn unknown(&mut self, provider_bundle: u64) {
+        self.unknown_before = self.unknown_before.max(provider_bundle.saturating_add(1));
+    }
 }
 
 /// What stands for a batch's requests: all of them, in their order.
@@ -33,19 +39,27 @@ pub fn requests_sha256<'a>(ids: impl Iterator<Item = &'a str>) -> [u8; 32] {
 impl RecordedAnswers {
     /// All answers of a bundle there to one batch are recorded in one bundle here.
     pub fn note(&self, provider_log: &str, provider_bundle: u64, requests: [u8; 32], own_bundle: u64) {
+        self.change(provider_log, |of_log| {
+            of_log.batches.insert((provider_bundle, requests), own_bundle);
+            if of_log.batches.len() > BATCHES
+                && let Some(((forgotten, _), _)) = of_log.batches.pop_first()
+            {
+                of_log.unknown(forgotten);
+            }
+        });
+    }
+
+    /// Answers of a bundle there are not known to be recorded, or not in one bundle here: only the log tells.
+    pub fn doubt(&self, provider_log: &str, provider_bundle: u64) {
+        self.change(provider_log, |of_log| of_log.unknown(provider_bundle));
+    }
+
+    fn change(&self, provider_log: &str, change: impl FnOnce(&mut OfLog)) {
         // Each change leaves it as it should be: a panic elsewhere does no harm.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.contains_key(provider_log) {
-            all.insert(provider_log.to_owned(), OfLog::default());
-        }
-        let Some(of_log) = all.get_mut(provider_log) else {
-            return;
-        };
-        of_log.batches.insert((provider_bundle, requests), own_bundle);
-        if of_log.batches.len() > BATCHES
-            && let Some(((bundle, _), _)) = of_log.batches.pop_first()
-        {
-            of_log.forgotten_before = bundle.saturating_add(1);
+        match all.get_mut(provider_log) {
+            Some(of_log) => change(of_log),
+            None => change(all.entry(provider_log.to_owned()).or_default()),
         }
     }
 
@@ -61,7 +75,7 @@ impl RecordedAnswers {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_log = all
             .get(provider_log)
-            .filter(|of_log| of_log.forgotten_before <= from)?;
+            .filter(|of_log| of_log.unknown_before <= from)?;
         let later = of_log.batches.range((from, [0; 32])..);
         later.map(|(_, own_bundle)| *own_bundle).min()
     }
@@ -102,12 +116,23 @@ mod tests {
             [own_bundle(0), own_bundle(7), own_bundle(9), own_bundle(10)],
             [Some(11), Some(11), Some(11), None]
         );
+        // One whose commit nobody knows of, or that has parts, may stand before what is known.
+        recorded.doubt("provider-1", 10);
+        recorded.note("provider-1", 11, [4; 32], 20);
+        assert_eq!([own_bundle(9), own_bundle(10)], [None; 2]);
+        assert_eq!(own_bundle(11), Some(20));
+        recorded.doubt("provider-1", 2);
+        assert_eq!(own_bundle(10), None);
+
         for bundle in 0..BATCHES as u64 {
-            recorded.note("provider-1", 100 + bundle, [4; 32], 100 + bundle);
+            recorded.note("provider-1", 100 + bundle, [5; 32], 100 + bundle);
         }
-        assert!(!recorded.has("provider-1", 9, &[3; 32]));
+        assert!(!recorded.has("provider-1", 11, &[4; 32]));
         // What was forgotten may be in one of these.
-        assert_eq!([own_bundle(7), own_bundle(9)], [None; 2]);
-        assert_eq!(own_bundle(10), Some(100));
+        assert_eq!(own_bundle(11), None);
+        assert_eq!(own_bundle(12), Some(100));
+        // One that comes late and is forgotten at once.
+        recorded.note("provider-1", 3, [6; 32], 30);
+        assert_eq!(own_bundle(11), None);
     }
 }

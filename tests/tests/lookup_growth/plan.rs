@@ -16,10 +16,15 @@ const LARGE: [&str; 5] = ["register_copy", "member", "person", "person_member", 
 /// A server's process tells what it has counted when it has been idle for a while, or ends.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Scans of the large tables so far: sequential ones, and those by an index.
-pub(crate) async fn scans(behind: &mut PgConnection) -> (i64, i64) {
+/// Rows that one look into an index gives at most, on average: a person's registers are few.
+const ROWS: i64 = 8;
+
+/// Scans of the large tables so far: sequential ones, those by an index, and rows of indexes that were read for them.
+pub(crate) async fn scans(behind: &mut PgConnection) -> (i64, i64, i64) {
     sqlx::query_as(
-        "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_user_tables WHERE relname = ANY($1)",
+        "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint, sum(read)::bigint FROM pg_stat_user_tables \
+         JOIN (SELECT relid, sum(idx_tup_read) AS read FROM pg_stat_user_indexes GROUP BY relid) AS indexes USING (relid) \
+         WHERE relname = ANY($1)",
     )
     .bind(LARGE.map(str::to_owned).to_vec())
     .fetch_one(behind)
@@ -36,10 +41,12 @@ impl Timed {
             Place::Postgres(mut behind) => {
                 let clock = SystemClock::new();
                 loop {
-                    let (sequential, by_index) = scans(&mut behind).await;
+                    let (sequential, by_index, rows) = scans(&mut behind).await;
                     if by_index > before.1 {
                         let whole = sequential - before.0;
                         assert_eq!(whole, 0, "times that a table was read from end to end");
+                        let (looks, rows) = (by_index - before.1, rows - before.2);
+                        assert!(rows <= ROWS * looks, "{rows} rows of indexes for {looks} looks");
                         return;
                     }
                     assert!(

@@ -36,7 +36,7 @@ pub(crate) struct Timed {
     by_clock: Taken,
     releases: u64,
     before: Taken,
-    before_scans: (i64, i64),
+    before_scans: (i64, i64, i64),
     directory: TempDir,
 }
 
@@ -134,7 +134,7 @@ impl Timed {
         let mut place = place;
         let before_scans = match &mut place {
             Place::Postgres(behind) => plan::scans(behind).await,
-            Place::Sqlite(_) => (0, 0),
+            Place::Sqlite(_) => (0, 0, 0),
         };
         Self {
             population,
@@ -198,7 +198,7 @@ impl Timed {
     }
 
     /// Closes the store: where the database is, and how its tables had been read before the first look-up.
-    pub(crate) fn close(self) -> (Place, (i64, i64), TempDir) {
+    pub(crate) fn close(self) -> (Place, (i64, i64, i64), TempDir) {
         (self.place, self.before_scans, self.directory)
     }
 

@@ -21,9 +21,10 @@ use crate::{
 
 /// What was decided longer ago than this is decided again, and does not wait for its turn.
 const SOON: Duration = Duration::from_millis(250);
-/// How a function of the schema says that something that it was to use up is used up already, or a request id's key says it
-/// (`unique_violation`): nothing is changed then.
-const USED_UP: [&str; 2] = ["KR001", "23505"];
+/// How a function of the schema says that something that it was to use up is used up already: nothing is changed then.
+const USED_UP: &str = "KR001";
+/// The key that says it of request ids.
+const USED_REQUEST_IDS: &str = "used_request_id_pkey";
 
 /// The first arguments of a function that appends: those of `append_at`, from `epoch` to `ids`.
 #[macro_export]
@@ -153,10 +154,9 @@ fn failed(error: sqlx::Error) -> StoreError {
     let Some(error_of_server) = error.as_database_error() else {
         return StoreError::OutcomeUnknown(error);
     };
-    if error_of_server
-        .code()
-        .is_some_and(|code| USED_UP.contains(&&*code))
-    {
+    let used_up = error_of_server.code().is_some_and(|code| code == USED_UP)
+        || error_of_server.constraint() == Some(USED_REQUEST_IDS);
+    if used_up {
         return StoreError::Moved;
     }
     match error_of_server.try_downcast_ref::<PgDatabaseError>() {

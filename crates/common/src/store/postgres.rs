@@ -66,14 +66,15 @@ pub(super) const SHARE_GATE: &str = "SELECT pg_advisory_xact_lock_shared(7236837
 /// and of the tables. So they are planned once, and not anew for each small batch, which takes longer than the batch; and a plan that
 /// is made while tables are empty has to be the one that holds when they are full. Without these it would read them from end to
 /// end, or keep all rows of a table aside and compare each with each of the batch; and the large ones are joined to what is asked for
-/// by outer joins, which leave no choice of where to begin.
-const BY_KEY: [(&str, &str); 6] = [
+/// in the order in which they are written.
+const BY_KEY: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_material", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("join_collapse_limit", "1"),
 ];
 
 /// The pools of a database.

@@ -23,6 +23,7 @@ use super::{Asked, Provision, proofs::Proofs};
 use crate::{
     conditions::{Clearance, Cleared},
     provider_link::ProviderLink,
+    recorded_answers::requests_sha256,
 };
 
 /// What goes over the line for one request.
@@ -306,6 +307,8 @@ impl<'a> Forwarded<'a> {
                 (item.request_id == result.request_id).then(|| ReceivedAnswer::of(item, result))?
             })
             .collect::<Option<Vec<_>>>()?;
+        let ids = receipt.items.iter().map(|item| item.request_id.as_str());
+        let requests_sha256 = requests_sha256(ids);
         let mut answers = answers.into_iter();
         let of_line = |line: &Line| match line {
             Line::Refused(_) => None,
@@ -314,6 +317,7 @@ impl<'a> Forwarded<'a> {
         fits.then(|| Received {
             log: receipt.log,
             bundle: receipt.bundle,
+            requests_sha256,
             answers: self.lines.iter().map(of_line).collect(),
         })
     }
@@ -325,6 +329,8 @@ pub(super) struct Received {
     pub log: String,
     /// The bundle in it.
     pub bundle: u64,
+    /// The requests that were answered.
+    pub requests_sha256: [u8; 32],
     /// One a request, in order; `None` for what was not sent.
     pub answers: Vec<Option<ReceivedAnswer>>,
 }

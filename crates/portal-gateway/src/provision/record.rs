@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     conditions::{Clearance, Cleared, Conditions, Guards, NotSuppressed, clear},
-    recorded_answers::requests_sha256,
     store::{GuardsRead, ReleaseTx},
 };
 
@@ -38,11 +37,20 @@ pub(super) struct Batch<'a> {
 impl Provision {
     /// Records and releases a batch. When it cannot be recorded there is no answer (I2).
     pub(super) async fn record(&self, batch: &Batch<'_>) -> Vec<Outcome> {
-        one_by_one_if_it_fails(batch.asked.len(), |part| async move {
+        let outcomes = one_by_one_if_it_fails(batch.asked.len(), |part| async move {
             let released = self.transaction(batch, part).await?;
             Ok(released.each().collect())
         })
-        .await
+        .await;
+        // In parts, or by a commit of which nothing is known.
+        if let Some(received) = &batch.answered.received
+            && !self
+                .recorded
+                .has(&received.log, received.bundle, &received.requests_sha256)
+        {
+            self.recorded.doubt(&received.log, received.bundle);
+        }
+        outcomes
     }
 
     /// Records and releases a part of a batch.
@@ -192,14 +200,12 @@ impl Provision {
         if let Some(received) = &answered.received
             && asked.len() == batch.asked.len()
         {
-            let answers = batch.asked.iter().zip(&received.answers);
-            let sent: Vec<String> = answers
-                .filter(|(_, answer)| answer.is_some())
-                .map(|(asked, _)| asked.request_id.to_string())
-                .collect();
-            let requests = requests_sha256(sent.iter().map(String::as_str));
-            self.recorded
-                .note(&received.log, received.bundle, requests, committed.bundle());
+            self.recorded.note(
+                &received.log,
+                received.bundle,
+                received.requests_sha256,
+                committed.bundle(),
+            );
         }
         let verdicts = decided.into_iter().map(|decision| decision.verdict).collect();
         Ok(Released::new(verdicts, committed, decided_at))
